@@ -1,0 +1,1 @@
+"""Burnish: a graph compiler and executor for language models."""

@@ -1,0 +1,1 @@
+"""Debugging tools: observers and controllers of the one door through which graphs change."""

@@ -1,0 +1,1 @@
+"""Sessions, generation, tokenizers and the compiled package; composes pipelines and backends."""

@@ -1,0 +1,3 @@
+"""Importers: one module per file format. Of ours, imports only `burnish.ir`."""
+
+assert __name__ == "burnish.frontends"

@@ -1,0 +1,1 @@
+"""Model architectures: one file each, the plain forward and nothing else."""

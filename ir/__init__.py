@@ -1,0 +1,37 @@
+"""The graph IR: dimensions, types, ops, formats, modules, their text form and verifier. Imports nothing of ours."""
+
+from burnish.ir import formats, ops
+from burnish.ir.format import FORMATS, LAYOUTS, Layout, Packed, QuantFormat
+from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value, WeightEntry
+from burnish.ir.op import OPS, Cost, Op
+from burnish.ir.text import TextError, parse
+from burnish.ir.types import InferError, Type
+from burnish.ir.verify import VerifyError, verify
+
+__all__ = [
+    "FORMATS",
+    "LAYOUTS",
+    "OPS",
+    "Cost",
+    "Graph",
+    "InferError",
+    "Layout",
+    "Module",
+    "Node",
+    "Op",
+    "Ops",
+    "Origin",
+    "Packed",
+    "QuantFormat",
+    "TextError",
+    "Type",
+    "Value",
+    "VerifyError",
+    "WeightEntry",
+    "formats",
+    "ops",
+    "parse",
+    "verify",
+]
+
+assert __name__ == "burnish.ir", f"import burnish.ir, not {__name__}: a second path would load a second op registry"

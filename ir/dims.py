@@ -1,0 +1,327 @@
+"""Dimensions: an `int`, or a `Sym`, an interned handle on a canonical integer expression.
+
+Two symbolic dimensions are equal exactly when they are the same object. sympy does the algebra and is imported only
+when some is left after equal factors have cancelled; it never sees text from a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from sympy import Expr
+
+__all__ = ["Dim", "DimError", "Sym", "bind", "dim_text", "divide", "parse_dim", "product", "symbols_of"]
+
+
+class DimError(ValueError):
+    """A dimension that cannot be read, computed, or bound."""
+
+
+class Sym:
+    """A symbolic dimension, known by its canonical text; every symbol in it stands for an integer >= 0."""
+
+    __slots__ = ("_expr", "text")
+    _interned: ClassVar[dict[str, Sym]] = {}
+
+    text: str
+    _expr: Expr | None
+
+    def __new__(cls, name: str) -> Sym:
+        """The plain symbol called `name`; compound expressions come from arithmetic or from `parse_dim`."""
+        if not _NAME.fullmatch(name) or name in _FUNCTIONS:
+            raise DimError(f"{name!r} cannot name a dimension")
+        return cls._intern(name, None)
+
+    @classmethod
+    def _intern(cls, text: str, expr: Expr | None) -> Sym:
+        found = cls._interned.get(text)
+        if found is None:
+            found = object.__new__(cls)
+            found.text, found._expr = text, expr
+            cls._interned[text] = found
+        return found
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return parse_dim, (self.text,)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is one symbol, not a compound expression."""
+        return self._expr is None
+
+    @property
+    def expr(self) -> Expr:
+        """The sympy expression (imports sympy)."""
+        if self._expr is None:
+            import sympy
+
+            return sympy.Symbol(self.text, integer=True, nonnegative=True)
+        return self._expr
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __add__(self, other: Dim) -> Dim:
+        return self if other == 0 else _arithmetic("+", self, other)
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self if other == 0 else 0 if other is self else _arithmetic("-", self, other)
+
+    def __rsub__(self, other: int) -> Dim:
+        return _arithmetic("-", other, self)
+
+    def __mul__(self, other: Dim) -> Dim:
+        return self if other == 1 else _arithmetic("*", self, other)
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return self if other == 1 else _arithmetic("//", self, other)
+
+    def __rfloordiv__(self, other: int) -> Dim:
+        return _arithmetic("//", other, self)
+
+    def __neg__(self) -> Dim:
+        return _arithmetic("*", self, -1)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+Dim = int | Sym
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FUNCTIONS = ("floordiv", "Max", "Min")  # as sympy prints them
+
+
+def _expr(d: Dim) -> Expr:
+    import sympy
+
+    return sympy.Integer(d) if isinstance(d, int) else d.expr
+
+
+def _canonical(expr: Expr) -> Dim:
+    import sympy
+
+    expr = sympy.expand(expr)
+    if expr.is_Integer:
+        return int(expr)
+    if expr.is_Symbol:
+        return Sym(str(expr))
+    return Sym._intern(str(expr), expr)
+
+
+@cache
+def _arithmetic(operator: str, a: Dim, b: Dim) -> Dim:
+    import sympy
+
+    x, y = _expr(a), _expr(b)
+    match operator:
+        case "+":
+            return _canonical(x + y)
+        case "-":
+            return _canonical(x - y)
+        case "*":
+            return _canonical(x * y)
+        case "//":
+            if b == 0:
+                raise DimError(f"{dim_text(a)} divided by zero")
+            if isinstance(a, int) and isinstance(b, int):
+                return a // b
+            exact = divide((a,), (b,))
+            return _canonical(_floordiv()(x, y)) if exact is None else exact
+        case "max":
+            return _canonical(sympy.Max(x, y))
+        case _:
+            return _canonical(sympy.Min(x, y))
+
+
+@cache
+def _floordiv() -> type[Expr]:
+    """floor(a / b) as a function of two arguments: sympy's own floor prints its quotient as a sum of fractions."""
+    import sympy
+
+    def evaluate(cls: type, a: Expr, b: Expr) -> Expr | None:
+        return a // b if a.is_Integer and b.is_Integer and b != 0 else None
+
+    body = {"eval": classmethod(evaluate), "is_integer": True, "is_nonnegative": True}
+    return type("floordiv", (sympy.Function,), body)
+
+
+def _apply(function: str, a: Dim, b: Dim) -> Dim:
+    return a // b if function == "floordiv" else maximum(a, b) if function == "Max" else minimum(a, b)
+
+
+def maximum(a: Dim, b: Dim) -> Dim:
+    """The larger of two dimensions."""
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else _arithmetic("max", a, b)
+
+
+def minimum(a: Dim, b: Dim) -> Dim:
+    """The smaller of two dimensions."""
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else _arithmetic("min", a, b)
+
+
+@cache
+def product(dims: tuple[Dim, ...]) -> Dim:
+    """The product of `dims`; 1 for none."""
+    number: int = 1
+    symbolic: Dim = 1
+    for d in dims:
+        if isinstance(d, int):
+            number *= d
+        else:
+            symbolic = d if symbolic == 1 else symbolic * d
+    return symbolic * number
+
+
+def divide(numerator: tuple[Dim, ...], denominator: tuple[Dim, ...]) -> Dim | None:
+    """`product(numerator) / product(denominator)` where it is provably an integer, else None.
+
+    Equal factors cancel first, so that [B, S, 8, 32] against [B, S, 256] needs no algebra.
+    """
+    top, bottom = list(numerator), list(denominator)
+    for d in denominator:
+        if d in top:
+            top.remove(d)
+            bottom.remove(d)
+    a, b = product(tuple(top)), product(tuple(bottom))
+    if isinstance(b, int):
+        if b == 0:
+            return None
+        if isinstance(a, int):
+            return a // b if a % b == 0 else None
+        numbers = product(tuple(d for d in top if isinstance(d, int)))
+        if isinstance(numbers, int) and numbers % b == 0:
+            return product((*(d for d in top if not isinstance(d, int)), numbers // b))
+    return _divide(a, b)
+
+
+@cache
+def _divide(a: Dim, b: Dim) -> Dim | None:
+    import sympy
+
+    ratio = sympy.cancel(_expr(a) / _expr(b))
+    if not ratio.is_polynomial() or not all(c.is_Integer for c in sympy.expand(ratio).as_coefficients_dict().values()):
+        return None
+    return _canonical(ratio)
+
+
+@cache
+def symbols_of(d: Dim) -> tuple[str, ...]:
+    """The names of the symbols in `d`, sorted."""
+    if isinstance(d, int):
+        return ()
+    return (d.text,) if d.is_plain else tuple(sorted(str(s) for s in d.expr.free_symbols))
+
+
+def bind(d: Dim, sizes: Mapping[str, Dim]) -> Dim:
+    """`d` with the symbols named in `sizes` replaced; the others stay."""
+    if isinstance(d, int):
+        return d
+    if d.is_plain:
+        return sizes.get(d.text, d)
+    return _bind(d, tuple((n, sizes[n]) for n in symbols_of(d) if n in sizes))
+
+
+@cache
+def _bind(d: Sym, sizes: tuple[tuple[str, Dim], ...]) -> Dim:
+    return _canonical(d.expr.subs({Sym(name).expr: _expr(size) for name, size in sizes}, simultaneous=True))
+
+
+def dim_text(d: Dim) -> str:
+    """The text form: `128`, `S`, `{2*S + 1}`."""
+    return str(d) if isinstance(d, int) or d.is_plain else "{" + d.text + "}"
+
+
+_TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_]*)|(\*\*|[-+*(),]))")
+
+
+def parse_dim(text: str) -> Dim:
+    """Read `dim_text`'s form, with or without the braces. A parser of our own: sympy's evaluates its input.
+
+    Raises DimError.
+    """
+    text = text.strip()
+    body = text[1:-1] if text.startswith("{") and text.endswith("}") else text
+    tokens: list[str] = []
+    at = 0
+    body = body.rstrip()
+    while at < len(body):
+        m = _TOKEN.match(body, at)
+        if m is None:
+            raise DimError(f"cannot read dimension {text!r} at {body[at:]!r}")
+        tokens.append(m[m.lastindex or 0])
+        at = m.end()
+    if len(tokens) > 512:
+        raise DimError(f"dimension {text[:40]!r}… is too long")
+    reader = _DimReader(tokens, text)
+    value = reader.sum()
+    if reader.at != len(tokens):
+        raise DimError(f"cannot read dimension {text!r}")
+    return value
+
+
+class _DimReader:
+    """Recursive descent: sum = product (+|- product)*, product = factor (* factor)*, factor = atom [** int]."""
+
+    def __init__(self, tokens: list[str], text: str) -> None:
+        self.tokens, self.text, self.at = tokens, text, 0
+
+    def next(self) -> str:
+        if self.at >= len(self.tokens):
+            raise DimError(f"dimension {self.text!r} ends early")
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def peek(self) -> str:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def expect(self, token: str) -> None:
+        if self.next() != token:
+            raise DimError(f"dimension {self.text!r}: expected {token!r}")
+
+    def sum(self) -> Dim:
+        value = self.product()
+        while self.peek() in ("+", "-"):
+            value = value + self.product() if self.next() == "+" else value - self.product()
+        return value
+
+    def product(self) -> Dim:
+        if self.peek() == "-":
+            self.next()
+            return -self.product()
+        value = self.factor()
+        while self.peek() == "*":
+            self.next()
+            value = value * self.factor()
+        return value
+
+    def factor(self) -> Dim:
+        value = self.atom()
+        if self.peek() == "**":
+            self.next()
+            power = self.next()
+            if not power.isdigit() or int(power) > 16:
+                raise DimError(f"dimension {self.text!r}: bad exponent {power!r}")
+            return product((value,) * int(power))
+        return value
+
+    def atom(self) -> Dim:
+        token = self.next()
+        if token == "(":
+            value = self.sum()
+            self.expect(")")
+            return value
+        if token.isdigit():
+            return int(token)
+        if token in _FUNCTIONS:
+            self.expect("(")
+            value = self.sum()
+            while self.peek() == ",":
+                self.next()
+                value = _apply(token, value, self.sum())
+            self.expect(")")
+            return value
+        return Sym(token)

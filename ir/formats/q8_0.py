@@ -1,0 +1,28 @@
+"""Q8_0: 8 bits, groups of 32, one f16 scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from burnish.ir.format import Array, Field, Fields, QuantFormat
+
+
+class Q8_0(QuantFormat):
+    """w = d * q, q in -127..127. Bytes and rounding are ggml's (`block_q8_0`, `quantize_row_q8_0_ref`)."""
+
+    group = 32
+    fields = (Field("d", "f2"), Field("q", "i1", bits=8))
+
+    def quantize(self, x: np.ndarray) -> Fields:
+        """d = max|x| / 127; q rounds half away from zero."""
+        d = np.abs(x).max(axis=-1, keepdims=True) / np.float32(127)
+        inverse = np.divide(np.float32(1), d, out=np.zeros_like(d), where=d != 0)  # groups of zeros occur
+        scaled = x * inverse
+        q = np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))
+        return {"d": d.astype("f2"), "q": q.astype("i1")}
+
+    def dequantize(self, xp: Any, fields: Fields) -> Array:
+        """d * q."""
+        return fields["d"].astype("float32") * fields["q"].astype("float32")

@@ -1,0 +1,566 @@
+"""Modules, graphs, nodes and values.
+
+A `Module` is a table of weights, the guards that were assumed, and named graphs. A `Graph` is in SSA form and its
+order has no meaning: `normalize` restores the one order that it is printed, compared and run in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from typing import Literal as OneOf
+
+import numpy as np
+
+from burnish.ir import guards
+from burnish.ir.dims import Dim
+from burnish.ir.guards import Guard
+from burnish.ir.literal import Literal
+from burnish.ir.op import OPS, Cost, Op, find_op
+from burnish.ir.types import NUMPY, InferError, Type
+
+if TYPE_CHECKING:
+    from burnish.ir.weights import WeightSource
+
+__all__ = ["Constant", "Graph", "Module", "Node", "Ops", "Origin", "Return", "Value", "Weight", "WeightEntry"]
+
+Time = OneOf["weight", "load", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where something comes from: the module path it belongs to, the sources it stands for, the rules that made it."""
+
+    scope: str = ""
+    sources: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+    @classmethod
+    def union(cls, origins: Iterable[Origin], rule: str = "") -> Origin:
+        """Of something made by `rule` out of things with these origins: the innermost scope that holds them all."""
+        origins = list(origins)
+        scopes = [o.scope.split(".") for o in origins]
+        shared = 0
+        while scopes and all(len(s) > shared and s[shared] == scopes[0][shared] for s in scopes):
+            shared += 1
+        rules = dict.fromkeys(r for o in origins for r in o.rules)
+        return cls(
+            ".".join(scopes[0][:shared]) if scopes else "",
+            tuple(dict.fromkeys(s for o in origins for s in o.sources)),
+            tuple(dict.fromkeys([*rules, rule])) if rule else tuple(rules),
+        )
+
+
+class Weight(Op):
+    """A leaf: the tensor of that name in the module's table."""
+
+    tensor: str
+    kind = "memory"
+    reproducible = True
+
+    def infer(self) -> Type:
+        """Its type is the table's."""
+        raise InferError("a weight's type comes from its module")
+
+
+class Constant(Op):
+    """A leaf: a value that is part of the graph."""
+
+    value: Literal
+    kind = "memory"
+    reproducible = True
+    widen = False
+
+    def infer(self) -> Type:
+        """The literal's own type."""
+        return Type(self.value.dtype, self.value.shape)
+
+    def eval(self, xp: Any) -> Any:
+        """The literal's data."""
+        return xp.asarray(self.value.data)
+
+
+class Return(Op):
+    """A graph's outputs: leaving the graph is a use like any other."""
+
+    kind = "memory"
+
+    def infer(self, *values: Type) -> tuple[Type, ...]:
+        """No results."""
+        return ()
+
+
+class Value:
+    """A graph input (`node` is None), or result `index` of a node. `uses` holds every (node, operand position)."""
+
+    __slots__ = ("graph", "index", "name", "node", "type", "uses")
+
+    def __init__(self, graph: Graph, type: Type, node: Node | None = None, index: int = 0, name: str = "") -> None:
+        self.graph, self.type, self.node, self.index, self.name = graph, type, node, index, name
+        self.uses: dict[tuple[Node, int], None] = {}
+
+    @property
+    def dtype(self) -> str:
+        """The element type."""
+        return self.type.dtype
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """The dimensions."""
+        return self.type.shape
+
+    @property
+    def op(self) -> Op | None:
+        """The op that makes it; None for a graph input."""
+        return self.node.op if self.node is not None else None
+
+    @property
+    def users(self) -> list[Node]:
+        """The nodes that read it, each once."""
+        return list(dict.fromkeys(node for node, _ in self.uses))
+
+    @property
+    def time(self) -> Time:
+        """When it can be computed: from the weights alone on any machine, at load time, or at run time."""
+        return self.node.time if self.node is not None else "run"
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is known at weight time."""
+        return self.time == "weight"
+
+    @property
+    def literal(self) -> np.ndarray | None:
+        """The array of a constant, else None."""
+        op = self.op
+        return op.value.data if isinstance(op, Constant) and op.value.has_data else None
+
+    def __add__(self, other: Any) -> Value:
+        return self.graph.ops.add(self, other)  # type: ignore[no-any-return]
+
+    def __sub__(self, other: Any) -> Value:
+        return self.graph.ops.sub(self, other)  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> Value:
+        return self.graph.ops.mul(self, other)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        made = self.node.op.name if self.node is not None else f"input {self.name}"
+        return f"<{made}: {self.type}>"
+
+
+class Node:
+    """One application of an op."""
+
+    __slots__ = ("bodies", "graph", "inputs", "op", "origin", "outputs", "time")
+
+    def __init__(
+        self,
+        graph: Graph,
+        op: Op,
+        inputs: Sequence[Value | None],
+        types: Sequence[Type],
+        origin: Origin,
+        bodies: Sequence[Graph] = (),
+    ) -> None:
+        self.graph: Graph | None = graph
+        self.op, self.origin, self.bodies = op, origin, tuple(bodies)
+        self.inputs: list[Value | None] = [None] * len(inputs)
+        for i, v in enumerate(inputs):
+            self.set_input(i, v)
+        self.outputs = tuple(Value(graph, t, self, i) for i, t in enumerate(types))
+        self.time: Time = self._time()
+
+    def set_input(self, position: int, value: Value | None) -> None:
+        """Read `value` at that position instead. Passes go through the engine's door, not here."""
+        old = self.inputs[position]
+        if old is not None:
+            old.uses.pop((self, position), None)
+        self.inputs[position] = value
+        if value is not None:
+            value.uses[self, position] = None
+
+    @property
+    def out(self) -> Value:
+        """The first result."""
+        return self.outputs[0]
+
+    @property
+    def operands(self) -> list[Value]:
+        """The inputs that are there."""
+        return [v for v in self.inputs if v is not None]
+
+    @property
+    def cost(self) -> Cost:
+        """FLOPs and bytes of one run, symbolic where the types are."""
+        return self.op.cost(*(v.type if v is not None else None for v in self.inputs))
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it is a weight or a constant."""
+        return isinstance(self.op, Weight | Constant)
+
+    @property
+    def source_tensors(self) -> tuple[str, ...]:
+        """The names of the weights that it reads, directly or through weight time, each as its source called it."""
+        found: dict[str, None] = {}
+        stack = [v.node for v in reversed(self.operands) if v.node is not None and v.time != "run"]
+        seen = set(stack)
+        while stack:
+            node = stack.pop()
+            if isinstance(node.op, Weight):
+                entry = node.out.graph.module.weights.get(node.op.tensor)
+                found.update(dict.fromkeys((entry and entry.origin.sources) or [node.op.tensor]))
+            for v in reversed(node.operands):
+                if v.node is not None and v.node not in seen:
+                    seen.add(v.node)
+                    stack.append(v.node)
+        return tuple(found)
+
+    def _time(self) -> Time:
+        if self.is_leaf:
+            return "weight"
+        if not self.inputs or self.op.has_symbols or any(o.type.symbols for o in self.outputs):
+            return "run" if self.inputs or self.op.has_symbols else "load"
+        times = {v.time for v in self.operands}
+        if "run" in times:
+            return "run"
+        return "weight" if self.op.reproducible and times <= {"weight"} else "load"
+
+    def __repr__(self) -> str:
+        return f"<{self.op!r} of {[str(v.type) if v is not None else '_' for v in self.inputs]}>"
+
+
+class Graph:
+    """Nodes from named inputs to named outputs. A body (of an If, a repeat) is a graph that reads only its inputs."""
+
+    def __init__(self, module: Module, name: str) -> None:
+        self.module, self.name = module, name
+        self.inputs: list[Value] = []
+        self.output_names: list[str] = []
+        self._nodes: dict[Node, None] = {}
+        self._leaves: dict[tuple[str, object], Node] = {}
+        self.ret = Node(self, Return(), [], [], Origin())
+        self.ops = Ops(self)
+
+    def __iter__(self) -> Iterator[Node]:
+        """The nodes, in order; it is safe to change the graph meanwhile."""
+        return iter(list(self._nodes))
+
+    def __contains__(self, node: object) -> bool:
+        return node in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def outputs(self) -> dict[str, Value]:
+        """The outputs by name."""
+        return dict(zip(self.output_names, self.ret.operands, strict=True))
+
+    def set_outputs(self, outputs: Mapping[str, Value]) -> None:
+        """Name the values that leave the graph."""
+        for i in range(len(self.ret.inputs)):
+            self.ret.set_input(i, None)
+        self.output_names, self.ret.inputs = list(outputs), [None] * len(outputs)
+        for i, v in enumerate(outputs.values()):
+            self.ret.set_input(i, v)
+
+    def input(self, name: str, type: Type) -> Value:
+        """Add an input."""
+        if any(v.name == name for v in self.inputs):
+            raise InferError(f"graph {self.name} has two inputs called {name!r}")
+        value = Value(self, type, name=name)
+        self.inputs.append(value)
+        return value
+
+    def remove_input(self, value: Value) -> None:
+        """Take away an input that nothing reads."""
+        assert not value.uses, f"input {value.name} is still read"
+        self.inputs.remove(value)
+
+    def find_input(self, name: str) -> Value | None:
+        """The input of that name."""
+        return next((v for v in self.inputs if v.name == name), None)
+
+    def emit(
+        self,
+        op: Op,
+        inputs: Sequence[Value | None],
+        types: Sequence[Type],
+        origin: Origin,
+        bodies: Sequence[Graph] = (),
+    ) -> Node:
+        """Add a node with known result types; a leaf that is there already is returned instead."""
+        key = (op.name, op.tensor if isinstance(op, Weight) else op.value if isinstance(op, Constant) else None)
+        if key[1] is not None and (leaf := self._leaves.get(key)) is not None and leaf in self._nodes:
+            return leaf
+        node = Node(self, op, inputs, types, origin, bodies)
+        self._nodes[node] = None
+        if key[1] is not None:
+            self._leaves[key] = node
+        return node
+
+    def erase(self, node: Node) -> None:
+        """Take away a node of which nothing is used."""
+        assert not any(o.uses for o in node.outputs), f"{node} is still used"
+        for i in range(len(node.inputs)):
+            node.set_input(i, None)
+        del self._nodes[node]
+        node.graph = None
+
+    def erase_dead(self, nodes: Iterable[Node]) -> list[Node]:
+        """Erase those of `nodes` that nothing uses, then their operands likewise; returns what was erased."""
+        erased, work = [], list(nodes)
+        while work:
+            node = work.pop()
+            if node.graph is not None and node is not self.ret and not any(o.uses for o in node.outputs):
+                work += [v.node for v in node.operands if v.node is not None]
+                self.erase(node)
+                erased.append(node)
+        return erased
+
+    def replace(self, old: Value, new: Value) -> None:
+        """Let every user of `old` read `new`."""
+        for node, position in list(old.uses):
+            node.set_input(position, new)
+
+    def order(self) -> list[Node]:
+        """The normal form: weight time first, then the rest, each operand before its user, as the outputs first ask.
+
+        Raises ValueError, naming the nodes, where the graph has a cycle.
+        """
+        done: dict[Node, None] = {}
+        open_: set[Node] = set()
+        for root in [self.ret, *self._nodes]:  # nodes that nothing uses follow, in the order they were made
+            stack = [root]
+            while stack:
+                node = stack[-1]
+                if node in done:
+                    stack.pop()
+                    open_.discard(node)
+                    continue
+                todo = [v.node for v in reversed(node.operands) if v.node is not None and v.node not in done]
+                if not todo:
+                    stack.pop()
+                    open_.discard(node)
+                    done[node] = None
+                elif node in open_:
+                    ring = [n.op.name for n in stack if n in open_]
+                    raise ValueError(f"graph {self.name} has a cycle through {', '.join(ring[-8:])}")
+                else:
+                    open_.add(node)
+                    stack += todo
+        del done[self.ret]
+        early = [n for n in done if n.time == "weight"]
+        return early + [n for n in done if n.time != "weight"]
+
+    def normalize(self) -> None:
+        """Put the nodes into the normal form, bodies too, and derive each node's time anew."""
+        for node in self.order():
+            node.time = node._time()
+            for body in node.bodies:
+                body.normalize()
+        self._nodes = dict.fromkeys(self.order())
+
+    def __str__(self) -> str:
+        from burnish.ir.text import graph_text
+
+        return graph_text(self)
+
+    def to_networkx(self) -> Any:
+        """The nodes as a `networkx.DiGraph`, an edge from the maker of a value to each of its users."""
+        import networkx
+
+        g = networkx.DiGraph()
+        for node in self:
+            g.add_node(node)
+            g.add_edges_from((v.node, node) for v in node.operands if v.node is not None)
+        return g
+
+
+@dataclass(frozen=True, slots=True)
+class WeightEntry:
+    """A row of the table of weights: the tensor's type and, where a package renamed it, what it was made from."""
+
+    type: Type
+    origin: Origin = Origin()
+
+
+@dataclass(eq=False)
+class Module:
+    """A model: its weights, what was assumed of its symbols, its graphs, and facts of use to those who run it.
+
+    `source` reads the weights' data; a module without it can be printed and rewritten, but not run.
+    """
+
+    weights: dict[str, WeightEntry] = field(default_factory=dict)
+    guards: list[Guard] = field(default_factory=list)
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    source: WeightSource | None = None
+
+    def graph(self, name: str) -> Graph:
+        """Add an empty graph."""
+        if name in self.graphs:
+            raise InferError(f"the module has two graphs called {name!r}")
+        self.graphs[name] = Graph(self, name)
+        return self.graphs[name]
+
+    @property
+    def every_graph(self) -> list[Graph]:
+        """The graphs and all the bodies in them."""
+        found, work = [], list(self.graphs.values())
+        while work:
+            graph = work.pop(0)
+            found.append(graph)
+            work += [b for node in graph for b in node.bodies]
+        return found
+
+    def normalize(self) -> None:
+        """Put every graph into the normal form."""
+        for graph in self.graphs.values():
+            graph.normalize()
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """The constants that are not written inline, by their sha."""
+        nodes = (node for graph in self.every_graph for node in graph)
+        literals = (n.op.value for n in nodes if isinstance(n.op, Constant))
+        return {v.sha: v.data for v in literals if v.inline is None and v.has_data}
+
+    def __str__(self) -> str:
+        from burnish.ir.text import module_text
+
+        return module_text(self)
+
+    def __eq__(self, other: object) -> bool:
+        from burnish.ir.structure import same_module
+
+        return isinstance(other, Module) and same_module(self, other)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+class Ops:
+    """Builds nodes: `op.add(a, b)` infers the type, makes the node, returns its value (a tuple of several).
+
+    A Python number becomes a constant of the other operands' element type. A string in front is a module path in
+    which the op finds the operands that a checkpoint stores: `op.linear("q_proj", x)`.
+    """
+
+    def __init__(self, graph: Graph, origin: Origin | None = None) -> None:
+        self.graph = graph
+        self.fixed = origin  # every node made gets this origin; otherwise each gets one of its own
+        self.made: list[Node] = []
+        self._scope: list[str] = []
+        self._counts: dict[str, int] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        cls = find_op(name)
+
+        def make(*operands: Any, bodies: Sequence[Graph] = (), **attributes: Any) -> Any:
+            if operands and isinstance(operands[0], str):
+                with self.scope(operands[0]):
+                    return make(*self.with_parameters(cls, operands[1:]), bodies=bodies, **attributes)
+            return self.emit(_construct(cls, attributes), self.values(operands), bodies)
+
+        return make
+
+    def values(self, operands: Sequence[Any]) -> list[Value | None]:
+        """Operands with numbers made into constants."""
+        dtype = next((v.dtype for v in operands if isinstance(v, Value) and v.dtype in NUMPY), "f32")
+        return [v if v is None or isinstance(v, Value) else self.constant(v, dtype) for v in operands]
+
+    def emit(self, op: Op, inputs: Sequence[Value | None], bodies: Sequence[Graph] = ()) -> Any:
+        """Add a node of `op`. Raises InferError where the op does not accept the operands."""
+        with guards.recording(self.graph.module.guards):
+            keywords = {"bodies": tuple(bodies)} if op.bodies else {}
+            types = op.results(*(v.type if v is not None else None for v in inputs), **keywords)
+        return self.emit_typed(op, inputs, types, bodies)
+
+    def emit_typed(
+        self, op: Op, inputs: Sequence[Value | None], types: Sequence[Type], bodies: Sequence[Graph] = ()
+    ) -> Any:
+        """Add a node whose result types are known."""
+        before = len(self.graph)
+        node = self.graph.emit(op, inputs, types, self.origin(op), bodies)
+        if len(self.graph) > before:
+            self.made.append(node)
+        return node.outputs[0] if len(node.outputs) == 1 else node.outputs
+
+    def origin(self, op: Op) -> Origin:
+        """The origin of the next node: its scope, and a name that no other node has."""
+        if self.fixed is not None:
+            return self.fixed
+        scope = ".".join(self._scope)
+        key = f"{self.graph.name}:{scope}:{op.name}" if scope else f"{self.graph.name}:{op.name}"
+        n = self._counts[key] = self._counts.get(key, 0) + 1
+        return Origin(scope, (key if n == 1 else f"{key}.{n}",))
+
+    @contextmanager
+    def scope(self, path: str) -> Iterator[None]:
+        """Nodes made within belong to this module path, under the one around."""
+        self._scope.append(path)
+        try:
+            yield
+        finally:
+            self._scope.pop()
+
+    def constant(self, value: Any, dtype: str | None = None) -> Value:
+        """A constant; a Python number or list gets `dtype` (f32 unless given), an array keeps its own."""
+        if dtype is None and not isinstance(value, np.ndarray | np.generic):
+            dtype = "f32"
+        literal = Literal(np.array(value, dtype=NUMPY[dtype] if dtype else None))
+        op = Constant(value=literal)
+        return self.graph.emit(op, [], [op.infer()], Origin()).out
+
+    def weight(self, tensor: str) -> Value:
+        """The leaf of a tensor in the module's table. Raises InferError where it is not there."""
+        entry = self.graph.module.weights.get(tensor)
+        if entry is None:
+            raise InferError(f"there is no weight {tensor!r}")
+        return self.graph.emit(Weight(tensor=tensor), [], [entry.type], Origin()).out
+
+    def with_parameters(self, cls: type[Op], operands: Sequence[Any]) -> list[Any]:
+        """Put the tensors of the current scope in their places among `operands`. An optional one may be missing."""
+        given = list(operands)
+        scope = ".".join(self._scope)
+        out = []
+        for o in cls.operands():
+            if (stored := cls.parameters.get(o.name)) is None:
+                out.append(given.pop(0) if given else None)
+                continue
+            name = f"{scope}.{stored}" if scope else stored
+            if o.optional and name not in self.graph.module.weights:
+                out.append(None)
+            else:
+                out.append(self.weight(name))
+        if given:
+            raise InferError(f"{cls.name}: {len(given)} operands too many")
+        return out
+
+
+def _construct(cls: type[Op], attributes: dict[str, Any]) -> Op:
+    unknown = [k for k in attributes if k not in cls.fields()]
+    missing = [k for k in cls.fields() if k not in attributes and k not in cls.defaults()]
+    if unknown or missing:
+        what = f"does not have {unknown}" if unknown else f"needs {missing}"
+        raise InferError(f"{cls.name} {what}; its attributes are {list(cls.fields())}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()})
+
+
+def block_of(scope: str) -> str:
+    """The number of the repeated block that a scope lies in: the first component that is a number, or ''."""
+    m = re.search(r"(?:^|\.)(\d+)(?:\.|$)", scope)
+    return m[1] if m else ""
+
+
+assert {"weight", "constant", "return"} <= OPS.keys()

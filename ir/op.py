@@ -1,0 +1,198 @@
+"""What an op is: its attributes, its type, its meaning in arrays, and what passes and backends may rely on.
+
+An op is one class in `ir/ops/`, registered by being defined:
+
+    class Squeeze(Op):
+        \"\"\"Drop the unit dimensions listed in `axes`.\"\"\"
+        axes: tuple[int, ...]
+        def infer(self, x: Type) -> Type: ...
+        def eval(self, xp: Arrays, x: Array) -> Array: ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple, Self, dataclass_transform
+
+from burnish.ir.dims import Dim, Sym, bind
+from burnish.ir.literal import attribute_text
+from burnish.ir.types import InferError, Type
+
+__all__ = ["OPS", "Array", "Arrays", "Cost", "Kind", "Op", "Operand", "find_op"]
+
+Array = Any  # a numpy.ndarray, a jax.Array, or Packed
+Arrays = Any  # the module numpy, or jax.numpy
+Kind = Literal["linear", "matmul", "memory", "other"]
+Body = Callable[..., tuple[Array, ...]]
+
+
+class Cost(NamedTuple):
+    """What one run of a node costs: floating-point operations, and bytes read and written."""
+
+    flops: Dim
+    bytes: Dim
+
+
+class Operand(NamedTuple):
+    """An operand as `infer` names it."""
+
+    name: str
+    optional: bool
+    variadic: bool
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+class Op:
+    """Base of all ops. The annotated fields of a subclass are its attributes; `infer` names its operands.
+
+    A parameter of `infer` with the default None is an optional operand, `*xs` a variadic one.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind] = "other"
+    #: operands 0 and 1 may be exchanged
+    commutative: ClassVar[bool] = False
+    #: plain floats below f32 are widened to f32 before `eval`
+    widen: ClassVar[bool] = True
+    #: on packed operands `eval` runs once for each plane, and the result is packed
+    planewise: ClassVar[bool] = False
+    #: `eval` takes packed operands as they are; otherwise they are dequantized for it
+    takes_packed: ClassVar[bool] = False
+    #: rows lo..hi of the result need just the rows lo..hi of each operand that has as many rows (axis 0)
+    rowwise: ClassVar[bool] = False
+    #: `eval` works element by element (operands broadcast)
+    elementwise: ClassVar[bool] = False
+    #: the operand whose memory the result may take over, when nothing else reads it
+    inplace: ClassVar[int | None] = None
+    #: the same bytes on every machine: no BLAS, no vectorised transcendental function, a fixed order of reduction
+    reproducible: ClassVar[bool] = False
+    #: operands that a checkpoint stores, by the name it gives them: {"w": "weight", "b": "bias"}
+    parameters: ClassVar[Mapping[str, str]] = {}
+    #: how many graphs a node of this op carries
+    bodies: ClassVar[int] = 0
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
+        if cls.__name__.startswith("_"):
+            return
+        cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        known = OPS.get(cls.name)
+        if known is not None and known.__module__ != cls.__module__:
+            raise TypeError(f"op {cls.name!r} is defined twice: in {known.__module__} and in {cls.__module__}")
+        OPS[cls.name] = cls
+
+    def infer(self, *operands: Any, **bodies: Any) -> Type | tuple[Type, ...]:
+        """The result's type (a tuple for several results). Raises InferError."""
+        raise NotImplementedError(f"{self.name}.infer")
+
+    def eval(self, *operands: Any, **bodies: Any) -> Any:
+        """`eval(xp, *operands)`: the result in arrays of numpy or jax.numpy, whichever `xp` is.
+
+        It knows no low precision, no packed storage and no symbols: see `evaluate`. An op with bodies gets them as
+        the keyword `bodies`, each a function of arrays.
+        """
+        raise NotImplementedError(f"{self.name}.eval")
+
+    def cost(self, *operands: Type | None) -> Cost:
+        """By default: one operation for each result element, every operand read and every result written once."""
+        results = self.results(*operands)
+        flops = 0 if self.kind == "memory" else sum((t.elements for t in results), start=0)
+        return Cost(flops, sum((t.nbytes for t in (*operands, *results) if t is not None), start=0))
+
+    def results(self, *operands: Type | None, **keywords: Any) -> tuple[Type, ...]:
+        """`infer`, as a tuple always; a wrong number of operands or attribute is an InferError too."""
+        least = sum(not o.optional and not o.variadic for o in self.operands())
+        most = 10**6 if any(o.variadic for o in self.operands()) else len(self.operands())
+        if not least <= len(operands) <= most:
+            raise InferError(f"{self.name} takes {least} to {most} operands, not {len(operands)}")
+        for o, t in zip(self.operands(), operands, strict=False):
+            if t is None and not o.optional:
+                raise InferError(f"{self.name}: operand {o.name} is missing")
+        result = self.infer(*operands, **keywords)
+        return result if isinstance(result, tuple) else (result,)
+
+    @classmethod
+    def operands(cls) -> tuple[Operand, ...]:
+        """The operands that `infer` declares."""
+        return _operands(cls)
+
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        """The names of the attributes."""
+        return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]  # made a dataclass above
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The attributes that need not be given, and their values."""
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # made a dataclass above
+        return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+    @cached_property
+    def attributes(self) -> tuple[tuple[str, str], ...]:
+        """The attributes that differ from their defaults, in text form. Ops compare by this (1 is not true)."""
+        defaults = {k: attribute_text(v) for k, v in self.defaults().items()}
+        every = ((k, attribute_text(getattr(self, k))) for k in self.fields())
+        return tuple((k, t) for k, t in every if t != defaults.get(k))
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and isinstance(other, Op) and self.attributes == other.attributes
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.attributes))
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={t}' for k, t in self.attributes)})"
+
+    def bind(self, sizes: Mapping[str, Dim]) -> Self:
+        """The op with the symbols in its attributes replaced."""
+        changed = {k: new for k in self.fields() if (new := _bound(old := getattr(self, k), sizes)) is not old}
+        return dataclasses.replace(self, **changed) if changed else self  # type: ignore[type-var]
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether an attribute mentions a symbolic dimension."""
+        return any(_mentions_symbol(getattr(self, k)) for k in self.fields())
+
+
+OPS: dict[str, type[Op]] = {}
+_OPERANDS: dict[type[Op], tuple[Operand, ...]] = {}
+
+
+def _operands(cls: type[Op]) -> tuple[Operand, ...]:
+    found = _OPERANDS.get(cls)
+    if found is None:
+        parameters = list(inspect.signature(cls.infer).parameters.values())[1:]
+        found = tuple(
+            Operand(p.name, p.default is None, p.kind is p.VAR_POSITIONAL)
+            for p in parameters
+            if p.kind is not p.KEYWORD_ONLY
+        )
+        _OPERANDS[cls] = found
+    return found
+
+
+def find_op(name: str) -> type[Op]:
+    """The op called `name`; a trailing underscore is dropped (`if_`). Raises InferError, with the nearest names."""
+    op = OPS.get(name) or OPS.get(name.rstrip("_"))
+    if op is None:
+        import difflib
+
+        near = difflib.get_close_matches(name, OPS, n=3)
+        raise InferError(f"there is no op {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    return op
+
+
+def _bound(value: Any, sizes: Mapping[str, Dim]) -> Any:
+    if isinstance(value, Sym):
+        return bind(value, sizes)
+    if isinstance(value, tuple) and _mentions_symbol(value):
+        return tuple(_bound(v, sizes) for v in value)
+    return value
+
+
+def _mentions_symbol(value: Any) -> bool:
+    return isinstance(value, Sym) or (isinstance(value, tuple) and any(_mentions_symbol(v) for v in value))

@@ -1,0 +1,83 @@
+"""Ops that carry graphs. A body reads only what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from burnish.ir.op import Array, Arrays, Op
+from burnish.ir.types import Type, require
+
+if TYPE_CHECKING:
+    from burnish.ir.graph import Graph
+
+
+class If(Op):
+    """The first body's outputs where `condition`, one truth value, holds, else the second's."""
+
+    bodies = 2
+    widen = False
+
+    def infer(self, condition: Type, *operands: Type, bodies: Sequence[Graph]) -> tuple[Type, ...]:
+        require(condition.dtype == "bool" and condition.elements == 1, f"if: {condition} is not one truth value")
+        require(len(bodies) == 2, f"if: {len(bodies)} bodies")
+        for body in bodies:
+            given = [v.type for v in body.inputs]
+            require(given == list(operands), f"if: body {body.name} takes {given}, is given {list(operands)}")
+        then, other = ([v.type for v in b.outputs.values()] for b in bodies)
+        require(then == other, f"if: the bodies return {then} and {other}")
+        return tuple(then)
+
+    def eval(self, xp: Arrays, condition: Array, *operands: Array, bodies: Sequence[Callable[..., Any]]) -> Any:
+        return bodies[0 if condition.reshape(()) else 1](*operands)
+
+
+class Repeat(Op):
+    """A body run `count` times, as a loop over blocks.
+
+    Operands, in this order: `carries` values that go from one run to the next, `shared` values that every run reads,
+    `states` stacks [count, …] of which each run reads its own and returns the new one, and stacks that are only read.
+    The body takes (carries, shared, its states, its slices) and returns (carries, its new states); the results are
+    the last carries and the new stacks.
+    """
+
+    count: int
+    carries: int
+    shared: int
+    states: int
+    bodies = 1
+    widen = False
+    takes_packed = True
+
+    def infer(self, *operands: Type, bodies: Sequence[Graph]) -> tuple[Type, ...]:
+        require(len(bodies) == 1 and self.count > 0, "repeat: needs one body and a count of 1 or more")
+        fixed = self.carries + self.shared
+        stacks = operands[fixed:]
+        require(len(stacks) >= self.states, f"repeat: {self.states} states among {len(stacks)} stacks")
+        for t in stacks:
+            require(t.rank > 0 and t.shape[0] == self.count, f"repeat: {t} is not a stack of {self.count}")
+        expected = [*operands[:fixed], *(t.with_shape(t.shape[1:]) for t in stacks)]
+        given = [v.type for v in bodies[0].inputs]
+        require(given == expected, f"repeat: the body takes {given}, is given {expected}")
+        returned = [v.type for v in bodies[0].outputs.values()]
+        wanted = [*operands[: self.carries], *expected[fixed : fixed + self.states]]
+        require(returned == wanted, f"repeat: the body returns {returned}, not {wanted}")
+        return (*operands[: self.carries], *stacks[: self.states])
+
+    def eval(self, xp: Arrays, *operands: Array, bodies: Sequence[Callable[..., Any]]) -> Any:
+        from burnish.ir.format import Packed
+
+        def at(x: Array, i: int) -> Array:
+            if isinstance(x, Packed):
+                return x.with_planes({k: p[i] for k, p in x.planes.items()}, x.shape[1:])
+            return x[i]
+
+        fixed = self.carries + self.shared
+        carries, shared, stacks = operands[: self.carries], operands[self.carries : fixed], operands[fixed:]
+        states: list[list[Array]] = [[] for _ in range(self.states)]
+        for i in range(self.count):
+            results = bodies[0](*carries, *shared, *(at(x, i) for x in stacks))
+            carries = results[: self.carries]
+            for stack, new in zip(states, results[self.carries :], strict=True):
+                stack.append(new)
+        return (*carries, *(xp.stack(s) for s in states))

@@ -1,0 +1,85 @@
+"""Matrix products, and the table look-up that is one."""
+
+from __future__ import annotations
+
+from burnish.ir.dims import product
+from burnish.ir.guards import assume_equal, broadcast
+from burnish.ir.op import Array, Arrays, Cost, Op
+from burnish.ir.types import FLOATS, Type, require
+
+
+class Matmul(Op):
+    """a @ b over the last two axes, the others broadcast; f32 accumulation"""
+
+    kind = "matmul"
+
+    def infer(self, a: Type, b: Type) -> Type:
+        require(a.dtype == b.dtype and a.format is None, f"matmul: {a} and {b} differ in element type or are packed")
+        require(a.rank >= 2 and b.rank >= 2, f"matmul: {a} and {b} need two axes")
+        where = f"matmul({a}, {b})"
+        assume_equal(a.shape[-1], b.shape[-2], where)
+        return Type(a.dtype, (*broadcast(a.shape[:-2], b.shape[:-2], where=where), a.shape[-2], b.shape[-1]))
+
+    def eval(self, xp: Arrays, a: Array, b: Array) -> Array:
+        return xp.matmul(a, b)
+
+    def cost(self, *operands: Type | None) -> Cost:
+        a = operands[0]
+        assert a is not None
+        (result,) = self.results(*operands)
+        return Cost(result.elements * a.shape[-1] * 2, super().cost(*operands).bytes)
+
+
+class Linear(Op):
+    """x @ w.T + b: x[…, K], w[N, K], b[N] -> […, N].
+
+    w may be stored in any float type or quantized, and x may be quantized; the result is of x's element type, or `to`.
+    """
+
+    to: str = ""
+    kind = "linear"
+    parameters = {"w": "weight", "b": "bias"}
+
+    def infer(self, x: Type, w: Type, b: Type | None = None) -> Type:
+        dtype = self.to or x.dtype
+        require(dtype in FLOATS, f"linear: the result of {x} needs a float type; give `to`")
+        require(w.rank == 2 and (w.is_float or w.format is not None), f"linear: {w} is not a matrix of weights")
+        require(x.rank >= 1 and x.shape[-1] == w.shape[1], f"linear: {x} has not the inputs of {w}")
+        good = b is None or (b.shape == w.shape[:1] and b.is_float)
+        require(good, f"linear: {b} is not a bias for {w}")
+        return Type(dtype, (*x.shape[:-1], w.shape[0]))
+
+    def eval(self, xp: Arrays, x: Array, w: Array, b: Array | None = None) -> Array:
+        y = xp.matmul(x, xp.swapaxes(w, -1, -2))
+        return y if b is None else y + b
+
+    def cost(self, *operands: Type | None) -> Cost:
+        x, w = operands[:2]
+        assert x is not None and w is not None
+        return Cost(product((*x.shape, w.shape[0], 2)), super().cost(*operands).bytes)
+
+
+class Embedding(Op):
+    """Rows of w[V, H] at ids: i32[…] -> `to`[…, H]. Ids out of bounds are clipped to the nearest."""
+
+    to: str = ""
+    kind = "memory"
+    widen = False
+    planewise = True
+    parameters = {"w": "weight"}
+
+    def infer(self, ids: Type, w: Type) -> Type:
+        require(ids.is_integer, f"embedding: {ids} are not integers")
+        require(w.rank == 2, f"embedding: {w} is not a table of rows")
+        dtype = self.to or ("f32" if w.format is not None else w.dtype)
+        require(dtype in FLOATS, f"embedding: {dtype} is not a float type")
+        return Type(dtype, (*ids.shape, w.shape[1]))
+
+    def eval(self, xp: Arrays, ids: Array, w: Array) -> Array:
+        return xp.take(w, ids, axis=0, mode="clip")
+
+    def cost(self, *operands: Type | None) -> Cost:
+        ids, w = operands
+        assert ids is not None and w is not None
+        row = w.with_shape((1, w.shape[1])).nbytes
+        return Cost(0, ids.nbytes + ids.elements * row + self.results(ids, w)[0].nbytes)

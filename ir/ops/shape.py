@@ -1,0 +1,221 @@
+"""Memory operators: the same numbers in another shape, order or place."""
+
+from __future__ import annotations
+
+from burnish.ir.dims import Dim, dim_text, divide, minimum, product
+from burnish.ir.guards import assume_equal, broadcast
+from burnish.ir.op import Array, Arrays, Op
+from burnish.ir.types import NUMPY, Type, require
+
+
+class _Memory(Op):
+    kind = "memory"
+    widen = False
+    reproducible = True
+
+
+class Reshape(_Memory):
+    """The elements of x, in row-major order, in another shape; one size may be -1, which is what is left over."""
+
+    shape: tuple[Dim, ...]
+
+    def infer(self, x: Type) -> Type:
+        require(x.format is None, f"reshape: {x} is packed")
+        shape = list(self.shape)
+        if -1 in shape:
+            at = shape.index(-1)
+            size = divide(x.shape, tuple(shape[:at] + shape[at + 1 :]))
+            require(size is not None, f"reshape: {x} does not divide into {_shape(shape)}")
+            shape[at] = size  # type: ignore[assignment]
+        else:
+            same = divide(x.shape, self.shape) == 1 or product(x.shape) == product(self.shape)
+            require(same, f"reshape: {x} has not as many elements as {_shape(shape)}")
+        return x.with_shape(shape)
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        return xp.reshape(x, self.shape)
+
+
+class Transpose(_Memory):
+    """x with its axes in the order `perm`"""
+
+    perm: tuple[int, ...]
+
+    def infer(self, x: Type) -> Type:
+        require(x.format is None, f"transpose: {x} is packed")
+        require(sorted(self.perm) == list(range(x.rank)), f"transpose: {list(self.perm)} does not permute {x}")
+        return x.with_shape(x.shape[i] for i in self.perm)
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        return xp.transpose(x, self.perm)
+
+
+class Squeeze(_Memory):
+    """x without the unit dimensions listed in `axes`"""
+
+    axes: tuple[int, ...]
+
+    def infer(self, x: Type) -> Type:
+        bad = [a for a in self.axes if not 0 <= a < x.rank or x.shape[a] != 1]
+        require(not bad, f"squeeze: axes {bad} of {x} are not of size 1")
+        return x.with_shape(d for i, d in enumerate(x.shape) if i not in self.axes)
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        return xp.squeeze(x, self.axes)
+
+
+class Unsqueeze(_Memory):
+    """x with unit dimensions added; `axes` are theirs in the result"""
+
+    axes: tuple[int, ...]
+
+    def infer(self, x: Type) -> Type:
+        rank = x.rank + len(self.axes)
+        good = len(set(self.axes)) == len(self.axes) and all(0 <= a < rank for a in self.axes)
+        require(good, f"unsqueeze: axes {list(self.axes)} do not fit {x}")
+        rest = iter(x.shape)
+        return x.with_shape(1 if i in self.axes else next(rest) for i in range(rank))
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        return xp.expand_dims(x, self.axes)
+
+
+class BroadcastTo(_Memory):
+    """x repeated along its unit and missing dimensions"""
+
+    shape: tuple[Dim, ...]
+
+    def infer(self, x: Type) -> Type:
+        where = f"broadcast_to: {x} to {_shape(self.shape)}"
+        require(broadcast(x.shape, self.shape, where=where) == self.shape, where)
+        return x.with_shape(self.shape)
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        return xp.broadcast_to(x, self.shape)
+
+
+class Concat(_Memory):
+    """The operands one after the other along `axis`"""
+
+    axis: int
+    planewise = True
+
+    def infer(self, *xs: Type) -> Type:
+        first = xs[0]
+        axis = first.axis(self.axis)
+        require(first.format is None or axis < first.rank - 1, f"concat: the last axis of {first} is packed")
+        shape = list(first.shape)
+        for x in xs[1:]:
+            require((x.dtype, x.layout, x.rank) == (first.dtype, first.layout, first.rank), f"concat: {first} and {x}")
+            for i, d in enumerate(x.shape):
+                shape[i] = shape[i] + d if i == axis else assume_equal(shape[i], d, f"concat({first}, {x})")
+        return first.with_shape(shape)
+
+    def eval(self, xp: Arrays, *xs: Array) -> Array:
+        return xp.concatenate(xs, axis=self.axis)
+
+
+class Split(_Memory):
+    """x cut along `axis` into parts of `sizes`"""
+
+    axis: int
+    sizes: tuple[Dim, ...]
+
+    def infer(self, x: Type) -> tuple[Type, ...]:
+        require(x.format is None, f"split: {x} is packed")
+        axis = x.axis(self.axis)
+        total: Dim = 0
+        for size in self.sizes:
+            total = total + size
+        require(total == x.shape[axis], f"split: {_shape(self.sizes)} do not add up to axis {axis} of {x}")
+        return tuple(x.with_shape((*x.shape[:axis], size, *x.shape[axis + 1 :])) for size in self.sizes)
+
+    def eval(self, xp: Arrays, x: Array) -> tuple[Array, ...]:
+        cuts = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes) - 1)]
+        return tuple(xp.split(x, cuts, axis=self.axis))
+
+
+class Slice(_Memory):
+    """x[start:stop] along `axis`; both are within the axis, a stop beyond it ends there"""
+
+    axis: int
+    start: Dim
+    stop: Dim
+
+    def infer(self, x: Type) -> Type:
+        require(x.format is None, f"slice: {x} is packed")
+        axis = x.axis(self.axis)
+        size = x.shape[axis]
+        stop = minimum(self.stop, size) if isinstance(self.stop, int) and isinstance(size, int) else self.stop
+        length = stop - self.start
+        good = not isinstance(length, int) or length >= 0
+        good = good and not (isinstance(self.start, int) and self.start < 0)
+        require(good, f"slice: {self.start}:{self.stop} of axis {axis} of {x}")
+        return x.with_shape((*x.shape[:axis], length, *x.shape[axis + 1 :]))
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        index = [slice(None)] * x.ndim
+        index[self.axis] = slice(self.start, self.stop)
+        return x[tuple(index)]
+
+
+class Stack(_Memory):
+    """The operands along a new first axis"""
+
+    planewise = True
+
+    def infer(self, *xs: Type) -> Type:
+        require(all(x == xs[0] for x in xs), f"stack: {', '.join(map(str, xs))} differ")
+        return xs[0].with_shape((len(xs), *xs[0].shape))
+
+    def eval(self, xp: Arrays, *xs: Array) -> Array:
+        return xp.stack(xs)
+
+
+class Index(_Memory):
+    """x[index], without the first axis"""
+
+    index: int
+    planewise = True
+
+    def infer(self, x: Type) -> Type:
+        require(x.rank > (x.format is not None), f"index: {x} has no axis to index")
+        good = not isinstance(x.shape[0], int) or 0 <= self.index < x.shape[0]
+        require(good, f"index: {x} has no row {self.index}")
+        return x.with_shape(x.shape[1:])
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        return x[self.index]
+
+
+class Iota(_Memory):
+    """0, 1, 2, … size - 1"""
+
+    size: Dim
+    dtype: str = "i32"
+
+    def infer(self) -> Type:
+        return Type(self.dtype, (self.size,))
+
+    def eval(self, xp: Arrays) -> Array:
+        return xp.arange(self.size, dtype=NUMPY[self.dtype])
+
+
+class Gather(_Memory):
+    """x at `indices` along `axis`; those out of bounds are clipped to the nearest, negative ones count from the end"""
+
+    axis: int
+
+    def infer(self, x: Type, indices: Type) -> Type:
+        require(x.format is None, f"gather: {x} is packed; embedding is the op for rows")
+        require(indices.is_integer, f"gather: {indices} are not integers")
+        axis = x.axis(self.axis)
+        return x.with_shape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
+    def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
+        size = x.shape[self.axis]
+        return xp.take(x, xp.where(indices < 0, indices + size, indices), axis=self.axis, mode="clip")
+
+
+def _shape(shape: tuple[Dim, ...] | list[Dim]) -> str:
+    return "[" + ", ".join(map(dim_text, shape)) + "]"

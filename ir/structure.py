@@ -1,0 +1,53 @@
+"""What it means for graphs to be equal, apart from their text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burnish.ir.graph import Constant, Graph, Module, Node, Origin, Value, Weight
+from burnish.ir.guards import AllTrue
+
+__all__ = ["same_module", "structure"]
+
+
+def structure(graph: Graph, *, names: bool = True, provenance: bool = True) -> tuple[Any, ...]:
+    """Everything that makes two graphs equal, as a tuple: ops, attributes, types, operands, and where asked names.
+
+    Without `names`, weights and inputs are told apart by their first use only, so that models from different
+    sources can be compared; without `provenance`, where a node came from does not count.
+    """
+    number: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
+    rows: list[Any] = [graph.name if names else "", [(v.name if names else "", v.type) for v in graph.inputs]]
+    for node in graph.order():
+        for o in node.outputs:
+            number[o] = len(number)
+        rows.append(_row(node, number, names, provenance))
+    outputs = [(k if names else "", number[v]) for k, v in graph.outputs.items()]
+    return (*rows, outputs)
+
+
+def _row(node: Node, number: dict[Value, int], names: bool, provenance: bool) -> Any:
+    op: Any = node.op if names or not isinstance(node.op, Weight) else "weight"
+    if isinstance(node.op, Constant):
+        op = ("constant", node.op.value)
+    operands = tuple(None if v is None else number.get(v, -1) for v in node.inputs)
+    bodies = tuple(structure(b, names=names, provenance=provenance) for b in node.bodies)
+    return op, operands, tuple(o.type for o in node.outputs), node.origin if provenance else Origin(), bodies
+
+
+def same_module(a: Module, b: Module) -> bool:
+    """Whether two modules are equal; the data of their weights does not count."""
+
+    def guards(m: Module) -> list[Any]:
+        return [(g.reason, structure(g.graph)) if isinstance(g, AllTrue) else g for g in m.guards]
+
+    from burnish.ir.literal import attribute_text
+
+    return (
+        list(a.weights.items()) == list(b.weights.items())
+        and attribute_text(tuple(x for kv in a.attributes.items() for x in kv))
+        == attribute_text(tuple(x for kv in b.attributes.items() for x in kv))
+        and guards(a) == guards(b)
+        and list(a.graphs) == list(b.graphs)
+        and all(structure(a.graphs[k]) == structure(b.graphs[k]) for k in a.graphs)
+    )

@@ -1,0 +1,492 @@
+"""The text form of modules, graphs and types: `parse(str(m)) == m` and `str(parse(t)) == t`.
+
+    module  = "module" "{" {name "=" attr} ["weights" "{" {weight} "}"] {guard} {graph} "}"
+    weight  = ref ":" type origin
+    guard   = "guard" "equal" "(" dim "," dim ")" | "guard" string graph
+    graph   = "graph" name "(" [param {"," param}] ")" "{" ["weights" "{" {stmt} "}"] {stmt} "return" outputs "}"
+    param   = ref ":" type
+    outputs = [name "=" operand {"," name "=" operand}]
+    stmt    = "scope" string
+            | ref {"," ref} ":" type {"," type} "=" op "(" [arg {"," arg}] ")" ["{" {graph} "}"] origin
+    origin  = ["<-" string {"," string}] ["by" string {"," string}]
+    arg     = operand | name "=" attr
+    operand = ref | "_" | dtype "(" attr ")"
+    ref     = ("%" | "@") (plain name | string)
+    attr    = number | string | "true" | "false" | "none" | dim | "[" [attr {"," attr}] "]"
+    type    = dtype ["." layout] "[" [dim {"," dim}] "]"
+    dim     = integer | name | "{" expression "}"
+
+`%` is a value known at run or load time, `@` one known at weight time; `@name` is a weight. Values are numbered
+within their block, so that one inserted node changes one block's lines. `_` is an operand that is not there. A graph's
+`weights` are its statements of weight time. A constant of more than a few numbers is known by its sha256.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from burnish.ir.dims import DimError, Sym, parse_dim
+from burnish.ir.format import FORMATS
+from burnish.ir.graph import Constant, Graph, Module, Node, Origin, Value, Weight, WeightEntry, block_of
+from burnish.ir.guards import AllTrue, Equal
+from burnish.ir.literal import Literal, attribute_text, quote
+from burnish.ir.op import OPS
+from burnish.ir.types import NUMPY, InferError, Type
+
+__all__ = ["TextError", "graph_text", "module_text", "neighbourhood", "parse", "parse_type", "side_by_side"]
+
+_PLAIN = re.compile(r"[A-Za-z_](?:[\w./:-]*\w)?", re.ASCII)
+_NUMBERED = re.compile(r"(?:\d+\.)?\d+", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+class TextError(ValueError):
+    """Text that is not a module, with the line where it stops being one."""
+
+
+# ---------------------------------------------------------------------------------------------------------- printing
+
+
+def _name(name: str) -> str:
+    return name if _NAME.fullmatch(name) else quote(name)
+
+
+def _ref(sigil: str, name: str) -> str:
+    return sigil + (name if _PLAIN.fullmatch(name) else quote(name))
+
+
+def _origin_text(origin: Origin) -> str:
+    sources = " <- " + ", ".join(map(quote, origin.sources)) if origin.sources else ""
+    rules = " by " + ", ".join(map(quote, origin.rules)) if origin.rules else ""
+    return sources + rules
+
+
+def is_inline(node: Node) -> bool:
+    """Whether the node is a leaf that is written where it is used."""
+    return isinstance(node.op, Weight) or (isinstance(node.op, Constant) and node.op.value.inline is not None)
+
+
+class _Printer:
+    """The names of one graph's values, and its statements."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.order = graph, graph.order()
+        self.names: dict[Value, str] = {v: _ref("%", v.name) for v in graph.inputs}
+        counts: dict[str, int] = {}
+        for node in self.order:
+            if isinstance(node.op, Weight):
+                self.names[node.out] = _ref("@", node.op.tensor)
+            elif isinstance(node.op, Constant) and node.op.value.inline is not None:
+                self.names[node.out] = node.op.value.inline
+            else:
+                block = block_of(node.origin.scope)
+                prefix = ("@" if node.time == "weight" else "%") + (f"{block}." if block else "")
+                for o in node.outputs:
+                    counts[prefix] = counts.get(prefix, -1) + 1
+                    self.names[o] = f"{prefix}{counts[prefix]}"
+
+    def operand(self, value: Value | None) -> str:
+        return "_" if value is None else self.names.get(value, f"<a value of graph {value.graph.name}>")
+
+    def statement(self, node: Node, indent: str) -> str:
+        outputs = ", ".join(self.names[o] for o in node.outputs)
+        types = ", ".join(str(o.type) for o in node.outputs)
+        arguments = [self.operand(v) for v in node.inputs] + [f"{k}={t}" for k, t in node.op.attributes]
+        line = f"{indent}{outputs}: {types} = {node.op.name}({', '.join(arguments)})"
+        if node.bodies:
+            bodies = "\n".join(graph_text(b, indent + "  ") for b in node.bodies)
+            line += f" {{\n{bodies}\n{indent}}}"
+        return line + _origin_text(node.origin)
+
+    def block(self, nodes: list[Node], indent: str) -> list[str]:
+        lines, scope = [], ""
+        for node in nodes:
+            if node.origin.scope != scope:
+                scope = node.origin.scope
+                lines.append(f"{indent}scope {quote(scope)}")
+            lines.append(self.statement(node, indent))
+        return lines
+
+    def text(self, indent: str) -> str:
+        inputs = ", ".join(f"{self.names[v]}: {v.type}" for v in self.graph.inputs)
+        lines = [f"{indent}graph {_name(self.graph.name)}({inputs}) {{"]
+        shown = [n for n in self.order if not is_inline(n)]
+        if early := [n for n in shown if n.time == "weight"]:
+            lines += [f"{indent}  weights {{", *self.block(early, indent + "    "), f"{indent}  }}"]
+        lines += self.block([n for n in shown if n.time != "weight"], indent + "  ")
+        outputs = ", ".join(f"{_name(k)}={self.operand(v)}" for k, v in self.graph.outputs.items())
+        return "\n".join([*lines, f"{indent}  return {outputs}".rstrip(), f"{indent}}}"])
+
+
+def graph_text(graph: Graph, indent: str = "") -> str:
+    """One graph, without the table of weights."""
+    return _Printer(graph).text(indent)
+
+
+def module_text(module: Module) -> str:
+    """A whole module."""
+    lines = ["module {"]
+    lines += [f"  {_name(k)} = {attribute_text(v)}" for k, v in module.attributes.items()]
+    if module.weights:
+        rows = [f"    {_ref('@', k)}: {e.type}{_origin_text(e.origin)}" for k, e in module.weights.items()]
+        lines += ["  weights {", *rows, "  }"]
+    for guard in module.guards:
+        if isinstance(guard, Equal):
+            lines.append(f"  guard {guard}")
+        else:
+            lines.append(f"  guard {quote(guard.reason)} {graph_text(guard.graph, '  ').lstrip()}")
+    lines += [graph_text(g, "  ") for g in module.graphs.values()]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def neighbourhood(node: Node, context: int = 2) -> str:
+    """The statements around a node, itself marked; for messages. Works on a graph that is not sound."""
+    graph = node.graph
+    if graph is None:
+        return f"(erased) {node!r}"
+    try:
+        printer = _Printer(graph)
+    except ValueError:  # a cycle: there is no order to print in
+        return repr(node)
+    shown = [n for n in printer.order if not is_inline(n)]
+    if node not in shown:
+        return repr(node)
+    at = shown.index(node)
+    near = range(max(0, at - context), min(len(shown), at + context + 1))
+    return "\n".join(printer.statement(shown[i], "  > " if i == at else "    ") for i in near)
+
+
+def side_by_side(left: str, right: str, width: int = 76) -> str:
+    """Two texts in two columns, `|` between equal lines and `≠` between different ones."""
+    a, b = left.splitlines(), right.splitlines()
+    rows = []
+    for i in range(max(len(a), len(b))):
+        x, y = a[i] if i < len(a) else "", b[i] if i < len(b) else ""
+        rows.append(f"{x[:width]:{width}} {'|' if x == y else '≠'} {y[:width]}".rstrip())
+    return "\n".join(rows)
+
+
+# ----------------------------------------------------------------------------------------------------------- parsing
+
+_SPACE = re.compile(r"(?:\s|#[^\n]*)*")
+_TOKEN = re.compile(
+    r'(?P<string>"(?:[^"\\\n]|\\.)*")'
+    r'|(?P<ref>[%@](?:"(?:[^"\\\n]|\\.)*"|[\w./:-]*\w))'
+    r"|(?P<number>-?(?:inf\b|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?))"
+    r"|(?P<name>[A-Za-z_]\w*)"
+    r"|(?P<mark><-|[(){}\[\],=:.])",
+    re.ASCII,
+)
+T = TypeVar("T")
+_NESTING = 100  # deeper attributes or bodies are refused: a hostile file must not exhaust the stack
+
+
+class _Parser:
+    """Recursive descent over tokens that are read as they are needed."""
+
+    def __init__(self, text: str, constants: Mapping[str, np.ndarray]) -> None:
+        self.text, self.constants, self.at, self.depth = text, constants, 0, 0
+        self.kind, self.token, self.start = "", "", 0
+        self.advance()
+
+    def advance(self) -> None:
+        self.start = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]  # matches the empty string
+        if self.start == len(self.text):
+            self.kind, self.token, self.at = "end", "the end", self.start
+            return
+        m = _TOKEN.match(self.text, self.start)
+        if m is None:
+            self.kind, self.token = "mark", self.text[self.start]
+            self.fail("something else")
+        self.kind, self.token, self.at = str(m.lastgroup), m[0], m.end()
+
+    def fail(self, wanted: str) -> NoReturn:
+        line = self.text.count("\n", 0, self.start) + 1
+        raise TextError(f"line {line}: expected {wanted}, found {self.token[:60]}")
+
+    def is_at(self, token: str) -> bool:
+        return self.token == token and self.kind in ("mark", "name")
+
+    def maybe(self, token: str) -> bool:
+        if self.is_at(token):
+            self.advance()
+            return True
+        return False
+
+    def expect(self, token: str) -> None:
+        if not self.maybe(token):
+            self.fail(f"'{token}'")
+
+    def take(self, kind: str, what: str = "") -> str:
+        if self.kind != kind:
+            self.fail(what or f"a {kind}")
+        token = self.token
+        self.advance()
+        return token
+
+    def string(self) -> str:
+        text = self.take("string")
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            self.fail("a string in JSON's form")
+
+    def name(self) -> str:
+        return self.string() if self.kind == "string" else self.take("name")
+
+    def ref(self) -> tuple[str, str]:
+        """(sigil, name); a quoted name keeps a leading quote, so that it cannot be taken for a number."""
+        token = self.take("ref", "a value")
+        try:
+            return token[0], json.loads(token[1:]) if token[1] == '"' else token[1:]
+        except ValueError:
+            self.fail("a name in JSON's form")
+
+    def listed(self, item: Callable[[], T], close: str) -> list[T]:
+        items: list[T] = []
+        while not self.maybe(close):
+            items.append(item())
+            if not self.is_at(close):
+                self.expect(",")
+        return items
+
+    def dim(self) -> int | Sym:
+        if self.kind == "number":
+            return self.integer()
+        if self.is_at("{"):
+            end = self.text.find("}", self.start)
+            if end < 0:
+                self.fail("a dimension and '}'")
+            try:
+                value = parse_dim(self.text[self.start : end + 1])
+            except (DimError, RecursionError) as e:
+                line = self.text.count("\n", 0, self.start) + 1
+                raise TextError(f"line {line}: {e}") from None
+            self.at = end + 1
+            self.advance()
+            return value
+        return Sym(self.take("name", "a dimension"))
+
+    def integer(self) -> int:
+        token = self.take("number")
+        try:
+            return int(token)
+        except ValueError:
+            self.fail("an integer")
+
+    def type(self) -> Type:
+        dtype = self.take("name", "an element type")
+        layout = self.take("name", "a layout") if self.maybe(".") else ""
+        self.expect("[")
+        shape = self.listed(self.dim, "]")
+        try:
+            return Type(dtype, tuple(shape), layout)
+        except TypeError as e:
+            self.fail(f"a type ({e})")
+
+    def attribute(self) -> Any:
+        match self.kind:
+            case "string":
+                return self.string()
+            case "number":
+                token = self.take("number")
+                return float(token) if any(c in token for c in ".eEinf") else int(token)
+        if self.is_at("["):
+            self.advance()
+            self.depth += 1
+            if self.depth > _NESTING:
+                self.fail("less nesting")
+            items = tuple(self.listed(self.attribute, "]"))
+            self.depth -= 1
+            return items
+        words = {"true": True, "false": False, "none": None, "nan": float("nan")}
+        if self.kind == "name" and self.token in words:
+            return words[self.take("name")]
+        return self.dim()
+
+    def origin(self, scope: str) -> Origin:
+        sources, rules = [], []
+        if self.maybe("<-"):
+            sources.append(self.string())
+            while self.maybe(","):
+                sources.append(self.string())
+        if self.maybe("by"):
+            rules.append(self.string())
+            while self.maybe(","):
+                rules.append(self.string())
+        return Origin(scope, tuple(sources), tuple(rules))
+
+    def module(self) -> Module:
+        module = Module()
+        self.expect("module")
+        self.expect("{")
+        while not self.maybe("}"):
+            if self.is_at("graph"):
+                self.graph(module)
+            elif self.maybe("weights"):
+                self.expect("{")
+                while not self.maybe("}"):
+                    _, name = self.ref()
+                    self.expect(":")
+                    type = self.type()
+                    module.weights[name] = WeightEntry(type, self.origin(""))
+            elif self.maybe("guard"):
+                self.guard(module)
+            else:
+                key = self.name()
+                self.expect("=")
+                module.attributes[key] = self.attribute()
+        if self.kind != "end":
+            self.fail("the end")
+        return module
+
+    def guard(self, module: Module) -> None:
+        if self.kind == "string":
+            reason = self.string()
+            module.guards.append(AllTrue(reason, self.graph(module, body=True)))
+            return
+        self.expect("equal")
+        self.expect("(")
+        a = self.dim()
+        self.expect(",")
+        b = self.dim()
+        self.expect(")")
+        module.guards.append(Equal(a, b))
+
+    def graph(self, module: Module, body: bool = False) -> Graph:
+        self.depth += 1
+        if self.depth > _NESTING:
+            self.fail("less nesting")
+        self.expect("graph")
+        name = self.name()
+        graph = Graph(module, name) if body else module.graph(name)
+        values: dict[str, Value] = {}
+        self.expect("(")
+
+        def parameter() -> None:
+            sigil, name = self.ref()
+            self.expect(":")
+            values[sigil + name] = graph.input(name, self.type())
+
+        self.listed(parameter, ")")
+        self.expect("{")
+        if self.maybe("weights"):
+            self.expect("{")
+            self.statements(graph, values, "}")
+        self.statements(graph, values, "return")
+
+        def output() -> tuple[str, Value]:
+            key = self.name()
+            self.expect("=")
+            value = self.operand(graph, values)
+            return (key, value) if value is not None else self.fail("a value")
+
+        graph.set_outputs(dict(self.listed(output, "}")))
+        graph.normalize()
+        self.depth -= 1
+        return graph
+
+    def statements(self, graph: Graph, values: dict[str, Value], close: str) -> None:
+        scope = ""
+        while not self.maybe(close):
+            if self.maybe("scope"):
+                scope = self.string()
+            else:
+                self.statement(graph, values, scope)
+
+    def statement(self, graph: Graph, values: dict[str, Value], scope: str) -> None:
+        refs = [self.ref()]
+        while self.maybe(","):
+            refs.append(self.ref())
+        self.expect(":")
+        types = [self.type()]
+        while self.maybe(","):
+            types.append(self.type())
+        self.expect("=")
+        name = self.take("name", "an op")
+        if name not in OPS:
+            raise TextError(f"line {self.text.count(chr(10), 0, self.start) + 1}: there is no op {name!r}")
+        inputs: list[Value | None] = []
+        attributes: dict[str, Any] = {}
+
+        def argument() -> None:
+            if self.kind == "name" and self.text[self.at : self.at + 1] == "=":
+                key = self.take("name")
+                self.expect("=")
+                attributes[key] = self.attribute()
+            else:
+                inputs.append(self.operand(graph, values))
+
+        self.expect("(")
+        self.listed(argument, ")")
+        bodies = []
+        if self.maybe("{"):
+            while not self.maybe("}"):
+                bodies.append(self.graph(graph.module, body=True))
+        origin = self.origin(scope)
+        if name == "constant":
+            attributes["value"] = self.literal(str(attributes.get("value")), types[0])
+        cls = OPS[name]
+        if unknown := [k for k in attributes if k not in cls.fields()]:
+            self.fail(f"attributes of {name} ({', '.join(cls.fields()) or 'it has none'}), not {unknown}, before this")
+        if missing := [k for k in cls.fields() if k not in attributes and k not in cls.defaults()]:
+            self.fail(f"{name}'s attributes {missing} before this")
+        node = graph.emit(cls(**attributes), inputs, types, origin, bodies)
+        if len(refs) != len(node.outputs):
+            self.fail(f"a type for each of {len(refs)} results before this")
+        values.update({sigil + key: o for (sigil, key), o in zip(refs, node.outputs, strict=True)})
+
+    def literal(self, sha: str, type: Type) -> Literal:
+        shape = tuple(d for d in type.shape if isinstance(d, int))
+        if sha not in self.constants:
+            return Literal.named(type.dtype, shape, sha)
+        literal = Literal(self.constants[sha])
+        if literal.sha != sha or len(shape) != type.rank:
+            raise TextError(f"constant {sha} is not the data that was given for it")
+        return literal
+
+    def operand(self, graph: Graph, values: dict[str, Value]) -> Value | None:
+        if self.kind == "ref":
+            known = self.token
+            sigil, name = self.ref()
+            if (known[1] == '"' or not _NUMBERED.fullmatch(name)) and sigil == "@":
+                try:
+                    return graph.ops.weight(name)
+                except InferError as e:
+                    raise TextError(f"line {self.text.count(chr(10), 0, self.start) + 1}: {e}") from None
+            if sigil + name not in values:
+                raise TextError(f"line {self.text.count(chr(10), 0, self.start) + 1}: {known} is not defined before")
+            return values[sigil + name]
+        if self.maybe("_"):
+            return None
+        dtype = self.take("name", "an operand")
+        if dtype not in NUMPY or dtype in FORMATS:
+            self.fail("an operand")
+        self.expect("(")
+        data = self.attribute()
+        self.expect(")")
+        try:
+            return graph.ops.constant(np.array(data, NUMPY[dtype]))
+        except (ValueError, TypeError, OverflowError) as e:
+            self.fail(f"a constant ({e})")
+
+
+def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Module:
+    """Read a module. `constants` are the arrays of the large constants by sha, as `Module.constants` gives them.
+
+    Raises TextError, with the line.
+    """
+    try:
+        return _Parser(text, constants or {}).module()
+    except (InferError, RecursionError) as e:
+        raise TextError(str(e)) from None
+
+
+def parse_type(text: str) -> Type:
+    """Read a type. Raises TextError."""
+    return _Parser(text, {}).type()

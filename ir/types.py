@@ -1,0 +1,137 @@
+"""Value types: an element type and a shape of dimensions, and for quantized storage a layout.
+
+The text form is the one that graphs are printed in: `bf16[B, S, 2048]`, `q4_0[4096, 4096]`, `q4_0.tiles8[4096, 4096]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import ml_dtypes
+import numpy as np
+
+from burnish.ir.dims import Dim, bind, dim_text, product, symbols_of
+from burnish.ir.format import FORMATS, QuantFormat
+
+__all__ = ["NUMPY", "InferError", "Type", "dtype_name", "require"]
+
+# Element types by name. ml_dtypes registers bfloat16 with NumPy.
+NUMPY: dict[str, np.dtype] = {
+    "bool": np.dtype("bool"),
+    "i8": np.dtype("int8"),
+    "i16": np.dtype("int16"),
+    "i32": np.dtype("int32"),
+    "i64": np.dtype("int64"),
+    "u8": np.dtype("uint8"),
+    "u16": np.dtype("uint16"),
+    "u32": np.dtype("uint32"),
+    "u64": np.dtype("uint64"),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "f16": np.dtype("float16"),
+    "f32": np.dtype("float32"),
+    "f64": np.dtype("float64"),
+}
+_NAMES = {d: name for name, d in NUMPY.items()}
+FLOATS = ("bf16", "f16", "f32", "f64")
+
+
+class InferError(TypeError):
+    """An op applied to operands, or given attributes, that it does not accept."""
+
+
+def require(condition: object, message: str) -> None:
+    """Raise InferError(message) unless `condition` holds."""
+    if not condition:
+        raise InferError(message)
+
+
+def dtype_name(dtype: np.dtype) -> str:
+    """Our name of a NumPy dtype. Raises InferError for one that has none (strings, complex numbers)."""
+    require(dtype in _NAMES, f"element type {dtype} is not supported")
+    return _NAMES[dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """The type of a value.
+
+    `dtype` is a key of NUMPY or of FORMATS; `layout`, for a quantized dtype, is how its bits lie in memory.
+    """
+
+    dtype: str
+    shape: tuple[Dim, ...]
+    layout: str = ""
+
+    def __post_init__(self) -> None:
+        packed = self.dtype in FORMATS
+        require(packed or self.dtype in NUMPY, f"unknown element type {self.dtype!r}")
+        require(packed or not self.layout, f"{self.dtype} has no layouts")
+        if packed:
+            require(self.shape, f"{self.dtype} needs at least one axis")
+            FORMATS[self.dtype].check(self.shape[-1])
+
+    def __str__(self) -> str:
+        layout = f".{self.layout}" if self.layout else ""
+        return f"{self.dtype}{layout}[{', '.join(map(dim_text, self.shape))}]"
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether elements are plain floating-point numbers."""
+        return self.dtype in FLOATS
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether elements are plain integers (bool is not)."""
+        return self.dtype[0] in "iu" and self.dtype in NUMPY
+
+    @property
+    def format(self) -> QuantFormat | None:
+        """The quantized format, or None for plain elements."""
+        return FORMATS.get(self.dtype)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The names of the symbols in the shape, in order of first appearance."""
+        return tuple(dict.fromkeys(s for d in self.shape for s in symbols_of(d)))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape, all of it numbers. Raises InferError where a symbol is left."""
+        sizes = tuple(d for d in self.shape if isinstance(d, int))
+        require(len(sizes) == self.rank, f"{self} still has symbols")
+        return sizes
+
+    @property
+    def elements(self) -> Dim:
+        """The number of elements."""
+        return product(self.shape)
+
+    @property
+    def nbytes(self) -> Dim:
+        """The size in bytes."""
+        if self.format is not None:
+            return product((*self.shape[:-1], self.format.row_bytes(self.shape[-1])))
+        return self.elements * NUMPY[self.dtype].itemsize
+
+    def axis(self, axis: int) -> int:
+        """`axis` counted from the front. Raises InferError when there is no such axis."""
+        require(-self.rank <= axis < self.rank, f"{self} has no axis {axis}")
+        return axis % self.rank
+
+    def with_shape(self, shape: Iterable[Dim]) -> Type:
+        """The same elements in another shape."""
+        return replace(self, shape=tuple(shape))
+
+    def with_dtype(self, dtype: str, layout: str = "") -> Type:
+        """The same shape with other elements."""
+        return Type(dtype, self.shape, layout)
+
+    def bind(self, sizes: Mapping[str, Dim]) -> Type:
+        """The type with the named symbols replaced."""
+        return self if not sizes else replace(self, shape=tuple(bind(d, sizes) for d in self.shape))

@@ -1,0 +1,105 @@
+"""The verifier: what holds of every module after every pass."""
+
+from __future__ import annotations
+
+from burnish.ir import guards
+from burnish.ir.dims import Dim
+from burnish.ir.graph import Graph, Module, Node, Weight
+from burnish.ir.guards import AllTrue, Equal, Guard
+from burnish.ir.text import neighbourhood
+from burnish.ir.types import Type
+
+__all__ = ["VerifyError", "verify"]
+
+
+class VerifyError(ValueError):
+    """A module that is not sound: what is wrong, and the statements around it. `node` is where."""
+
+    def __init__(self, message: str, node: Node | None = None) -> None:
+        self.node = node
+        super().__init__(message + (f"\n{neighbourhood(node)}" if node is not None else ""))
+
+
+def verify(module: Module) -> None:
+    """Raise VerifyError unless every graph of the module is sound.
+
+    Operands belong to their graph, uses are recorded both ways, no node depends on itself, and every type is what
+    the op infers from its operands under the recorded guards.
+    """
+    for guard in module.guards:
+        if isinstance(guard, AllTrue):
+            _verify_graph(guard.graph, module)
+            if guard.graph.inputs or len(guard.graph.outputs) != 1:
+                raise VerifyError(f"guard {guard.reason!r}: its graph must have no inputs and one output")
+    for graph in module.graphs.values():
+        _verify_graph(graph, module)
+
+
+def _verify_graph(graph: Graph, module: Module) -> None:
+    try:
+        order = graph.order()
+    except ValueError as e:
+        raise VerifyError(str(e)) from None
+    for node in [*order, graph.ret]:
+        where = f"graph {graph.name}: {node.op.name}"
+        for i, v in enumerate(node.inputs):
+            if v is None:
+                continue
+            if v.graph is not graph or (v.node is not None and v.node not in graph):
+                raise VerifyError(f"{where}: operand {i} is not a value of this graph", node)
+            if v.node is None and v not in graph.inputs:
+                raise VerifyError(f"{where}: operand {i} is an input that was removed", node)
+            if (node, i) not in v.uses:
+                raise VerifyError(f"{where}: operand {i} does not record this use", node)
+        for o in node.outputs:
+            for user, i in o.uses:
+                if user.graph is not graph or user.inputs[i] is not o:
+                    raise VerifyError(f"{where}: a recorded use of {o!r} is none", node)
+        _verify_types(node, module, where)
+        if len(node.bodies) != node.op.bodies:
+            raise VerifyError(f"{where}: has {len(node.bodies)} bodies, needs {node.op.bodies}", node)
+        for body in node.bodies:
+            _verify_graph(body, module)
+
+
+def _verify_types(node: Node, module: Module, where: str) -> None:
+    declared = [o.type for o in node.outputs]
+    if isinstance(node.op, Weight):
+        entry = module.weights.get(node.op.tensor)
+        if entry is None or [entry.type] != declared:
+            known = f"the table says {entry.type}" if entry else "the table of weights does not have it"
+            raise VerifyError(f"{where} {node.op.tensor!r}: {known}", node)
+        return
+    assumed = list(module.guards)
+    try:
+        with guards.recording(assumed):
+            keywords = {"bodies": node.bodies} if node.op.bodies else {}
+            inferred = node.op.results(*(v.type if v is not None else None for v in node.inputs), **keywords)
+    except TypeError as e:
+        raise VerifyError(f"{where}: {e}", node) from None
+    if len(assumed) > len(module.guards):
+        raise VerifyError(f"{where}: assumes {assumed[-1]}, which is not recorded as a guard", node)
+    if len(inferred) != len(declared) or not all(map(_Same(module.guards), inferred, declared)):
+        raise VerifyError(
+            f"{where}: its type is {', '.join(map(str, declared))}, but the op infers {', '.join(map(str, inferred))}",
+            node,
+        )
+
+
+class _Same:
+    """Equality of types under the guards."""
+
+    def __init__(self, known: list[Guard]) -> None:
+        self.parent: dict[Dim, Dim] = {}
+        for g in known:
+            if isinstance(g, Equal) and (a := self.find(g.a)) != (b := self.find(g.b)):
+                self.parent[a] = b
+
+    def find(self, d: Dim) -> Dim:
+        while d in self.parent:
+            d = self.parent[d]
+        return d
+
+    def __call__(self, a: Type, b: Type) -> bool:
+        same = a.dtype == b.dtype and a.layout == b.layout and a.rank == b.rank
+        return same and all(self.find(x) == self.find(y) for x, y in zip(a.shape, b.shape, strict=True))
