@@ -93,6 +93,7 @@ Dim = int | Sym
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FUNCTIONS = ("floordiv", "Max", "Min")  # as sympy prints them
+_WORDS = ("true", "false", "none", "nan", "inf")  # mean something else where an attribute is written
 
 
 def _expr(d: Dim) -> Expr:
@@ -143,9 +144,14 @@ def _floordiv() -> type[Expr]:
     import sympy
 
     def evaluate(cls: type, a: Expr, b: Expr) -> Expr | None:
-        return a // b if a.is_Integer and b.is_Integer and b != 0 else None
+        if b == 0:
+            raise DimError(f"{a} divided by zero")
+        return a // b if a.is_Integer and b.is_Integer else None
 
-    body = {"eval": classmethod(evaluate), "is_integer": True, "is_nonnegative": True}
+    def nonnegative(self: Expr) -> bool | None:
+        return True if all(a.is_nonnegative for a in self.args) else None
+
+    body = {"eval": classmethod(evaluate), "is_integer": True, "_eval_is_nonnegative": nonnegative}
     return type("floordiv", (sympy.Function,), body)
 
 
@@ -232,10 +238,12 @@ def _bind(d: Sym, sizes: tuple[tuple[str, Dim], ...]) -> Dim:
 
 def dim_text(d: Dim) -> str:
     """The text form: `128`, `S`, `{2*S + 1}`."""
-    return str(d) if isinstance(d, int) or d.is_plain else "{" + d.text + "}"
+    bare = isinstance(d, int) or (d.is_plain and d.text not in _WORDS)
+    return str(d) if bare else "{" + str(d) + "}"
 
 
-_TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_]*)|(\*\*|[-+*(),]))")
+_TOKEN = re.compile(r"\s*(?:([0-9]+)|([A-Za-z_][A-Za-z0-9_]*)|(\*\*|[-+*(),]))")
+_LONGEST = 1000  # characters of an expression: a short text with a few powers could ask for millions of terms
 
 
 def parse_dim(text: str) -> Dim:
@@ -254,7 +262,7 @@ def parse_dim(text: str) -> Dim:
             raise DimError(f"cannot read dimension {text!r} at {body[at:]!r}")
         tokens.append(m[m.lastindex or 0])
         at = m.end()
-    if len(tokens) > 512:
+    if len(tokens) > 512 or tokens.count("(") > 64:
         raise DimError(f"dimension {text[:40]!r}… is too long")
     reader = _DimReader(tokens, text)
     value = reader.sum()
@@ -295,7 +303,12 @@ class _DimReader:
         value = self.factor()
         while self.peek() == "*":
             self.next()
-            value = value * self.factor()
+            value = self.bounded(value * self.factor())
+        return value
+
+    def bounded(self, value: Dim) -> Dim:
+        if len(value.text if isinstance(value, Sym) else hex(value)) > _LONGEST:
+            raise DimError(f"dimension {self.text[:40]!r}… is too long")
         return value
 
     def factor(self) -> Dim:
@@ -303,9 +316,12 @@ class _DimReader:
         if self.peek() == "**":
             self.next()
             power = self.next()
-            if not power.isdigit() or int(power) > 16:
-                raise DimError(f"dimension {self.text!r}: bad exponent {power!r}")
-            return product((value,) * int(power))
+            if not power.isdigit() or len(power) > 2 or int(power) > 16:
+                raise DimError(f"dimension {self.text!r}: bad exponent {power[:40]!r}")
+            result: Dim = 1
+            for _ in range(int(power)):
+                result = self.bounded(value * result)
+            return result
         return value
 
     def atom(self) -> Dim:
@@ -315,6 +331,8 @@ class _DimReader:
             self.expect(")")
             return value
         if token.isdigit():
+            if len(token) > 20:
+                raise DimError(f"dimension {self.text[:40]!r}…: a number of {len(token)} digits")
             return int(token)
         if token in _FUNCTIONS:
             self.expect("(")

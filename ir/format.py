@@ -15,7 +15,7 @@ import numpy as np
 
 from burnish.ir.dims import Dim, dim_text
 
-__all__ = ["FORMATS", "LAYOUTS", "Field", "Layout", "Packed", "QuantFormat"]
+__all__ = ["FORMATS", "LAYOUTS", "Field", "FormatError", "Layout", "Packed", "QuantFormat"]
 
 Array = Any  # a numpy.ndarray or a jax.Array
 Fields = dict[str, Array]  # field name -> [..., groups, count]
@@ -62,7 +62,7 @@ class QuantFormat:
         raise NotImplementedError
 
     def check(self, inputs: Dim) -> None:
-        """Raise ValueError where the group does not divide `inputs`, the size of the last axis."""
+        """Raise FormatError where the group does not divide `inputs`, the size of the last axis."""
         if self.group and (not isinstance(inputs, int) or inputs % self.group):
             raise FormatError(f"{self.name}: groups of {self.group} do not divide an input axis of {dim_text(inputs)}")
 

@@ -65,6 +65,10 @@ class Weight(Op):
         """Its type is the table's."""
         raise InferError("a weight's type comes from its module")
 
+    def cost(self) -> Cost:
+        """Nothing: those who read it count its bytes."""
+        return Cost(0, 0)
+
 
 class Constant(Op):
     """A leaf: a value that is part of the graph."""
@@ -81,6 +85,10 @@ class Constant(Op):
     def eval(self, xp: Any) -> Any:
         """The literal's data."""
         return xp.asarray(self.value.data)
+
+    def cost(self) -> Cost:
+        """Nothing: those who read it count its bytes."""
+        return Cost(0, 0)
 
 
 class Return(Op):
@@ -138,14 +146,21 @@ class Value:
         op = self.op
         return op.value.data if isinstance(op, Constant) and op.value.has_data else None
 
+    def __iter__(self) -> Iterator[Value]:
+        """All results of the node that makes it: `q, k, v = op.split(…)`."""
+        return iter(self.node.outputs if self.node is not None else (self,))
+
+    def __getitem__(self, index: int) -> Value:
+        return list(self)[index]
+
     def __add__(self, other: Any) -> Value:
-        return self.graph.ops.add(self, other)  # type: ignore[no-any-return]
+        return self.graph.ops.add(self, other)
 
     def __sub__(self, other: Any) -> Value:
-        return self.graph.ops.sub(self, other)  # type: ignore[no-any-return]
+        return self.graph.ops.sub(self, other)
 
     def __mul__(self, other: Any) -> Value:
-        return self.graph.ops.mul(self, other)  # type: ignore[no-any-return]
+        return self.graph.ops.mul(self, other)
 
     def __repr__(self) -> str:
         made = self.node.op.name if self.node is not None else f"input {self.name}"
@@ -196,7 +211,8 @@ class Node:
     @property
     def cost(self) -> Cost:
         """FLOPs and bytes of one run, symbolic where the types are."""
-        return self.op.cost(*(v.type if v is not None else None for v in self.inputs))
+        keywords = {"bodies": self.bodies} if self.op.bodies else {}
+        return self.op.cost(*(v.type if v is not None else None for v in self.inputs), **keywords)
 
     @property
     def is_leaf(self) -> bool:
@@ -448,7 +464,7 @@ class Module:
 
 
 class Ops:
-    """Builds nodes: `op.add(a, b)` infers the type, makes the node, returns its value (a tuple of several).
+    """Builds nodes: `op.add(a, b)` infers the type, makes the node, returns its value; several can be unpacked from it.
 
     A Python number becomes a constant of the other operands' element type. A string in front is a module path in
     which the op finds the operands that a checkpoint stores: `op.linear("q_proj", x)`.
@@ -461,12 +477,12 @@ class Ops:
         self._scope: list[str] = []
         self._counts: dict[str, int] = {}
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Callable[..., Value]:
         if name.startswith("__"):
             raise AttributeError(name)
         cls = find_op(name)
 
-        def make(*operands: Any, bodies: Sequence[Graph] = (), **attributes: Any) -> Any:
+        def make(*operands: Any, bodies: Sequence[Graph] = (), **attributes: Any) -> Value:
             if operands and isinstance(operands[0], str):
                 with self.scope(operands[0]):
                     return make(*self.with_parameters(cls, operands[1:]), bodies=bodies, **attributes)
@@ -479,8 +495,11 @@ class Ops:
         dtype = next((v.dtype for v in operands if isinstance(v, Value) and v.dtype in NUMPY), "f32")
         return [v if v is None or isinstance(v, Value) else self.constant(v, dtype) for v in operands]
 
-    def emit(self, op: Op, inputs: Sequence[Value | None], bodies: Sequence[Graph] = ()) -> Any:
+    def emit(self, op: Op, inputs: Sequence[Value | None], bodies: Sequence[Graph] = ()) -> Value:
         """Add a node of `op`. Raises InferError where the op does not accept the operands."""
+        inputs = list(inputs)
+        while inputs and inputs[-1] is None:
+            inputs.pop()
         with guards.recording(self.graph.module.guards):
             keywords = {"bodies": tuple(bodies)} if op.bodies else {}
             types = op.results(*(v.type if v is not None else None for v in inputs), **keywords)
@@ -488,13 +507,13 @@ class Ops:
 
     def emit_typed(
         self, op: Op, inputs: Sequence[Value | None], types: Sequence[Type], bodies: Sequence[Graph] = ()
-    ) -> Any:
+    ) -> Value:
         """Add a node whose result types are known."""
         before = len(self.graph)
         node = self.graph.emit(op, inputs, types, self.origin(op), bodies)
         if len(self.graph) > before:
             self.made.append(node)
-        return node.outputs[0] if len(node.outputs) == 1 else node.outputs
+        return node.out
 
     def origin(self, op: Op) -> Origin:
         """The origin of the next node: its scope, and a name that no other node has."""
@@ -513,6 +532,15 @@ class Ops:
             yield
         finally:
             self._scope.pop()
+
+    @contextmanager
+    def at(self, origin: Origin) -> Iterator[None]:
+        """Nodes made within have this origin."""
+        before, self.fixed = self.fixed, origin
+        try:
+            yield
+        finally:
+            self.fixed = before
 
     def constant(self, value: Any, dtype: str | None = None) -> Value:
         """A constant; a Python number or list gets `dtype` (f32 unless given), an array keeps its own."""

@@ -23,7 +23,7 @@ class Literal:
     __slots__ = ("_data", "dtype", "sha", "shape")
 
     def __init__(self, data: np.ndarray) -> None:
-        data = np.ascontiguousarray(data)
+        data = np.asarray(data, order="C").view()  # ascontiguousarray would give a scalar an axis
         data.flags.writeable = False
         self._data: np.ndarray | None = data
         self.dtype, self.shape = dtype_name(data.dtype), data.shape

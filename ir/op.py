@@ -15,8 +15,20 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, Self, dataclass_transform
+from functools import cache, cached_property
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Self,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from burnish.ir.dims import Dim, Sym, bind
 from burnish.ir.literal import attribute_text
@@ -66,6 +78,8 @@ class Op:
     rowwise: ClassVar[bool] = False
     #: `eval` works element by element (operands broadcast)
     elementwise: ClassVar[bool] = False
+    #: each row along the last axis of operand 0 gives a row of the result, whatever the other rows are
+    by_last_axis: ClassVar[bool] = False
     #: the operand whose memory the result may take over, when nothing else reads it
     inplace: ClassVar[int | None] = None
     #: the same bytes on every machine: no BLAS, no vectorised transcendental function, a fixed order of reduction
@@ -97,9 +111,9 @@ class Op:
         """
         raise NotImplementedError(f"{self.name}.eval")
 
-    def cost(self, *operands: Type | None) -> Cost:
+    def cost(self, *operands: Any, **bodies: Any) -> Cost:
         """By default: one operation for each result element, every operand read and every result written once."""
-        results = self.results(*operands)
+        results = self.results(*operands, **bodies)
         flops = 0 if self.kind == "memory" else sum((t.elements for t in results), start=0)
         return Cost(flops, sum((t.nbytes for t in (*operands, *results) if t is not None), start=0))
 
@@ -112,6 +126,9 @@ class Op:
         for o, t in zip(self.operands(), operands, strict=False):
             if t is None and not o.optional:
                 raise InferError(f"{self.name}: operand {o.name} is missing")
+        for name, annotation in _annotations(type(self)).items():
+            if not _fits(value := getattr(self, name), annotation):
+                raise InferError(f"{self.name}: {name}={value!r} is not of type {annotation}")
         result = self.infer(*operands, **keywords)
         return result if isinstance(result, tuple) else (result,)
 
@@ -173,6 +190,22 @@ def _operands(cls: type[Op]) -> tuple[Operand, ...]:
         )
         _OPERANDS[cls] = found
     return found
+
+
+@cache
+def _annotations(cls: type[Op]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {name: hints[name] for name in cls.fields()}
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    if get_origin(annotation) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, get_args(annotation)[0]) for v in value)
+    if get_origin(annotation) in (Union, UnionType):
+        return any(_fits(value, a) for a in get_args(annotation))
+    if annotation is Any or isinstance(value, bool):
+        return annotation in (Any, bool)
+    return isinstance(value, (float, int) if annotation is float else annotation)
 
 
 def find_op(name: str) -> type[Op]:

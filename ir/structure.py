@@ -6,6 +6,8 @@ from typing import Any
 
 from burnish.ir.graph import Constant, Graph, Module, Node, Origin, Value, Weight
 from burnish.ir.guards import AllTrue
+from burnish.ir.literal import attribute_text
+from burnish.ir.text import is_inline
 
 __all__ = ["same_module", "structure"]
 
@@ -18,10 +20,18 @@ def structure(graph: Graph, *, names: bool = True, provenance: bool = True) -> t
     """
     number: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
     rows: list[Any] = [graph.name if names else "", [(v.name if names else "", v.type) for v in graph.inputs]]
-    for node in graph.order():
+
+    def add(node: Node) -> None:
         for o in node.outputs:
             number[o] = len(number)
         rows.append(_row(node, number, names, provenance))
+
+    for node in [*graph.order(), graph.ret]:
+        for v in node.operands:  # a leaf that is written inline is where it is first read
+            if v.node is not None and v not in number and is_inline(v.node):
+                add(v.node)
+        if node is not graph.ret and not is_inline(node):
+            add(node)
     outputs = [(k if names else "", number[v]) for k, v in graph.outputs.items()]
     return (*rows, outputs)
 
@@ -40,8 +50,6 @@ def same_module(a: Module, b: Module) -> bool:
 
     def guards(m: Module) -> list[Any]:
         return [(g.reason, structure(g.graph)) if isinstance(g, AllTrue) else g for g in m.guards]
-
-    from burnish.ir.literal import attribute_text
 
     return (
         list(a.weights.items()) == list(b.weights.items())

@@ -43,6 +43,8 @@ __all__ = ["TextError", "graph_text", "module_text", "neighbourhood", "parse", "
 _PLAIN = re.compile(r"[A-Za-z_](?:[\w./:-]*\w)?", re.ASCII)
 _NUMBERED = re.compile(r"(?:\d+\.)?\d+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_KEYWORDS = ("graph", "guard", "inf", "weights")  # names that are quoted, for they begin something else
+_SHA = re.compile(r"[0-9a-f]{32}")
 
 
 class TextError(ValueError):
@@ -53,7 +55,7 @@ class TextError(ValueError):
 
 
 def _name(name: str) -> str:
-    return name if _NAME.fullmatch(name) else quote(name)
+    return name if _NAME.fullmatch(name) and name not in _KEYWORDS else quote(name)
 
 
 def _ref(sigil: str, name: str) -> str:
@@ -183,6 +185,7 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 T = TypeVar("T")
+Key = tuple[str, str, bool]
 _NESTING = 100  # deeper attributes or bodies are refused: a hostile file must not exhaust the stack
 
 
@@ -205,9 +208,11 @@ class _Parser:
             self.fail("something else")
         self.kind, self.token, self.at = str(m.lastgroup), m[0], m.end()
 
+    def error(self, message: str) -> TextError:
+        return TextError(f"line {self.text.count(chr(10), 0, self.start) + 1}: {message}")
+
     def fail(self, wanted: str) -> NoReturn:
-        line = self.text.count("\n", 0, self.start) + 1
-        raise TextError(f"line {line}: expected {wanted}, found {self.token[:60]}")
+        raise self.error(f"expected {wanted}, found {self.token[:60]}")
 
     def is_at(self, token: str) -> bool:
         return self.token == token and self.kind in ("mark", "name")
@@ -230,22 +235,28 @@ class _Parser:
         return token
 
     def string(self) -> str:
-        text = self.take("string")
+        value = self.unquoted(self.token) if self.kind == "string" else self.fail("a string")
+        self.advance()
+        return value
+
+    def unquoted(self, token: str) -> str:
         try:
-            return str(json.loads(text))
+            value = str(json.loads(token))
+            value.encode()  # half of a surrogate pair cannot be written again
         except ValueError:
             self.fail("a string in JSON's form")
+        return value
 
     def name(self) -> str:
         return self.string() if self.kind == "string" else self.take("name")
 
-    def ref(self) -> tuple[str, str]:
-        """(sigil, name); a quoted name keeps a leading quote, so that it cannot be taken for a number."""
-        token = self.take("ref", "a value")
-        try:
-            return token[0], json.loads(token[1:]) if token[1] == '"' else token[1:]
-        except ValueError:
-            self.fail("a name in JSON's form")
+    def ref(self) -> tuple[str, str, bool]:
+        """(sigil, name, whether it is a number that the printer gave): `%"0"` is a name, `%0` is none."""
+        token = self.token if self.kind == "ref" else self.fail("a value")
+        quoted = token[1] == '"'
+        name = self.unquoted(token[1:]) if quoted else token[1:]
+        self.advance()
+        return token[0], name, not quoted and _NUMBERED.fullmatch(name) is not None
 
     def listed(self, item: Callable[[], T], close: str) -> list[T]:
         items: list[T] = []
@@ -265,19 +276,25 @@ class _Parser:
             try:
                 value = parse_dim(self.text[self.start : end + 1])
             except (DimError, RecursionError) as e:
-                line = self.text.count("\n", 0, self.start) + 1
-                raise TextError(f"line {line}: {e}") from None
+                raise self.error(str(e)) from None
             self.at = end + 1
             self.advance()
             return value
-        return Sym(self.take("name", "a dimension"))
+        name = self.token if self.kind == "name" else self.fail("a dimension")
+        try:
+            symbol = Sym(name)
+        except DimError as e:
+            raise self.error(str(e)) from None
+        self.advance()
+        return symbol
 
     def integer(self) -> int:
-        token = self.take("number")
         try:
-            return int(token)
+            value = int(self.token)  # refuses thousands of digits
         except ValueError:
             self.fail("an integer")
+        self.advance()
+        return value
 
     def type(self) -> Type:
         dtype = self.take("name", "an element type")
@@ -294,8 +311,7 @@ class _Parser:
             case "string":
                 return self.string()
             case "number":
-                token = self.take("number")
-                return float(token) if any(c in token for c in ".eEinf") else int(token)
+                return float(self.take("number")) if any(c in self.token for c in ".eEinf") else self.integer()
         if self.is_at("["):
             self.advance()
             self.depth += 1
@@ -331,7 +347,9 @@ class _Parser:
             elif self.maybe("weights"):
                 self.expect("{")
                 while not self.maybe("}"):
-                    _, name = self.ref()
+                    _, name, _ = self.ref()
+                    if name in module.weights:
+                        raise self.error(f"weight {name!r} is there twice")
                     self.expect(":")
                     type = self.type()
                     module.weights[name] = WeightEntry(type, self.origin(""))
@@ -365,13 +383,13 @@ class _Parser:
         self.expect("graph")
         name = self.name()
         graph = Graph(module, name) if body else module.graph(name)
-        values: dict[str, Value] = {}
+        values: dict[Key, Value] = {}
         self.expect("(")
 
         def parameter() -> None:
-            sigil, name = self.ref()
+            key = self.ref()
             self.expect(":")
-            values[sigil + name] = graph.input(name, self.type())
+            values[key] = graph.input(key[1], self.type())
 
         self.listed(parameter, ")")
         self.expect("{")
@@ -386,12 +404,15 @@ class _Parser:
             value = self.operand(graph, values)
             return (key, value) if value is not None else self.fail("a value")
 
-        graph.set_outputs(dict(self.listed(output, "}")))
+        outputs = self.listed(output, "}")
+        graph.set_outputs(dict(outputs))
+        if len(graph.output_names) != len(outputs):
+            raise self.error(f"graph {name} has two outputs of one name")
         graph.normalize()
         self.depth -= 1
         return graph
 
-    def statements(self, graph: Graph, values: dict[str, Value], close: str) -> None:
+    def statements(self, graph: Graph, values: dict[Key, Value], close: str) -> None:
         scope = ""
         while not self.maybe(close):
             if self.maybe("scope"):
@@ -399,7 +420,7 @@ class _Parser:
             else:
                 self.statement(graph, values, scope)
 
-    def statement(self, graph: Graph, values: dict[str, Value], scope: str) -> None:
+    def statement(self, graph: Graph, values: dict[Key, Value], scope: str) -> None:
         refs = [self.ref()]
         while self.maybe(","):
             refs.append(self.ref())
@@ -408,9 +429,9 @@ class _Parser:
         while self.maybe(","):
             types.append(self.type())
         self.expect("=")
+        if self.kind == "name" and (self.token not in OPS or self.token in ("weight", "return")):
+            raise self.error(f"there is no op {self.token!r}")
         name = self.take("name", "an op")
-        if name not in OPS:
-            raise TextError(f"line {self.text.count(chr(10), 0, self.start) + 1}: there is no op {name!r}")
         inputs: list[Value | None] = []
         attributes: dict[str, Any] = {}
 
@@ -430,7 +451,7 @@ class _Parser:
                 bodies.append(self.graph(graph.module, body=True))
         origin = self.origin(scope)
         if name == "constant":
-            attributes["value"] = self.literal(str(attributes.get("value")), types[0])
+            attributes["value"] = self.literal(attributes.get("value"), types[0])
         cls = OPS[name]
         if unknown := [k for k in attributes if k not in cls.fields()]:
             self.fail(f"attributes of {name} ({', '.join(cls.fields()) or 'it has none'}), not {unknown}, before this")
@@ -439,29 +460,31 @@ class _Parser:
         node = graph.emit(cls(**attributes), inputs, types, origin, bodies)
         if len(refs) != len(node.outputs):
             self.fail(f"a type for each of {len(refs)} results before this")
-        values.update({sigil + key: o for (sigil, key), o in zip(refs, node.outputs, strict=True)})
+        for key in refs:
+            if key in values:
+                raise self.error(f"{key[0]}{key[1]} is defined twice")
+        values.update(zip(refs, node.outputs, strict=True))
 
-    def literal(self, sha: str, type: Type) -> Literal:
+    def literal(self, sha: object, type: Type) -> Literal:
         shape = tuple(d for d in type.shape if isinstance(d, int))
+        if not isinstance(sha, str) or not _SHA.fullmatch(sha) or len(shape) != type.rank:
+            self.fail("a constant's sha and a type of numbers before this")
         if sha not in self.constants:
             return Literal.named(type.dtype, shape, sha)
         literal = Literal(self.constants[sha])
-        if literal.sha != sha or len(shape) != type.rank:
-            raise TextError(f"constant {sha} is not the data that was given for it")
+        if (literal.sha, literal.dtype, literal.shape) != (sha, type.dtype, shape):
+            raise self.error(f"constant {sha} is not the data that was given for it")
         return literal
 
-    def operand(self, graph: Graph, values: dict[str, Value]) -> Value | None:
+    def operand(self, graph: Graph, values: dict[Key, Value]) -> Value | None:
         if self.kind == "ref":
             known = self.token
-            sigil, name = self.ref()
-            if (known[1] == '"' or not _NUMBERED.fullmatch(name)) and sigil == "@":
-                try:
-                    return graph.ops.weight(name)
-                except InferError as e:
-                    raise TextError(f"line {self.text.count(chr(10), 0, self.start) + 1}: {e}") from None
-            if sigil + name not in values:
-                raise TextError(f"line {self.text.count(chr(10), 0, self.start) + 1}: {known} is not defined before")
-            return values[sigil + name]
+            key = self.ref()
+            if key[0] == "@" and not key[2]:
+                return graph.ops.weight(key[1])
+            if key not in values:
+                raise self.error(f"{known} is not defined before")
+            return values[key]
         if self.maybe("_"):
             return None
         dtype = self.take("name", "an operand")
@@ -481,10 +504,11 @@ def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Modul
 
     Raises TextError, with the line.
     """
+    parser = _Parser(text, constants or {})
     try:
-        return _Parser(text, constants or {}).module()
+        return parser.module()
     except (InferError, RecursionError) as e:
-        raise TextError(str(e)) from None
+        raise parser.error(str(e)) from None
 
 
 def parse_type(text: str) -> Type:

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from burnish.ir.dims import Dim, bind, dim_text, product, symbols_of
-from burnish.ir.format import FORMATS, QuantFormat
+from burnish.ir.format import FORMATS, FormatError, QuantFormat
 
 __all__ = ["NUMPY", "InferError", "Type", "dtype_name", "require"]
 
@@ -69,7 +69,11 @@ class Type:
         require(packed or not self.layout, f"{self.dtype} has no layouts")
         if packed:
             require(self.shape, f"{self.dtype} needs at least one axis")
-            FORMATS[self.dtype].check(self.shape[-1])
+            try:
+                FORMATS[self.dtype].check(self.shape[-1])
+            except FormatError as e:
+                raise InferError(str(e)) from None
+        require(all(not isinstance(d, int) or d >= 0 for d in self.shape), f"{self} has a negative size")
 
     def __str__(self) -> str:
         layout = f".{self.layout}" if self.layout else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from burnish.ir import guards
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Graph, Module, Node, Weight
@@ -9,7 +11,7 @@ from burnish.ir.guards import AllTrue, Equal, Guard
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import Type
 
-__all__ = ["VerifyError", "verify"]
+__all__ = ["VerifyError", "same_types", "verify"]
 
 
 class VerifyError(ValueError):
@@ -79,27 +81,28 @@ def _verify_types(node: Node, module: Module, where: str) -> None:
         raise VerifyError(f"{where}: {e}", node) from None
     if len(assumed) > len(module.guards):
         raise VerifyError(f"{where}: assumes {assumed[-1]}, which is not recorded as a guard", node)
-    if len(inferred) != len(declared) or not all(map(_Same(module.guards), inferred, declared)):
+    if len(inferred) != len(declared) or not all(map(same_types(module.guards), inferred, declared)):
         raise VerifyError(
             f"{where}: its type is {', '.join(map(str, declared))}, but the op infers {', '.join(map(str, inferred))}",
             node,
         )
 
 
-class _Same:
-    """Equality of types under the guards."""
+def same_types(known: list[Guard]) -> Callable[[Type, Type], bool]:
+    """Equality of types under guards: dimensions that a guard says are equal count as equal."""
+    parent: dict[Dim, Dim] = {}
 
-    def __init__(self, known: list[Guard]) -> None:
-        self.parent: dict[Dim, Dim] = {}
-        for g in known:
-            if isinstance(g, Equal) and (a := self.find(g.a)) != (b := self.find(g.b)):
-                self.parent[a] = b
-
-    def find(self, d: Dim) -> Dim:
-        while d in self.parent:
-            d = self.parent[d]
+    def find(d: Dim) -> Dim:
+        while d in parent:
+            d = parent[d]
         return d
 
-    def __call__(self, a: Type, b: Type) -> bool:
-        same = a.dtype == b.dtype and a.layout == b.layout and a.rank == b.rank
-        return same and all(self.find(x) == self.find(y) for x, y in zip(a.shape, b.shape, strict=True))
+    for g in known:
+        if isinstance(g, Equal) and (a := find(g.a)) != (b := find(g.b)):
+            parent[a] = b
+
+    def same(a: Type, b: Type) -> bool:
+        alike = a.dtype == b.dtype and a.layout == b.layout and a.rank == b.rank
+        return alike and all(find(x) == find(y) for x, y in zip(a.shape, b.shape, strict=True))
+
+    return same

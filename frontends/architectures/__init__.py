@@ -1,1 +1,5 @@
-"""Model architectures: one file each, the plain forward and nothing else."""
+"""The architectures, one file each; a file here is found by being here."""
+
+from burnish.ir.discover import import_all
+
+import_all(__name__, __path__)

@@ -20,7 +20,9 @@ class Q8_0(QuantFormat):
         d = np.abs(x).max(axis=-1, keepdims=True) / np.float32(127)
         inverse = np.divide(np.float32(1), d, out=np.zeros_like(d), where=d != 0)  # groups of zeros occur
         scaled = x * inverse
-        q = np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))
+        size = np.abs(scaled)
+        whole = np.floor(size)
+        q = np.sign(scaled) * (whole + np.floor(2 * (size - whole)))  # size + 0.5 would round 0.49999997 up
         return {"d": d.astype("f2"), "q": q.astype("i1")}
 
     def dequantize(self, xp: Any, fields: Fields) -> Array:

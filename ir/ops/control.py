@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from burnish.ir.op import Array, Arrays, Op
+import numpy as np
+
+from burnish.ir.dims import maximum
+from burnish.ir.op import Array, Arrays, Cost, Op
 from burnish.ir.types import Type, require
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ class If(Op):
 
     bodies = 2
     widen = False
+    takes_packed = True
 
     def infer(self, condition: Type, *operands: Type, bodies: Sequence[Graph]) -> tuple[Type, ...]:
         require(condition.dtype == "bool" and condition.elements == 1, f"if: {condition} is not one truth value")
@@ -29,7 +33,16 @@ class If(Op):
         return tuple(then)
 
     def eval(self, xp: Arrays, condition: Array, *operands: Array, bodies: Sequence[Callable[..., Any]]) -> Any:
-        return bodies[0 if condition.reshape(()) else 1](*operands)
+        if xp is np:
+            return bodies[0 if condition.reshape(()) else 1](*operands)
+        import jax
+
+        return jax.lax.cond(condition.reshape(()), *bodies, *operands)
+
+    def cost(self, *operands: Type | None, bodies: Sequence[Graph]) -> Cost:
+        """The dearer body, in either respect."""
+        costs = [_body_cost(b) for b in bodies]
+        return Cost(maximum(costs[0].flops, costs[1].flops), maximum(costs[0].bytes, costs[1].bytes))
 
 
 class Repeat(Op):
@@ -81,3 +94,13 @@ class Repeat(Op):
             for stack, new in zip(states, results[self.carries :], strict=True):
                 stack.append(new)
         return (*carries, *(xp.stack(s) for s in states))
+
+    def cost(self, *operands: Type | None, bodies: Sequence[Graph]) -> Cost:
+        """`count` times the body."""
+        once = _body_cost(bodies[0])
+        return Cost(once.flops * self.count, once.bytes * self.count)
+
+
+def _body_cost(body: Graph) -> Cost:
+    costs = [node.cost for node in body]
+    return Cost(sum((c.flops for c in costs), start=0), sum((c.bytes for c in costs), start=0))

@@ -60,7 +60,8 @@ class Div(_Arithmetic):
         if a.dtype.kind not in "iu":
             return a / b
         safe = xp.where(b == 0, xp.ones_like(b), b)
-        quotient = xp.abs(a) // xp.abs(safe) * xp.sign(a) * xp.sign(safe)
+        floor = a // safe
+        quotient = floor + ((a != floor * safe) & ((a < 0) != (b < 0)))
         return xp.where(b == 0, xp.zeros_like(quotient), quotient)
 
 
@@ -73,12 +74,15 @@ class Mod(_Arithmetic):
 
 
 class Pow(_Arithmetic):
-    """a ** b"""
+    """a ** b; of integers with b below 0 the power rounded towards zero, 0 for a = 0"""
 
     reproducible = False
 
     def eval(self, xp: Arrays, a: Array, b: Array) -> Array:
-        return xp.power(a, b)
+        if a.dtype.kind not in "iu":
+            return xp.power(a, b)
+        below = xp.where(xp.abs(a) == 1, xp.power(a, b & 1), xp.zeros_like(a))
+        return xp.where(b < 0, below, xp.power(a, xp.maximum(b, 0)))
 
 
 class Maximum(_Arithmetic):

@@ -38,6 +38,7 @@ class Linear(Op):
 
     to: str = ""
     kind = "linear"
+    by_last_axis = True
     parameters = {"w": "weight", "b": "bias"}
 
     def infer(self, x: Type, w: Type, b: Type | None = None) -> Type:

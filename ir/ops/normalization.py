@@ -8,6 +8,7 @@ from burnish.ir.types import Type, require
 
 class _Norm(Op):
     eps: float
+    by_last_axis = True
 
     def cost(self, *operands: Type | None) -> Cost:
         cost = super().cost(*operands)

@@ -87,7 +87,7 @@ class BroadcastTo(_Memory):
 
     def infer(self, x: Type) -> Type:
         where = f"broadcast_to: {x} to {_shape(self.shape)}"
-        require(broadcast(x.shape, self.shape, where=where) == self.shape, where)
+        require(broadcast(self.shape, x.shape, where=where) == self.shape, where)
         return x.with_shape(self.shape)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
@@ -101,9 +101,11 @@ class Concat(_Memory):
     planewise = True
 
     def infer(self, *xs: Type) -> Type:
+        require(xs, "concat: there is no operand")
         first = xs[0]
         axis = first.axis(self.axis)
-        require(first.format is None or axis < first.rank - 1, f"concat: the last axis of {first} is packed")
+        good = first.format is None or axis == self.axis < first.rank - 1  # planes may have more axes at the end
+        require(good, f"concat: axis {self.axis} of {first} is not one of its axes in front, counted from the front")
         shape = list(first.shape)
         for x in xs[1:]:
             require((x.dtype, x.layout, x.rank) == (first.dtype, first.layout, first.rank), f"concat: {first} and {x}")
@@ -165,7 +167,7 @@ class Stack(_Memory):
     planewise = True
 
     def infer(self, *xs: Type) -> Type:
-        require(all(x == xs[0] for x in xs), f"stack: {', '.join(map(str, xs))} differ")
+        require(xs and all(x == xs[0] for x in xs), f"stack: {', '.join(map(str, xs))} differ, or are none")
         return xs[0].with_shape((len(xs), *xs[0].shape))
 
     def eval(self, xp: Arrays, *xs: Array) -> Array:
@@ -195,6 +197,7 @@ class Iota(_Memory):
     dtype: str = "i32"
 
     def infer(self) -> Type:
+        require(self.dtype in NUMPY and self.dtype != "bool", f"iota: {self.dtype!r} is not a plain number's type")
         return Type(self.dtype, (self.size,))
 
     def eval(self, xp: Arrays) -> Array:
@@ -214,6 +217,8 @@ class Gather(_Memory):
 
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
         size = x.shape[self.axis]
+        if indices.dtype.itemsize < 4:
+            indices = indices.astype("int32")  # the size may not fit
         return xp.take(x, xp.where(indices < 0, indices + size, indices), axis=self.axis, mode="clip")
 
 

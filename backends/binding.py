@@ -1,0 +1,53 @@
+"""Binding symbols to numbers: what every backend does before it runs a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from burnish.ir.dims import Sym, bind, dim_text
+from burnish.ir.graph import Graph, Module
+from burnish.ir.guards import AllTrue, Equal
+
+__all__ = ["BindError", "bind_symbols", "check_guards"]
+
+
+class BindError(ValueError):
+    """Inputs that do not fit a graph, or that break what was assumed of its symbols."""
+
+
+def bind_symbols(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, int]:
+    """The size of each symbol, read off the inputs' shapes. Raises BindError."""
+    names = {v.name for v in graph.inputs}
+    if names != set(inputs):
+        missing, extra = sorted(names - set(inputs)), sorted(set(inputs) - names)
+        raise BindError(f"graph {graph.name} takes {sorted(names)}: missing {missing}, too many {extra}")
+    sizes: dict[str, int] = {}
+    for v in graph.inputs:
+        shape = tuple(inputs[v.name].shape)
+        fits = len(shape) == v.type.rank
+        for d, n in zip(v.shape, shape, strict=False):
+            if isinstance(d, Sym) and d.is_plain:
+                fits = fits and sizes.setdefault(d.text, n) == n
+            else:
+                fits = fits and bind(d, sizes) == n
+        if not fits:
+            at = ", ".join(f"{k}={n}" for k, n in sizes.items())
+            raise BindError(f"graph {graph.name}: input {v.name} must be {v.type}, not {list(shape)} (with {at})")
+    return sizes
+
+
+def check_guards(module: Module, sizes: Mapping[str, int], all_true: Callable[[Graph], bool]) -> None:
+    """Raise BindError where the sizes break a guard. Guards about other symbols are left alone."""
+    for guard in module.guards:
+        if isinstance(guard, Equal):
+            a, b = bind(guard.a, sizes), bind(guard.b, sizes)
+            if isinstance(a, int) and isinstance(b, int) and a != b:
+                raise BindError(f"assumed that {dim_text(guard.a)} = {dim_text(guard.b)}, but they are {a} and {b}")
+        elif isinstance(guard, AllTrue) and _symbols(guard.graph) <= set(sizes) and not all_true(guard.graph):
+            at = ", ".join(f"{k}={n}" for k, n in sizes.items())
+            raise BindError(f"assumed {guard.reason}, which does not hold with {at}")
+
+
+def _symbols(graph: Graph) -> set[str]:
+    return {s for node in graph for o in node.outputs for s in o.type.symbols}

@@ -1,0 +1,152 @@
+"""The NumPy interpreter: the reference, and the embedded default.
+
+A graph with its symbols bound becomes a plan of steps; what does not depend on inputs is computed once, buffers are
+freed at their last use, compiled kernels run where their table has one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from burnish.backends.binding import bind_symbols, check_guards
+from burnish.ir.evaluate import evaluate
+from burnish.ir.format import Packed
+from burnish.ir.graph import Constant, Graph, Module, Node, Value, Weight
+from burnish.ir.op import Array, Op
+
+__all__ = ["Interpreter", "Plan", "Probe", "Step"]
+
+
+class Probe(Protocol):
+    """Watches the interpreter, node by node."""
+
+    def __call__(self, node: Node, inputs: Sequence[Array | None], outputs: Sequence[Array], seconds: float) -> None:
+        """After each node; `seconds` is its own time."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node, its symbols bound: what it reads and writes, and what is freed afterwards."""
+
+    node: Node
+    op: Op
+    inputs: tuple[Value | None, ...]
+    run: Callable[..., tuple[Array, ...]]
+    how: str  # "numpy", or the kernel's name
+    frees: tuple[Value, ...]
+
+
+@dataclass
+class Plan:
+    """A graph at given sizes, ready to run."""
+
+    graph: Graph
+    steps: list[Step]
+    static: Mapping[Value, Array]
+
+    def __call__(
+        self, inputs: Mapping[str, Array], probe: Probe | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> dict[str, Array]:
+        """Run it."""
+        values: dict[Value, Array] = {**self.static}
+        values.update((v, inputs[v.name]) for v in self.graph.inputs)
+        for step in self.steps:
+            operands = [None if v is None else values[v] for v in step.inputs]
+            started = clock() if probe else 0.0
+            results = step.run(operands)
+            if probe:
+                probe(step.node, operands, results, clock() - started)
+            values.update(zip(step.node.outputs, results, strict=True))
+            for v in step.frees:
+                del values[v]
+        return {name: values[v] for name, v in self.graph.outputs.items()}
+
+
+@dataclass
+class Interpreter:
+    """Runs the graphs of a module on NumPy. Plans are kept by the sizes that the symbols are bound to."""
+
+    module: Module
+    plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+    static: dict[Value, Array] = field(default_factory=dict)  # what weights and constants alone determine
+
+    def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Probe | None = None) -> dict[str, Array]:
+        """Run a graph on arrays by input name. Raises ValueError for inputs that do not fit it or its guards."""
+        g = self.module.graphs[graph]
+        sizes = bind_symbols(g, inputs)
+        key = (graph, tuple(sorted(sizes.items())))
+        plan = self.plans.get(key)
+        if plan is None:
+            check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
+            plan = self.plans[key] = self.plan(g, sizes)
+        return plan(inputs, probe)
+
+    def run_guard(self, graph: Graph, sizes: Mapping[str, int]) -> bool:
+        """Whether the only output of a guard's graph is all true."""
+        (result,) = self.plan(graph, sizes)({}).values()
+        return bool(np.all(result))
+
+    def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan:
+        """The steps of a graph at these sizes."""
+        order = graph.order()
+        last: dict[Value, Node] = {v: node for node in order for v in node.operands}
+        kept = {*graph.outputs.values(), *graph.inputs}
+        steps = []
+        for node in order:
+            if node.time != "run":
+                for o in node.outputs:
+                    self._static(o)
+                continue
+            frees = [v for v in dict.fromkeys(node.operands) if last[v] is node and v not in kept and v.time == "run"]
+            frees += [o for o in node.outputs if not o.uses]
+            run, how = self._how(node, node.op.bind(sizes), sizes)
+            steps.append(Step(node, node.op, tuple(node.inputs), run, how, tuple(frees)))
+        return Plan(graph, steps, {v: a for v, a in self.static.items() if v.graph is graph})
+
+    def _how(self, node: Node, op: Op, sizes: Mapping[str, int]) -> tuple[Callable[..., tuple[Array, ...]], str]:
+        dtypes = [o.dtype for o in node.outputs]
+        bodies = [_body(self.plan(b, sizes)) for b in node.bodies]
+        return partial(_evaluate, op, dtypes=dtypes, bodies=bodies), "numpy"
+
+    def _static(self, value: Value) -> Array:
+        """A value that weights and constants alone determine, computed once."""
+        if value not in self.static:
+            node = value.node
+            assert node is not None
+            if isinstance(node.op, Weight):
+                assert self.module.source is not None, "the module has no source of weights"
+                results: tuple[Array, ...] = (self.module.source.read(node.op.tensor),)
+            elif isinstance(node.op, Constant):
+                results = (node.op.value.data,)
+            else:
+                operands = [None if v is None else self._static(v) for v in node.inputs]
+                bodies = [_body(self.plan(b, {})) for b in node.bodies]
+                results = _evaluate(node.op, operands, [o.dtype for o in node.outputs], bodies)
+            self.static.update(zip(node.outputs, results, strict=True))
+        return self.static[value]
+
+
+def _evaluate(
+    op: Op, operands: Sequence[Array | None], dtypes: Sequence[str], bodies: Sequence[Callable[..., Any]]
+) -> tuple[Array, ...]:
+    return evaluate(op, np, operands, dtypes, bodies)
+
+
+def _body(plan: Plan) -> Callable[..., tuple[Array, ...]]:
+    names = [v.name for v in plan.graph.inputs]
+
+    def run(*operands: Array) -> tuple[Array, ...]:
+        return tuple(plan(dict(zip(names, operands, strict=True))).values())
+
+    return run
+
+
+def nbytes(x: Array) -> int:
+    """The bytes of an array or a packed one."""
+    return x.nbytes if isinstance(x, Packed) else int(np.asarray(x).nbytes)

@@ -1,0 +1,80 @@
+"""What a kernel is, the table of them, and the search for the one that runs a node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from burnish.ir.format import FORMATS
+from burnish.ir.op import Array, Op
+from burnish.ir.types import Type
+
+__all__ = ["KERNELS", "Choice", "Kernel", "find_kernel", "layouts_for"]
+
+
+class Kernel:
+    """A compiled replacement for `evaluate` on some nodes of one op, over NumPy arrays.
+
+    A subclass that gives a `name` is registered by being defined; one without is a base for others. It means exactly
+    what `evaluate` means, to the rounding of f32 sums.
+    """
+
+    #: what the plan prints: "linear.q4_0"
+    name: ClassVar[str]
+    #: the name of the op that it runs
+    op: ClassVar[str]
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "name" not in cls.__dict__:
+            return
+        known = KERNELS.get(cls.name)
+        if known is not None and type(known).__module__ != cls.__module__:
+            raise TypeError(f"kernel {cls.name!r} is defined in {type(known).__module__} and in {cls.__module__}")
+        KERNELS[cls.name] = cls()
+
+    def layout_for(self, format: str) -> str | None:
+        """The layout in which the kernel reads weights of `format` fastest on this CPU; None: it does not read them."""
+        return None
+
+    def why_not(self, op: Op, inputs: Sequence[Type | None]) -> str | None:
+        """None where the kernel can run `op` on operands of these types, else the reason. The op's name is checked."""
+        raise NotImplementedError
+
+    def __call__(self, op: Op, inputs: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:
+        """The results of `op`, of the element types `dtypes`. Called only where `why_not` gave None."""
+        raise NotImplementedError
+
+
+KERNELS: dict[str, Kernel] = {}
+
+
+class Choice(NamedTuple):
+    """The kernel that runs a node; or None, and why none does."""
+
+    kernel: Kernel | None
+    why_not: str
+
+
+def find_kernel(op: Op, inputs: Sequence[Type | None]) -> Choice:
+    """The first kernel that can run `op` on operands of these types. Without one, `evaluate` runs it."""
+    refusals = []
+    for kernel in KERNELS.values():
+        if kernel.op != op.name:
+            continue
+        reason = kernel.why_not(op, inputs)
+        if reason is None:
+            return Choice(kernel, "")
+        refusals.append(f"{kernel.name}: {reason}")
+    return Choice(None, "; ".join(refusals) or f"no kernel runs {op.name}")
+
+
+def layouts_for(op: str) -> dict[str, str]:
+    """For each format of weights that a kernel of `op` reads on this CPU, the layout that it wants them in."""
+    layouts: dict[str, str] = {}
+    for kernel in KERNELS.values():
+        for format in FORMATS:
+            layout = kernel.layout_for(format) if kernel.op == op else None
+            if layout is not None:
+                layouts.setdefault(format, layout)
+    return layouts

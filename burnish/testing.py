@@ -1,0 +1,403 @@
+"""The public laws: what every op and every format obeys, ours and a plugin's alike.
+
+    check_op(MyOp, Example(MyOp(axis=1), (x,), oracle=lambda x: numpy.cumsum(x, 1)))
+    check_format(FORMATS["q4_0"])
+
+Each raises AssertionError, with the law and the numbers, at the first law that is broken.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from burnish.ir.dims import Dim
+from burnish.ir.evaluate import evaluate
+from burnish.ir.format import LAYOUTS, FormatError, Packed, QuantFormat
+from burnish.ir.graph import Constant, Graph, Module, Weight
+from burnish.ir.op import Array, Arrays, Op
+from burnish.ir.text import parse
+from burnish.ir.types import NUMPY, InferError, Type, dtype_name
+from burnish.ir.verify import verify
+
+__all__ = ["Example", "check_format", "check_op", "examples", "run_graph", "run_jax", "run_numpy"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One application of an op, for `check_op`.
+
+    Float inputs are given in f32. `oracle` computes the results in float64 from the inputs (floats as float64), and
+    must not use the op's own `eval`. A result may be off by half a unit of its own precision, for the final rounding,
+    and by `units` of the precision that the op computes in (f32 for bf16 and f16), both relative to `magnitude`: the
+    size of the terms, by default the result itself for an elementwise op, else the largest result.
+    """
+
+    op: Op
+    inputs: tuple[Array | None, ...]
+    oracle: Callable[..., Any] | None = None
+    units: float = 4
+    magnitude: float | None = None
+    dtypes: tuple[str, ...] = ("f32", "bf16")
+    bodies: tuple[Graph, ...] = ()
+    traced: bool = True  # whether it runs in JAX; a format for weights quantizes in NumPy alone
+
+    def __str__(self) -> str:
+        return f"{self.op!r} of {', '.join('_' if x is None else str(type_of(x)) for x in self.inputs)}"
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluating
+
+
+def type_of(x: Array) -> Type:
+    """The type of an array."""
+    if isinstance(x, Packed):
+        return Type(x.format, x.shape, x.layout)
+    return Type(dtype_name(x.dtype), tuple(x.shape))
+
+
+def run_graph(
+    graph: Graph,
+    xp: Arrays,
+    inputs: Sequence[Array],
+    weights: Mapping[str, Array] | None = None,
+    sizes: Mapping[str, Dim] | None = None,
+) -> tuple[Array, ...]:
+    """The outputs of a graph, node by node: the plainest way to run one, for tests and for bodies."""
+    values = dict(zip(graph.inputs, inputs, strict=True))
+    for node in graph.order():
+        if isinstance(node.op, Weight):
+            values[node.out] = (weights or {})[node.op.tensor]
+            continue
+        bodies = [_body(b, xp, weights, sizes) for b in node.bodies]
+        operands = [None if v is None else values[v] for v in node.inputs]
+        dtypes = [o.dtype for o in node.outputs]
+        values.update(zip(node.outputs, evaluate(node.op.bind(sizes or {}), xp, operands, dtypes, bodies), strict=True))
+    return tuple(values[v] for v in graph.outputs.values())
+
+
+def _body(body: Graph, xp: Arrays, weights: Any, sizes: Any) -> Callable[..., tuple[Array, ...]]:
+    return lambda *inputs: run_graph(body, xp, inputs, weights, sizes)
+
+
+def run_numpy(op: Op, inputs: Sequence[Array | None], bodies: Sequence[Graph] = ()) -> tuple[Array, ...]:
+    """One op on NumPy arrays, with the types that it infers for them."""
+    return _run(op, np, inputs, bodies)
+
+
+def run_jax(op: Op, inputs: Sequence[Array | None], bodies: Sequence[Graph] = ()) -> tuple[Array, ...]:
+    """The same traced and compiled by JAX, with 64-bit types; results are NumPy arrays."""
+    import jax
+
+    packed = {i: x for i, x in enumerate(inputs) if isinstance(x, Packed)}
+    made: list[Any] = []
+
+    def traced(arrays: list[Any]) -> list[Any]:
+        given = [packed[i].with_planes(a, packed[i].shape) if i in packed else a for i, a in enumerate(arrays)]
+        made[:] = _run(op, jax.numpy, given, bodies)
+        return [r.planes if isinstance(r, Packed) else r for r in made]
+
+    with jax.enable_x64(True):  # type: ignore[no-untyped-call]  # not typed in JAX
+        arrays = jax.jit(traced)([x.planes if isinstance(x, Packed) else x for x in inputs])
+    results = [jax.tree.map(np.asarray, a) for a in arrays]
+    return tuple(
+        m.with_planes(r, m.shape) if isinstance(m, Packed) else r for m, r in zip(made, results, strict=True)
+    )
+
+
+def _run(op: Op, xp: Arrays, inputs: Sequence[Array | None], bodies: Sequence[Graph]) -> tuple[Array, ...]:
+    keywords = {"bodies": tuple(bodies)} if op.bodies else {}
+    types = op.results(*(None if x is None else type_of(x) for x in inputs), **keywords)
+    return evaluate(op, xp, inputs, [t.dtype for t in types], [_body(b, xp, None, None) for b in bodies])
+
+
+# ----------------------------------------------------------------------------------------------------------------- ops
+
+
+def check_op(op_class: type[Op], *given: Example) -> None:
+    """Raise AssertionError unless the op obeys the laws of every op, on the examples or on some found by trying.
+
+    It has a docstring, `infer` and `eval`; the results have the inferred types; NumPy, JAX and the oracle agree in
+    f32 and bf16; the operands stay as they are; the cost can be counted; what the class declares of itself
+    (`commutative`, `elementwise`, `rowwise`, `by_last_axis`, `planewise`) is so; a graph of it verifies, and its text
+    reads back equal.
+    """
+    name = op_class.name
+    doc = op_class.__doc__ or ""
+    assert doc and not doc.startswith(f"{op_class.__name__}("), f"{name} has no docstring"  # dataclasses make one up
+    assert op_class.infer is not Op.infer, f"{name} has no infer"
+    assert op_class.eval is not Op.eval, f"{name} has no eval"
+    assert op_class.kind in ("linear", "matmul", "memory", "other"), f"{name}: kind {op_class.kind!r}"
+    assert set(op_class.parameters) <= {o.name for o in op_class.operands()}, f"{name}: parameters are no operands"
+    cases = list(given) or list(itertools.islice(examples(op_class), 6))
+    assert cases, f"{name}: found no operands that its infer accepts; give an Example"
+    for example in cases:
+        assert type(example.op) is op_class, f"{name}: {example} is of another op"
+        for dtype in example.dtypes if any(_is_float(x) for x in example.inputs) else ("f32",):
+            inputs = [x.astype(NUMPY[dtype]) if _is_float(x) else x for x in example.inputs]
+            try:
+                results = _check_values(example, inputs, f"{example}, in {dtype}")
+                _check_declarations(example, inputs, results, f"{example}, in {dtype}")
+            except (TypeError, ValueError) as e:
+                raise AssertionError(f"{example}, in {dtype}: {e}") from e
+        _check_graph(example)
+
+
+def _check_values(example: Example, inputs: list[Any], where: str) -> tuple[Array, ...]:
+    op = example.op
+    before = [_bytes(x) for x in inputs]
+    results = run_numpy(op, inputs, example.bodies)
+    assert before == [_bytes(x) for x in inputs], f"{where}: an operand was changed"
+    keywords = {"bodies": example.bodies} if op.bodies else {}
+    types = op.results(*(None if x is None else type_of(x) for x in inputs), **keywords)
+    assert [type_of(r) for r in results] == list(types), f"{where}: infers {types}, gives {[*map(type_of, results)]}"
+    cost = op.cost(*(None if x is None else type_of(x) for x in inputs), **keywords)
+    assert cost.flops >= 0 and cost.bytes >= 0, f"{where}: {cost}"  # type: ignore[operator]  # no symbols here
+    compared = []
+    if example.oracle is not None:
+        wide = [x.astype("f8") if _is_float(x) else x for x in inputs]
+        expected = example.oracle(*wide)
+        expected = list(expected) if isinstance(expected, tuple) else [expected]
+        compared.append(("NumPy against the oracle", results, expected))
+    if example.traced:
+        traced = run_jax(op, inputs, example.bodies)
+        assert [type_of(r) for r in traced] == list(types), f"{where}: JAX gives {[*map(type_of, traced)]}"
+        compared.append(("JAX against NumPy", traced, list(results)))
+        if example.oracle is not None:
+            compared.append(("JAX against the oracle", traced, expected))
+    for what, ours, theirs in compared:
+        for r, e in zip(ours, theirs, strict=True):
+            _check_close(example, r, e, f"{where}: {what}")
+    return results
+
+
+def _check_close(example: Example, result: Array, expected: Array, where: str) -> None:
+    if isinstance(result, Packed):
+        theirs = expected.planes if isinstance(expected, Packed) else expected
+        for name, plane in result.planes.items():
+            assert np.array_equal(plane, theirs[name]), f"{where}: plane {name} differs"
+        return
+    expected = np.asarray(expected)
+    assert result.shape == expected.shape, f"{where}: shape {result.shape}, expected {expected.shape}"
+    if not _is_float(result):
+        assert np.array_equal(result, expected), f"{where}: {result.ravel()[:8]}, expected {expected.ravel()[:8]}"
+        return
+    info = ml_dtypes.finfo(result.dtype)
+    working = float(max(ml_dtypes.finfo(np.float64 if info.bits == 64 else np.float32).eps, 0))
+    got, want = result.astype("f8"), expected.astype("f8")
+    want = np.where(np.abs(want) > float(info.max), np.where(np.abs(got) == np.inf, got, want), want)
+    finite = np.isfinite(want)
+    same = np.where(np.isnan(want), np.isnan(got), got == want)
+    assert same[~finite].all(), f"{where}: {got[~finite][:8]}, expected {want[~finite][:8]}"
+    size = np.abs(want) if example.op.elementwise else np.full(want.shape, np.abs(want[finite]).max(initial=0))
+    if example.magnitude is not None:
+        size = np.full(want.shape, example.magnitude)
+    allowed = size * (float(info.eps) / 2 + example.units * working) + float(info.tiny)  # XLA has no subnormals
+    error = np.where(finite, np.abs(np.where(finite, got - want, 0)), 0)
+    if (error > allowed).any():
+        at = np.unravel_index(np.argmax(error / allowed), error.shape)
+        raise AssertionError(f"{where}: {got[at]!r} at {[*map(int, at)]}, expected {want[at]!r} ± {allowed[at]:.3g}")
+
+
+def _check_declarations(example: Example, inputs: list[Any], results: tuple[Array, ...], where: str) -> None:
+    op, run = example.op, partial(run_numpy, example.op, bodies=example.bodies)
+    if op.commutative:
+        swapped = run([inputs[1], inputs[0], *inputs[2:]])
+        assert _all_equal(swapped, results), f"{where}: declares `commutative`, but order matters"
+    if op.inplace is not None:
+        assert type_of(inputs[op.inplace]) == type_of(results[0]), f"{where}: `inplace` of another type"
+    rows = results[0].shape[0] if results[0].ndim > 1 else 0
+    if op.rowwise and rows > 1:
+        tall = [isinstance(x, np.ndarray) and x.ndim == results[0].ndim and x.shape[0] == rows for x in inputs]
+        some = run([x[1:] if t else x for x, t in zip(inputs, tall, strict=True)])
+        assert _all_equal(some, [r[1:] for r in results]), f"{where}: declares `rowwise`, but rows depend on others"
+    if op.by_last_axis and rows > 1 and isinstance(inputs[0], np.ndarray):
+        some = run([inputs[0][1:], *inputs[1:]])
+        for r, s in zip(results, some, strict=True):  # another shape may add up in another order
+            _check_close(example, s, r[1:], f"{where}: declares `by_last_axis`, but rows depend on others")
+    if op.elementwise and results[0].ndim > 0:
+        shape = results[0].shape
+        flat = [None if x is None else np.broadcast_to(x, shape).ravel() for x in inputs]
+        for r, f in zip(results, run(flat), strict=True):
+            _check_close(example, f.reshape(shape), r, f"{where}: declares `elementwise`, but shapes matter")
+
+
+def _check_graph(example: Example) -> None:
+    module = Module()
+    graph = module.graph("forward")
+    values = [None if x is None else graph.input(f"x{i}", type_of(x)) for i, x in enumerate(example.inputs)]
+    bodies = [_copy_body(b, module) for b in example.bodies]
+    if isinstance(example.op, Constant):
+        made: Any = graph.ops.constant(example.op.value.data)
+    else:
+        made = graph.ops.emit(example.op, values, bodies)
+    graph.set_outputs({f"y{i}": v for i, v in enumerate(made if isinstance(made, tuple) else (made,))})
+    module.normalize()
+    verify(module)
+    text = str(module)
+    again = parse(text, module.constants())
+    assert again == module and str(again) == text, f"{example}: its text does not read back equal:\n{text}\n{again}"
+
+
+def _copy_body(body: Graph, module: Module) -> Graph:
+    again = parse(f"module {{\n{body}\n}}", body.module.constants()).graphs[body.name]
+    for graph in again.module.every_graph:
+        graph.module = module
+    return again
+
+
+_SHAPES = ((2, 3), (3,), (2, 4, 2, 4), (2,), (4, 32), (32,), ())
+_ATTRIBUTES: dict[str, tuple[Any, ...]] = {
+    "int": (0, 1, 2),
+    "float": (1.0, 1e-5),
+    "bool": (False, True),
+    "str": ("f32", "i32", "int8_32", "planes", ""),
+    "Dim": (0, 2),
+    "tuple[int, ...]": ((0,), (1, 0)),
+    "tuple[Dim, ...]": ((2, 3), (6,)),
+}
+
+
+def examples(op_class: type[Op]) -> Iterator[Example]:
+    """Applications of an op whose `infer` accepts them, found by trying; none for an op with bodies."""
+    if op_class.bodies:
+        return
+    rng = np.random.default_rng(0)
+    pool: list[Array] = [rng.standard_normal(s).astype("f4") for s in _SHAPES]
+    pool += [rng.integers(0, 3, s).astype("i4") for s in _SHAPES[:4]] + [rng.random(s) < 0.5 for s in _SHAPES[:2]]
+    pool.append(Packed.quantize(np, pool[4], "int8_32"))
+    fields: dict[str, Any] = {f: op_class.__dataclass_fields__[f].type for f in op_class.fields()}  # type: ignore[attr-defined]
+    choices = [
+        (op_class.defaults()[k],) if k in op_class.defaults() else _ATTRIBUTES.get(str(getattr(t, "__name__", t)), ())
+        for k, t in fields.items()
+    ]
+    needed = [o for o in op_class.operands() if not o.optional]
+    for attributes in itertools.product(*choices):
+        op = op_class(**dict(zip(fields, attributes, strict=True)))
+        for operands in itertools.product(pool, repeat=len(needed)):
+            try:
+                op.results(*map(type_of, operands))
+            except InferError:
+                continue
+            yield Example(op, operands, units=64)
+
+
+# ------------------------------------------------------------------------------------------------------------- formats
+
+
+def check_format(format: QuantFormat) -> None:
+    """Raise AssertionError unless the format obeys the laws of every format.
+
+    Its bytes read back as the fields that were written; rounding is off by at most a step of a grid of that many
+    bits; a group of zeros comes back as zeros; JAX dequantizes to the same numbers; every layout that accepts it
+    keeps every bit; a row does not depend on the rows around it; an axis that the group does not divide is refused.
+    """
+    name = format.name
+    doc = type(format).__doc__ or ""
+    assert doc, f"{name} has no docstring"
+    group = format.group or 64
+    samples = _samples(group)
+    for what, x in samples.items():
+        where = f"{name}, {what}"
+        before = x.tobytes()
+        packed = Packed.quantize(np, x, name)
+        assert x.tobytes() == before, f"{where}: quantize changed its operand"
+        _check_bytes(format, packed, where)
+        back = packed.dequantize(np)
+        assert back.dtype == np.float32 and back.shape == x.shape, f"{where}: dequantizes to {type_of(back)}"
+        groups = x.reshape(*x.shape[:-1], -1, group)
+        largest = np.abs(groups).max(axis=-1, keepdims=True)
+        step = largest / 2.0 ** (sum(f.bits for f in format.fields) - 1) * (1 + 2**-8) + 2.0**-24  # f16's smallest
+        error = np.abs(back.reshape(groups.shape) - groups)
+        assert (error <= step).all(), f"{where}: rounding is off by {np.nanmax(error / step):.3g} steps"
+        zero = (groups == 0).all(axis=-1)
+        assert (back.reshape(groups.shape)[zero] == 0).all(), f"{where}: a group of zeros is not zero"
+        _check_rows(packed, x, where)
+        _check_layouts(format, packed, where)
+    if format.group > 1:
+        try:
+            format.check(format.group + 1)
+        except FormatError:
+            return
+        raise AssertionError(f"{name}: accepts an axis of {format.group + 1}, which groups do not divide")
+
+
+def _samples(group: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal((6, 3 * group)).astype("f4")
+    zeros = normal.copy()
+    zeros[1], zeros[2, :group], zeros[3, ::2] = 0, 0, 0
+    outlier = normal * np.float32(0.01)
+    outlier[:, :: group // 2] = 50
+    scales = 10.0 ** rng.integers(-3, 4, (6, 3 * group))
+    return {
+        "normal numbers": normal,
+        "zeros": zeros,
+        "outliers": outlier,
+        "many magnitudes": (normal * scales).astype("f4"),
+        "one sign": -np.abs(normal),
+        "three axes": normal.reshape(2, 3, -1),
+    }
+
+
+def _check_bytes(format: QuantFormat, packed: Packed, where: str) -> None:
+    data = packed.planes["bytes"]
+    inputs = packed.shape[-1]
+    good = data.dtype == np.uint8 and data.shape == (*packed.shape[:-1], format.row_bytes(inputs))
+    assert good, f"{where}: bytes are {type_of(data)}, not rows of {format.row_bytes(inputs)}"
+    if format.group:
+        assert format.row_bytes(inputs) * 8 == format.bits * inputs, f"{where}: {format.bits} bits are not those bytes"
+    fields = packed.unpack(np)
+    assert list(fields) == [f.name for f in format.fields], f"{where}: fields are {list(fields)}"
+    again = LAYOUTS[""].pack(np, format, fields, packed.shape)["bytes"]
+    assert np.array_equal(again, data), f"{where}: bytes, fields, bytes are not the same bytes"
+
+
+def _check_rows(packed: Packed, x: np.ndarray, where: str) -> None:
+    halves = [Packed.quantize(np, part, packed.format).planes["bytes"] for part in (x[:1], x[1:])]
+    same = np.array_equal(np.concatenate(halves), packed.planes["bytes"])
+    assert same, f"{where}: rows quantized apart are not the rows quantized together"
+
+
+def _check_layouts(format: QuantFormat, packed: Packed, where: str) -> None:
+    import jax
+
+    back, fields = packed.dequantize(np), packed.unpack(np)
+    for name, layout in LAYOUTS.items():
+        if layout.accepts(format, packed.shape) is not None:
+            continue
+        moved = packed.relayout(np, name)
+        for k, f in moved.unpack(np).items():
+            assert _bytes(f) == _bytes(fields[k]), f"{where}: layout {name!r} loses bits of {k}"
+        again = moved.relayout(np, "").planes["bytes"]
+        assert np.array_equal(again, packed.planes["bytes"]), f"{where}: layout {name!r} and back is another array"
+        if layout.by_rows:
+            leading = {k: p.shape[: packed.ndim - 1] for k, p in moved.planes.items()}
+            good = all(shape == packed.shape[:-1] for shape in leading.values())
+            assert good, f"{where}: layout {name!r} says `by_rows`, but its planes begin with {leading}"
+        traced = jax.jit(lambda planes, p=moved: p.with_planes(planes, p.shape).dequantize(jax.numpy))
+        ours = np.asarray(traced(moved.planes))
+        assert np.array_equal(ours, back, equal_nan=True), f"{where}: JAX dequantizes layout {name!r} to other numbers"
+
+
+# -------------------------------------------------------------------------------------------------------------- common
+
+
+def _is_float(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind not in "iub"
+
+
+def _bytes(x: Any) -> Any:
+    if isinstance(x, Packed):
+        return {k: _bytes(p) for k, p in x.planes.items()}
+    return None if x is None else np.asarray(x).tobytes()
+
+
+def _all_equal(a: Sequence[Array], b: Sequence[Array]) -> bool:
+    return all(_bytes(x) == _bytes(y) for x, y in zip(a, b, strict=True))

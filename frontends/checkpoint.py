@@ -1,0 +1,70 @@
+"""Hugging Face checkpoints: a folder of `config.json` and safetensors files, single or sharded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from burnish.frontends import architectures
+from burnish.frontends.architecture import Config, LoadError, build_module
+from burnish.frontends.safetensors_file import read_header
+from burnish.ir.graph import Module
+from burnish.ir.weights import StoredTensor, StoredWeights
+
+__all__ = ["load_checkpoint", "read_json"]
+
+assert architectures  # imported so that they are registered
+
+
+def read_json(path: Path, most: int = 64 << 20) -> dict[str, Any]:
+    """A JSON object of a model's folder. Raises LoadError."""
+    try:
+        if path.stat().st_size > most:
+            raise LoadError(f"{path}: {path.stat().st_size} bytes are too many for such a file")
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise LoadError(f"{path}: {e.strerror or e}") from None
+    except (ValueError, RecursionError) as e:
+        raise LoadError(f"{path}: is not JSON: {str(e)[:100]}") from None
+    if not isinstance(value, dict):
+        raise LoadError(f"{path}: is not a JSON object")
+    return value
+
+
+def load_checkpoint(source: Path) -> Module:
+    """The module of a folder, or of a bare `.safetensors` file with its `config.json` beside it.
+
+    Raises LoadError.
+    """
+    folder = source if source.is_dir() else source.parent
+    config = Config(read_json(folder / "config.json"), str(folder / "config.json"))
+    names = config.values.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise LoadError(f"{config.where}: `architectures` must name the model's class")
+    tensors = _tensors(folder) if source.is_dir() else read_header(source)[0]
+    weights = StoredWeights(tensors)
+    return build_module(names[0], config, {name: t.type for name, t in tensors.items()}, weights)
+
+
+def _tensors(folder: Path) -> dict[str, StoredTensor]:
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if not index.exists():
+        if not single.exists():
+            raise LoadError(f"{folder}: holds neither model.safetensors nor model.safetensors.index.json")
+        return read_header(single)[0]
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(f, str) for f in shards.values()):
+        raise LoadError(f"{index}: needs a weight_map from tensor names to files")
+    tensors: dict[str, StoredTensor] = {}
+    for file in dict.fromkeys(shards.values()):
+        # A name, not a path: a file may be a link into a cache, but its name never leads out of the folder.
+        if Path(file).name != file or file in ("", ".", ".."):
+            raise LoadError(f"{index}: names the file {file!r}, which is outside of the model's folder")
+        found = read_header(folder / file)[0]
+        if twice := [n for n in found if n in tensors]:
+            raise LoadError(f"{folder / file}: tensor {twice[0]!r} is in another shard too")
+        tensors |= found
+    if lost := [n for n in shards if n not in tensors]:
+        raise LoadError(f"{index}: tensor {lost[0]!r} is not in {shards[lost[0]]}")
+    return tensors

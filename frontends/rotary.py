@@ -1,0 +1,47 @@
+"""Frequencies of rotary position embeddings, with the scalings that configs name."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from burnish.frontends.architecture import Config
+
+__all__ = ["rope_frequencies"]
+
+
+def rope_frequencies(config: Config, head_dim: int) -> np.ndarray:
+    """inv_freq f32[head_dim / 2], in Python floats and rounded once (arXiv:2104.09864, 2407.21783 for llama3).
+
+    Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling`. Raises LoadError for a scaling that
+    is not supported.
+    """
+    scaling = config.section("rope_parameters" if config.has("rope_parameters") else "rope_scaling")
+    theta = (scaling if scaling.has("rope_theta") else config).number("rope_theta", 10000.0, least=1.0)
+    kind = "rope_type" if scaling.has("rope_type") else "type"
+    frequencies = [theta ** (-i / head_dim) for i in range(0, head_dim, 2)]
+    match scaling.choice(kind, ["default", "linear", "llama3"], "default"):
+        case "linear":
+            factor = scaling.number("factor", least=1e-6)
+            frequencies = [f / factor for f in frequencies]
+        case "llama3":
+            frequencies = _llama3(frequencies, scaling)
+    return np.array(frequencies, np.float32)
+
+
+def _llama3(frequencies: list[float], scaling: Config) -> list[float]:
+    """Long wavelengths are stretched by `factor`, short ones stay, those between are blended."""
+    factor = scaling.number("factor", least=1e-6)
+    low, high = scaling.number("low_freq_factor"), scaling.number("high_freq_factor")
+    context = scaling.number("original_max_position_embeddings", least=1)
+    scaled = []
+    for f in frequencies:
+        wavelength = 2 * math.pi / f
+        if wavelength > context / low:
+            f = f / factor
+        elif wavelength >= context / high:
+            blend = (context / wavelength - low) / (high - low)
+            f = (1 - blend) * f / factor + blend * f
+        scaled.append(f)
+    return scaled

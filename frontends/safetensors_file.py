@@ -1,0 +1,98 @@
+"""The safetensors format: a header of JSON, then the tensors' bytes. Everything is checked against the file's size.
+
+Format: https://huggingface.co/docs/safetensors (u64 little-endian header length, header, data).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from burnish.frontends.architecture import LoadError
+from burnish.ir.types import NUMPY, Type
+from burnish.ir.weights import StoredTensor
+
+__all__ = ["read_header"]
+
+_DTYPES = {
+    "BOOL": "bool",
+    "I8": "i8",
+    "I16": "i16",
+    "I32": "i32",
+    "I64": "i64",
+    "U8": "u8",
+    "U16": "u16",
+    "U32": "u32",
+    "U64": "u64",
+    "BF16": "bf16",
+    "F16": "f16",
+    "F32": "f32",
+    "F64": "f64",
+}
+_LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
+
+
+def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """The tensors of a file, and its metadata. Reads the header only.
+
+    Raises LoadError for a header that is damaged, or that does not agree with the size of the file.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as f:
+            prefix = f.read(8)
+            length = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or length > min(size - 8, _LARGEST_HEADER):
+                raise LoadError(f"{path}: says that its header has {length} bytes, but the file has {size}")
+            raw = f.read(length)
+    except OSError as e:
+        raise LoadError(f"{path}: {e.strerror or e}") from None
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise LoadError(f"{path}: its header is not JSON: {str(e)[:100]}") from None
+    if not isinstance(header, dict):
+        raise LoadError(f"{path}: its header is not a JSON object")
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        raise LoadError(f"{path}: its __metadata__ is not a JSON object")
+    data = size - 8 - length
+    tensors = {name: _tensor(path, name, entry, 8 + length, data) for name, entry in header.items()}
+    _check_overlaps(path, tensors)
+    return tensors, {str(k): str(v) for k, v in metadata.items()}
+
+
+def _tensor(path: Path, name: str, entry: Any, base: int, available: int) -> StoredTensor:
+    where = f"{path}: tensor {name!r}"
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        raise LoadError(f"{where}: its entry needs dtype, shape and data_offsets")
+    dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if dtype is None:
+        raise LoadError(f"{where}: dtype {entry['dtype']!r} is not supported")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not _counts(shape) or len(shape) > 8:
+        raise LoadError(f"{where}: its shape {str(shape)[:80]} is not a list of sizes")
+    if not _counts(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= available:
+        raise LoadError(f"{where}: its data_offsets {str(offsets)[:80]} do not lie in the {available} bytes of data")
+    wanted = NUMPY[dtype].itemsize
+    for d in shape:
+        wanted *= d
+    if wanted != offsets[1] - offsets[0]:
+        raise LoadError(f"{where}: {entry['dtype']}{shape} needs {wanted} bytes, has {offsets[1] - offsets[0]}")
+    return StoredTensor(path, base + offsets[0], Type(dtype, tuple(shape)))
+
+
+def _counts(x: Any) -> bool:
+    return isinstance(x, list) and all(isinstance(d, int) and not isinstance(d, bool) and 0 <= d < 1 << 48 for d in x)
+
+
+def _check_overlaps(path: Path, tensors: dict[str, StoredTensor]) -> None:
+    end, before = 0, ""
+    for name, t in sorted(tensors.items(), key=lambda item: item[1].offset):
+        size = t.type.nbytes
+        assert isinstance(size, int)
+        if size and t.offset < end:
+            raise LoadError(f"{path}: tensors {before!r} and {name!r} overlap")
+        if size:
+            end, before = t.offset + size, name

@@ -1,0 +1,375 @@
+"""Passes, rules, and the one door through which every change to a graph goes.
+
+A `Pass` is a dataclass whose fields are its options. A `RewritePass` runs its rules to a fixpoint; any other pass is a
+function over the module. Both change it only through `Context.rewrite` and `Context.restructure`, which ask the one
+controller (apply or skip), keep the promises, and record origin and remarks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal, Protocol, dataclass_transform
+
+from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value
+from burnish.ir.text import neighbourhood
+from burnish.ir.types import InferError
+from burnish.ir.verify import VerifyError, same_types, verify
+from burnish.passes.pattern import Alternative, Const, Match, Pattern, trace
+
+__all__ = [
+    "PASSES",
+    "Application",
+    "Const",
+    "Context",
+    "Controller",
+    "Exactness",
+    "Observer",
+    "Pass",
+    "PassError",
+    "Pattern",
+    "Remark",
+    "RewritePass",
+    "Rule",
+]
+
+Exactness = Literal["exact", "rounding", "lossy"]
+_STRICTNESS: tuple[Exactness, ...] = ("exact", "rounding", "lossy")
+_ROUNDS = 1000  # more applications at one source than this means that rules undo each other
+
+
+class PassError(Exception):
+    """A pass that broke a promise: which pass, which application, and the statements around it."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """One change, as the controller is asked about it.
+
+    `id` is a hash of (pass, rule, the place's op, the sources of what is replaced): the same whatever else is refused.
+    """
+
+    id: str
+    pass_name: str
+    rule: str
+    exactness: Exactness
+    graph: str
+    scope: str
+    sources: tuple[str, ...]
+    before: str
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.pass_name}/{self.rule} at {self.scope or self.graph}"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What became of a place where a rule fitted: applied (`reason` is None), or why not."""
+
+    application: Application
+    reason: str | None
+
+    def __str__(self) -> str:
+        return f"{self.application}: {'applied' if self.reason is None else self.reason}"
+
+
+class Controller(Protocol):
+    """Decides about every application; the only one that does."""
+
+    def __call__(self, application: Application) -> str | None:
+        """None to apply, or the reason to skip it."""
+
+
+class Observer(Protocol):
+    """Watches the door."""
+
+    def applied(self, application: Application, module: Module, made: Sequence[Node]) -> None:
+        """After an application."""
+
+    def after_pass(self, pass_: Pass, module: Module) -> None:
+        """After a pass, with the module in normal form and verified."""
+
+
+def _apply_all(application: Application) -> str | None:
+    return None
+
+
+class Rule:
+    """A rewrite: `match` is the expression it looks for, `where` says None or why not, `build` makes the replacement.
+
+    The docstring is `before -> after`. `example` names a type (or a constant) for each operand and a value for each
+    attribute, so that the rule can be tested on an instance of its own pattern: see `burnish.testing.check_rule`.
+    `where` and `build` take any of the names of `match`; `out` is the (first) value that is replaced.
+    """
+
+    exactness: ClassVar[Exactness] = "exact"
+    example: ClassVar[dict[str, Any]] = {}
+
+    match: Callable[..., Pattern]
+    build: Callable[..., Any]
+
+    def where(self, *_: Any, **__: Any) -> str | None:
+        """None, or why the rule does not apply here."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """The class's name."""
+        return type(self).__name__
+
+    @property
+    def alternatives(self) -> list[Alternative]:
+        """The traced pattern."""
+        found = self.__dict__.get("_alternatives")
+        if found is None:
+            found = self.__dict__["_alternatives"] = trace(self.match)
+        return found
+
+    def call(self, method: Callable[..., Any], match: Match, *first: Any) -> Any:
+        """`where` or `build` with the names that it asks for."""
+        known = match.bindings | {"out": match.roots[0], "outs": match.roots}
+        return method(*first, **_asked(method, known, skip=len(first)))
+
+
+def _asked(method: Callable[..., Any], known: dict[str, Any], skip: int) -> dict[str, Any]:
+    names = list(inspect.signature(method).parameters)[skip:]
+    return {n: known[n] for n in names}
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Pass:
+    """Base of all passes, one file each; its fields are its options, its name is the class's in kebab case."""
+
+    name: ClassVar[str]
+    exactness: ClassVar[Exactness] = "exact"
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+        PASSES[cls.name] = cls
+
+    def run(self, module: Module, ctx: Context) -> None:
+        """Change `module` through `ctx`."""
+        raise NotImplementedError(self.name)
+
+    def __str__(self) -> str:
+        """The pass and its options as the command line takes them: `quantize-weights{format=q4_0}`."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # made a dataclass above
+        options = [f"{f.name}={_option(v)}" for f in fields if (v := getattr(self, f.name)) != f.default]
+        return self.name + ("{" + ",".join(options) + "}" if options else "")
+
+    __repr__ = __str__
+
+
+def _option(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+PASSES: dict[str, type[Pass]] = {}
+
+
+class RewritePass(Pass):
+    """A list of rules, run to a fixpoint over every graph."""
+
+    rules: ClassVar[tuple[type[Rule], ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.rules:
+            cls.exactness = max((r.exactness for r in cls.rules), key=_STRICTNESS.index)
+
+    def run(self, module: Module, ctx: Context) -> None:
+        """Match every node; then, as long as something changes, what changed and what looks at it."""
+        rules = [r() for r in self.rules]
+        index: dict[type, list[tuple[Rule, Alternative]]] = {}
+        for rule in rules:
+            for alternative in rule.alternatives:
+                index.setdefault(alternative.root_op, []).append((rule, alternative))
+        depth = max((a.depth for r in rules for a in r.alternatives), default=1)
+        for graph in module.every_graph:
+            work = list(graph)
+            for _ in range(_ROUNDS):
+                changed = [made for node in work for made in self._visit(node, index, ctx)]
+                work = _looking_at(changed, depth)
+                if not work:
+                    break
+            else:
+                raise PassError(f"{self.name}: rules undo each other: {_ROUNDS} rounds did not end")
+
+    def _visit(self, node: Node, index: dict[type, list[tuple[Rule, Alternative]]], ctx: Context) -> list[Node]:
+        if node.graph is None:
+            return []
+        ctx.visited += 1
+        for rule, alternative in index.get(type(node.op), ()):
+            made = self._try(node, rule, alternative, ctx)
+            if made is not None:
+                return made
+        return []
+
+    def _try(self, node: Node, rule: Rule, alternative: Alternative, ctx: Context) -> list[Node] | None:
+        refused: tuple[Match, str] | None = None
+        for match in alternative.matches(node):
+            reason = _other_users(match) or rule.call(rule.where, match)
+            if reason is None:
+                return ctx.rewrite(rule, match.nodes, match.roots, partial(rule.call, rule.build, match))
+            refused = refused or (match, reason)
+        if refused is not None:
+            ctx.remark(rule, refused[0].nodes, refused[0].roots, refused[1])
+        return None
+
+
+def _looking_at(nodes: Iterable[Node], depth: int) -> list[Node]:
+    """The nodes, and those that see them within `depth` steps."""
+    seen: dict[Node, None] = {n: None for n in nodes if n.graph is not None}
+    edge = list(seen)
+    for _ in range(depth):
+        edge = [u for n in edge for o in n.outputs for u in o.users if u not in seen and u.graph and u in u.graph]
+        seen.update(dict.fromkeys(edge))
+    return list(seen)
+
+
+def _other_users(match: Match) -> str | None:
+    """Interior run-time values must have no user outside the match."""
+    nodes, roots = set(match.nodes), set(match.roots)
+    for node in match.nodes:
+        if node.time == "weight" or node.is_leaf:
+            continue
+        for o in node.outputs:
+            if o not in roots and any(u not in nodes for u in o.users):
+                return f"the result of {node.op.name} inside has another user"
+    return None
+
+
+@dataclass
+class Context:
+    """The one door, for one run of passes over one module."""
+
+    module: Module
+    controller: Controller = _apply_all
+    observers: Sequence[Observer] = ()
+    remarks: list[Remark] = field(default_factory=list)
+    visited: int = 0  # nodes that rules were tried on
+    current: Pass | None = None
+    _ids: set[str] = field(default_factory=set)
+    _makers: dict[Node, Application] = field(default_factory=dict)
+
+    @property
+    def applied(self) -> list[Application]:
+        """What was applied, in order."""
+        return [r.application for r in self.remarks if r.reason is None]
+
+    def run(self, pass_: Pass, check: bool = True) -> None:
+        """Run one pass, restore the normal form, verify. Raises PassError."""
+        self.current = pass_
+        try:
+            pass_.run(self.module, self)
+        except (InferError, ValueError) as e:
+            raise PassError(f"pass {pass_}: {e}") from e
+        self.module.normalize()
+        if check:
+            try:
+                verify(self.module)
+            except VerifyError as e:
+                maker = self._makers.get(e.node) if e.node is not None else None
+                by = f", application {maker}" if maker else ""
+                raise PassError(f"after pass {pass_}{by}: {e}") from e
+        for observer in self.observers:
+            observer.after_pass(pass_, self.module)
+
+    def rewrite(
+        self,
+        rule: Rule | str,
+        nodes: Sequence[Node],
+        olds: Sequence[Value],
+        build: Callable[[Ops], Any],
+        exactness: Exactness | None = None,
+    ) -> list[Node] | None:
+        """Replace `olds`, results of some of `nodes`, by what `build(op)` returns, if the controller agrees.
+
+        The new values must have the old types. Nodes that nothing reads afterwards are erased. Returns the new
+        nodes, or None where the application was skipped. Raises PassError.
+        """
+        application = self._application(rule, nodes, olds, exactness)
+        if not self._ask(application):
+            return None
+        graph = nodes[0].out.graph if nodes else olds[0].graph
+        op = Ops(graph, Origin.union((n.origin for n in nodes if not n.is_leaf), application.rule))
+        try:
+            built = build(op)
+        except InferError as e:
+            around = neighbourhood(nodes[0])
+            raise PassError(f"application {application}: its build fails: {e}\n{around}") from e
+        news = list(built) if len(olds) != 1 or isinstance(built, tuple | list) else [built]
+        if len(news) != len(olds):
+            raise PassError(f"application {application}: builds {len(news)} values for {len(olds)}")
+        same = same_types(self.module.guards)
+        for old, new in zip(olds, news, strict=True):
+            if not same(old.type, new.type):
+                around = neighbourhood(nodes[0])
+                raise PassError(f"application {application}: replaces {old.type} by {new.type}\n{around}")
+        for old, new in zip(olds, news, strict=True):
+            graph.replace(old, new)
+        graph.erase_dead([*op.made, *nodes])
+        self._done(application, op.made)
+        return [n for n in op.made if n.graph is not None]
+
+    def restructure(self, rule: str, graph: Graph, change: Callable[[Ops], None]) -> bool:
+        """A change to a graph's signature: one application a graph. `change` edits it as it needs.
+
+        Returns whether it was applied.
+        """
+        assert self.current is not None
+        sources = tuple(n.origin.sources[0] for n in graph if n.origin.sources and n.time == "run")[:1]
+        id_ = _identity(self.current.name, rule, graph.name, sources)
+        application = Application(
+            id_, self.current.name, rule, self.current.exactness, graph.name, "", sources, f"graph {graph.name}"
+        )
+        if not self._ask(application):
+            return False
+        op = Ops(graph, Origin("", sources, (rule,)))
+        change(op)
+        graph.erase_dead(list(graph))
+        self._done(application, op.made)
+        return True
+
+    def remark(self, rule: Rule | str, nodes: Sequence[Node], olds: Sequence[Value], reason: str) -> None:
+        """Record why a rule that fits was not applied."""
+        self.remarks.append(Remark(self._application(rule, nodes, olds, None), reason))
+
+    def _application(
+        self, rule: Rule | str, nodes: Sequence[Node], olds: Sequence[Value], exactness: Exactness | None
+    ) -> Application:
+        assert self.current is not None, "a pass runs through Context.run"
+        name = rule if isinstance(rule, str) else rule.name
+        kind = exactness or (self.current.exactness if isinstance(rule, str) else rule.exactness)
+        origin = Origin.union(n.origin for n in nodes if not n.is_leaf)
+        place = (olds[0].node if olds else None) or nodes[0]
+        before = f"{place.op!r}: {', '.join(str(o.type) for o in place.outputs)}"
+        id_ = _identity(self.current.name, name, f"{place.out.graph.name} {before}", sorted(origin.sources))
+        graph = place.out.graph.name
+        return Application(id_, self.current.name, name, kind, graph, origin.scope, origin.sources, before)
+
+    def _ask(self, application: Application) -> bool:
+        reason = self.controller(application)
+        if reason is not None:
+            self.remarks.append(Remark(application, reason))
+            return False
+        if application.id in self._ids:
+            raise PassError(f"application {application} occurs twice: {application.before} from {application.sources}")
+        self._ids.add(application.id)
+        return True
+
+    def _done(self, application: Application, made: Sequence[Node]) -> None:
+        self.remarks.append(Remark(application, None))
+        self._makers.update(dict.fromkeys(made, application))
+        for observer in self.observers:
+            observer.applied(application, self.module, made)
+
+
+def _identity(pass_name: str, rule: str, place: str, sources: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join([pass_name, rule, place, *sources]).encode()).hexdigest()[:12]

@@ -1,0 +1,100 @@
+"""Pipelines: passes in order, each with the reason for its place, and their text form."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from typing import Any
+
+from burnish.ir.graph import Module, block_of
+from burnish.passes.engine import PASSES, Context, Pass, PassError
+
+__all__ = ["PIPELINES", "Expect", "PipelineError", "parse_pass", "parse_pipeline"]
+
+
+class PipelineError(ValueError):
+    """A pipeline that cannot be read: an unknown pass or option."""
+
+
+class Expect(Pass):
+    """Changes nothing; an error unless the module has `per_block` nodes of `op` in each block, and `plus` more."""
+
+    op: str
+    per_block: int = 0
+    plus: int = 0
+
+    def run(self, module: Module, ctx: Context) -> None:
+        found = [n for g in module.every_graph for n in g if n.op.name == self.op]
+        blocks = {(g.name, b) for g in module.graphs.values() for n in g if (b := block_of(n.origin.scope))}
+        wanted = self.per_block * len(blocks) + self.plus
+        if len(found) < wanted:
+            raise PassError(f"{self}: found {len(found)} of {wanted} {self.op} in {len(blocks)} blocks")
+
+
+# Each entry says why it stands where it does, where its place matters.
+PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
+    # What every import gets: the same for all targets.
+    "default": (
+        ("canonicalize", ""),
+        ("simplify-memory", "recovery and fusion look through no views"),
+        ("fuse-linear", "before qkv and gate-up, which join linears"),
+        ("fuse-qkv", ""),
+        ("fuse-gate-up", ""),
+        ("fuse-fma", "after all that recovers an op from its parts: an fma hides the addition"),
+        ("canonicalize", "what the fusions left over"),
+    ),
+    # Prefill and decode with caches.
+    "stateful": (
+        ("insert-kv-cache", ""),
+        ("last-row", ""),
+    ),
+}
+
+
+def parse_pipeline(text: str) -> list[Pass]:
+    """Read `name,pass{option=value,…},…`, names of PIPELINES or of passes. Raises PipelineError."""
+    passes: list[Pass] = []
+    for entry in re.findall(r"[^,{\s]+(?:\{[^}]*\})?", text):
+        if entry in PIPELINES:
+            passes += [parse_pass(p) for p, _ in PIPELINES[entry]]
+        else:
+            passes.append(parse_pass(entry))
+    return passes
+
+
+def parse_pass(text: str) -> Pass:
+    """Read `pass{option=value,…}`. Raises PipelineError, with the nearest names."""
+    m = re.fullmatch(r"\s*([\w-]+)(?:\{(.*)\})?\s*", text)
+    if m is None:
+        raise PipelineError(f"cannot read the pass {text!r}; its form is name{{option=value}}")
+    cls = PASSES.get(m[1])
+    if cls is None:
+        near = difflib.get_close_matches(m[1], [*PASSES, *PIPELINES], n=3)
+        raise PipelineError(f"there is no pass {m[1]!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every Pass is a dataclass
+    options: dict[str, Any] = {}
+    for item in filter(None, (m[2] or "").split(",")):
+        key, eq, value = item.partition("=")
+        key = key.strip()
+        if key not in fields or not eq:
+            raise PipelineError(f"{m[1]} has no option {item!r}; it has {', '.join(fields) or 'none'}")
+        options[key] = _convert(m[1], key, value.strip(), str(fields[key].type))
+    missing = [k for k, f in fields.items() if f.default is dataclasses.MISSING and k not in options]
+    if missing:
+        raise PipelineError(f"{m[1]} needs {', '.join(missing)}")
+    return cls(**options)
+
+
+def _convert(pass_name: str, key: str, value: str, type_name: str) -> Any:
+    try:
+        match type_name:
+            case "bool":
+                return {"true": True, "false": False}[value]
+            case "int":
+                return int(value)
+            case "float":
+                return float(value)
+    except (ValueError, KeyError):
+        raise PipelineError(f"{pass_name}: {key} must be of type {type_name}, not {value!r}") from None
+    return value

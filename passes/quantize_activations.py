@@ -1,0 +1,37 @@
+"""quantize-activations: what goes into a quantized product in 8 bits too."""
+
+from __future__ import annotations
+
+from burnish.ir.format import FORMATS, FormatError
+from burnish.ir.graph import Ops, Value
+from burnish.passes.engine import Pattern, RewritePass, Rule
+
+
+class QuantizeActivation(Rule):
+    """linear(x, w quantized) -> linear(quantize(x, int8_32), w)"""
+
+    exactness = "lossy"
+    example = {"x": "f32[2, 64]", "w": "@q4_0[8, 64]", "b": "@f32[8]", "to": "f32"}
+
+    def match(self, op: Ops, x: Value, w: Value, b: Value | None = None, *, to: str) -> Pattern:
+        return op.linear(x, w, b, to=to)
+
+    def where(self, x: Value, w: Value) -> str | None:
+        if w.type.format is None or not w.type.format.group:
+            return f"{w.type} is not stored in quantized groups"
+        if x.type.format is not None:
+            return "its activations are quantized already"
+        try:
+            FORMATS["int8_32"].check(x.shape[-1])
+        except FormatError as e:
+            return str(e)
+        return None
+
+    def build(self, op: Ops, x: Value, w: Value, b: Value | None, out: Value) -> Value:
+        return op.linear(op.quantize(x, format="int8_32"), w, b, to=out.dtype)
+
+
+class QuantizeActivations(RewritePass):
+    """Activations of products with quantized weights in int8, groups of 32: what integer kernels need."""
+
+    rules = (QuantizeActivation,)
