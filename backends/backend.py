@@ -22,6 +22,7 @@ class Backend(Protocol):
     """
 
     name: ClassVar[str]
+    module: Module
 
     def __init__(self, module: Module) -> None: ...
 
@@ -35,7 +36,7 @@ class Backend(Protocol):
         """A result as a NumPy array."""
 
     def length(self, wanted: int) -> int:
-        """The number of tokens or cache rows to use where `wanted` are needed: a backend that compiles for each size rounds up."""
+        """The number of tokens or cache rows to use for `wanted`: a backend that compiles for each size rounds up."""
 
     def plan_text(self, graph: str) -> str:
         """What runs how: one line for each way, with the reason where something has no kernel."""

@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.ir.evaluate import evaluate
-from burnish.ir.format import Packed
 from burnish.ir.graph import Constant, Graph, Module, Node, Value, Weight
 from burnish.ir.op import Array, Op
+from burnish.ir.types import NUMPY, Type
 
 __all__ = ["Interpreter", "Plan", "Probe", "Step"]
 
@@ -72,6 +72,7 @@ class Plan:
 class Interpreter:
     """Runs the graphs of a module on NumPy. Plans are kept by the sizes that the symbols are bound to."""
 
+    name: ClassVar[str] = "numpy"
     module: Module
     plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     static: dict[Value, Array] = field(default_factory=dict)  # what weights and constants alone determine
@@ -86,6 +87,28 @@ class Interpreter:
             check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
             plan = self.plans[key] = self.plan(g, sizes)
         return plan(inputs, probe)
+
+    def zeros(self, type: Type) -> Array:
+        """An empty state."""
+        return np.zeros(type.sizes, NUMPY[type.dtype])
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """It is one already."""
+        return np.asarray(array)
+
+    def length(self, wanted: int) -> int:
+        """Just what is wanted."""
+        return wanted
+
+    def plan_text(self, graph: str) -> str:
+        """How many nodes of each op run how."""
+        ways: dict[str, int] = {}
+        for plan in self.plans.values():
+            if plan.graph.name == graph:
+                for step in plan.steps:
+                    line = f"{step.op.name}: {step.how}"
+                    ways[line] = ways.get(line, 0) + 1
+        return "\n".join(f"{count} x {line}" for line, count in ways.items())
 
     def run_guard(self, graph: Graph, sizes: Mapping[str, int]) -> bool:
         """Whether the only output of a guard's graph is all true."""
@@ -145,8 +168,3 @@ def _body(plan: Plan) -> Callable[..., tuple[Array, ...]]:
         return tuple(plan(dict(zip(names, operands, strict=True))).values())
 
     return run
-
-
-def nbytes(x: Array) -> int:
-    """The bytes of an array or a packed one."""
-    return x.nbytes if isinstance(x, Packed) else int(np.asarray(x).nbytes)

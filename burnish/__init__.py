@@ -1,1 +1,16 @@
-"""Burnish: a graph compiler and executor for language models."""
+"""Burnish: a graph compiler and executor for language models.
+
+    module = burnish.load("path/to/model")              # any supported file or folder -> the graph IR
+    print(module)                                       # what it is made of, as text
+    module = burnish.optimize(module)                   # passes; burnish.optimize(module, "default,quantize-weights")
+    burnish.compile(module, "out")                      # a package, free of any target
+    executable = burnish.executable(module)             # prefill, decode, generate; backend="xla" for JAX
+
+The command `burnish` has the same doors.
+"""
+
+from burnish.ir.graph import Module
+from burnish.runtime.doors import compile, executable, load, optimize
+
+__version__ = "0.1.0"
+__all__ = ["Module", "compile", "executable", "load", "optimize"]

@@ -25,6 +25,7 @@ from burnish.ir.op import Array, Arrays, Op
 from burnish.ir.text import parse
 from burnish.ir.types import NUMPY, InferError, Type, dtype_name
 from burnish.ir.verify import verify
+from burnish.ir.weights import MemoryWeights
 
 __all__ = ["Example", "check_format", "check_op", "examples", "run_graph", "run_jax", "run_numpy"]
 
@@ -88,7 +89,8 @@ def _body(body: Graph, xp: Arrays, weights: Any, sizes: Any) -> Callable[..., tu
 
 def run_numpy(op: Op, inputs: Sequence[Array | None], bodies: Sequence[Graph] = ()) -> tuple[Array, ...]:
     """One op on NumPy arrays, with the types that it infers for them."""
-    return _run(op, np, inputs, bodies)
+    with np.errstate(all="ignore"):  # 1 / 0 is infinite, as in JAX
+        return _run(op, np, inputs, bodies)
 
 
 def run_jax(op: Op, inputs: Sequence[Array | None], bodies: Sequence[Graph] = ()) -> tuple[Array, ...]:
@@ -103,12 +105,10 @@ def run_jax(op: Op, inputs: Sequence[Array | None], bodies: Sequence[Graph] = ()
         made[:] = _run(op, jax.numpy, given, bodies)
         return [r.planes if isinstance(r, Packed) else r for r in made]
 
-    with jax.enable_x64(True):  # type: ignore[no-untyped-call]  # not typed in JAX
+    with jax.enable_x64(True):
         arrays = jax.jit(traced)([x.planes if isinstance(x, Packed) else x for x in inputs])
     results = [jax.tree.map(np.asarray, a) for a in arrays]
-    return tuple(
-        m.with_planes(r, m.shape) if isinstance(m, Packed) else r for m, r in zip(made, results, strict=True)
-    )
+    return tuple(m.with_planes(r, m.shape) if isinstance(m, Packed) else r for m, r in zip(made, results, strict=True))
 
 
 def _run(op: Op, xp: Arrays, inputs: Sequence[Array | None], bodies: Sequence[Graph]) -> tuple[Array, ...]:
@@ -140,7 +140,7 @@ def check_op(op_class: type[Op], *given: Example) -> None:
     for example in cases:
         assert type(example.op) is op_class, f"{name}: {example} is of another op"
         for dtype in example.dtypes if any(_is_float(x) for x in example.inputs) else ("f32",):
-            inputs = [x.astype(NUMPY[dtype]) if _is_float(x) else x for x in example.inputs]
+            inputs: list[Any] = [x.astype(NUMPY[dtype]) if _is_float(x) else x for x in example.inputs]  # type: ignore[union-attr]
             try:
                 results = _check_values(example, inputs, f"{example}, in {dtype}")
                 _check_declarations(example, inputs, results, f"{example}, in {dtype}")
@@ -188,8 +188,8 @@ def _check_close(example: Example, result: Array, expected: Array, where: str) -
     if not _is_float(result):
         assert np.array_equal(result, expected), f"{where}: {result.ravel()[:8]}, expected {expected.ravel()[:8]}"
         return
-    info = ml_dtypes.finfo(result.dtype)
-    working = float(max(ml_dtypes.finfo(np.float64 if info.bits == 64 else np.float32).eps, 0))
+    info: Any = ml_dtypes.finfo(result.dtype)  # type: ignore[no-untyped-call]
+    working = np.finfo("f8" if info.bits == 64 else "f4").eps
     got, want = result.astype("f8"), expected.astype("f8")
     want = np.where(np.abs(want) > float(info.max), np.where(np.abs(got) == np.inf, got, want), want)
     finite = np.isfinite(want)
@@ -214,9 +214,10 @@ def _check_declarations(example: Example, inputs: list[Any], results: tuple[Arra
         assert type_of(inputs[op.inplace]) == type_of(results[0]), f"{where}: `inplace` of another type"
     rows = results[0].shape[0] if results[0].ndim > 1 else 0
     if op.rowwise and rows > 1:
-        tall = [isinstance(x, np.ndarray) and x.ndim == results[0].ndim and x.shape[0] == rows for x in inputs]
-        some = run([x[1:] if t else x for x, t in zip(inputs, tall, strict=True)])
-        assert _all_equal(some, [r[1:] for r in results]), f"{where}: declares `rowwise`, but rows depend on others"
+        tall = [x is not None and x.ndim == results[0].ndim and x.shape[0] == rows for x in inputs]
+        some = run([_after_first(x) if t else x for x, t in zip(inputs, tall, strict=True)])
+        good = _all_equal(some, [*map(_after_first, results)])
+        assert good, f"{where}: declares `rowwise`, but rows depend on others"
     if op.by_last_axis and rows > 1 and isinstance(inputs[0], np.ndarray):
         some = run([inputs[0][1:], *inputs[1:]])
         for r, s in zip(results, some, strict=True):  # another shape may add up in another order
@@ -301,9 +302,7 @@ def check_format(format: QuantFormat) -> None:
     name = format.name
     doc = type(format).__doc__ or ""
     assert doc, f"{name} has no docstring"
-    group = format.group or 64
-    samples = _samples(group)
-    for what, x in samples.items():
+    for what, x in _samples(format.group or 64).items():
         where = f"{name}, {what}"
         before = x.tobytes()
         packed = Packed.quantize(np, x, name)
@@ -311,7 +310,7 @@ def check_format(format: QuantFormat) -> None:
         _check_bytes(format, packed, where)
         back = packed.dequantize(np)
         assert back.dtype == np.float32 and back.shape == x.shape, f"{where}: dequantizes to {type_of(back)}"
-        groups = x.reshape(*x.shape[:-1], -1, group)
+        groups = x.reshape(*x.shape[:-1], -1, format.group_size(x.shape[-1]))
         largest = np.abs(groups).max(axis=-1, keepdims=True)
         step = largest / 2.0 ** (sum(f.bits for f in format.fields) - 1) * (1 + 2**-8) + 2.0**-24  # f16's smallest
         error = np.abs(back.reshape(groups.shape) - groups)
@@ -391,6 +390,10 @@ def _check_layouts(format: QuantFormat, packed: Packed, where: str) -> None:
 
 def _is_float(x: Any) -> bool:
     return isinstance(x, np.ndarray) and x.dtype.kind not in "iub"
+
+
+def _after_first(x: Array) -> Array:
+    return MemoryWeights({"": x}).read_part("", slice(1, None))
 
 
 def _bytes(x: Any) -> Any:

@@ -44,7 +44,24 @@ def load_checkpoint(source: Path) -> Module:
         raise LoadError(f"{config.where}: `architectures` must name the model's class")
     tensors = _tensors(folder) if source.is_dir() else read_header(source)[0]
     weights = StoredWeights(tensors)
-    return build_module(names[0], config, {name: t.type for name, t in tensors.items()}, weights)
+    module = build_module(names[0], config, {name: t.type for name, t in tensors.items()}, weights)
+    module.attributes |= _generation(folder, config)
+    return module
+
+
+def _generation(folder: Path, config: Config) -> dict[str, Any]:
+    """What generation needs to know: `eos`, the tokens that end a text, and `decoder_start`, the first of a decoder."""
+    file = folder / "generation_config.json"
+    own = Config(read_json(file), str(file)) if file.exists() else config
+    found: dict[str, Any] = {}
+    for c in (config, own):
+        ends = c.values.get("eos_token_id")
+        if ends is not None:
+            ends = ends if isinstance(ends, list) else [ends]
+            found["eos"] = tuple(Config({"eos_token_id": e}, c.where).integer("eos_token_id", least=0) for e in ends)
+        if c.has("decoder_start_token_id"):
+            found["decoder_start"] = c.integer("decoder_start_token_id", least=0)
+    return found
 
 
 def _tensors(folder: Path) -> dict[str, StoredTensor]:

@@ -15,7 +15,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from types import UnionType
 from typing import (
     Any,
@@ -177,6 +177,7 @@ class Op:
 
 OPS: dict[str, type[Op]] = {}
 _OPERANDS: dict[type[Op], tuple[Operand, ...]] = {}
+_ANNOTATIONS: dict[type[Op], dict[str, Any]] = {}
 
 
 def _operands(cls: type[Op]) -> tuple[Operand, ...]:
@@ -192,10 +193,12 @@ def _operands(cls: type[Op]) -> tuple[Operand, ...]:
     return found
 
 
-@cache
 def _annotations(cls: type[Op]) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {name: hints[name] for name in cls.fields()}
+    found = _ANNOTATIONS.get(cls)
+    if found is None:
+        hints = get_type_hints(cls)
+        found = _ANNOTATIONS[cls] = {name: hints[name] for name in cls.fields()}
+    return found
 
 
 def _fits(value: Any, annotation: Any) -> bool:

@@ -38,7 +38,16 @@ from burnish.ir.literal import Literal, attribute_text, quote
 from burnish.ir.op import OPS
 from burnish.ir.types import NUMPY, InferError, Type
 
-__all__ = ["TextError", "graph_text", "module_text", "neighbourhood", "parse", "parse_type", "side_by_side"]
+__all__ = [
+    "TextError",
+    "copy_module",
+    "graph_text",
+    "module_text",
+    "neighbourhood",
+    "parse",
+    "parse_type",
+    "side_by_side",
+]
 
 _PLAIN = re.compile(r"[A-Za-z_](?:[\w./:-]*\w)?", re.ASCII)
 _NUMBERED = re.compile(r"(?:\d+\.)?\d+", re.ASCII)
@@ -509,6 +518,13 @@ def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Modul
         return parser.module()
     except (InferError, RecursionError) as e:
         raise parser.error(str(e)) from None
+
+
+def copy_module(module: Module) -> Module:
+    """The same module again, by way of its text; weights and constants are shared, not copied."""
+    copy = parse(str(module), module.constants())
+    copy.source = module.source
+    return copy
 
 
 def parse_type(text: str) -> Type:

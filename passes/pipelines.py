@@ -45,6 +45,8 @@ PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
         ("canonicalize", "what the fusions left over"),
     ),
     # Prefill and decode with caches.
+    # The NumPy interpreter's own.
+    "numpy": (),
     "stateful": (
         ("insert-kv-cache", ""),
         ("last-row", ""),

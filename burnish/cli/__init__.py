@@ -1,1 +1,122 @@
-"""The command line: one file a command."""
+"""The command line: one file a command, each with a click object named `command`; a file here is found by being here.
+
+Exit codes: 0 fine; 1 a check failed, or the culprit was found; 2 usage; 3 a model cannot be loaded or is not
+supported; 4 a pass crashed or the verifier refused; 5 inconclusive; 6 a budget was exceeded; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["CheckFailed", "Inconclusive", "exit_code", "json_option", "main", "plugin_option", "source_argument"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CheckFailed(Exception):
+    """A check failed, or a culprit was found; the report is printed already. Exit code 1."""
+
+
+class Inconclusive(Exception):
+    """No verdict could be reached. Exit code 5."""
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The documented exit code of an error that is the user's to mend, or None for a fault of ours."""
+    from burnish.backends.binding import BindError
+    from burnish.frontends.architecture import LoadError
+    from burnish.ir.verify import VerifyError
+    from burnish.passes.engine import PassError
+    from burnish.passes.pipelines import PipelineError
+
+    table: list[tuple[type[BaseException], int]] = [
+        (CheckFailed, 1),
+        (click.UsageError, 2),
+        (PipelineError, 2),
+        (BindError, 2),
+        (LoadError, 3),
+        (PassError, 4),
+        (VerifyError, 4),
+        (Inconclusive, 5),
+        (KeyboardInterrupt, 130),
+        (click.Abort, 130),
+    ]
+    return next((code for cls, code in table if isinstance(error, cls)), None)
+
+
+class _Commands(click.Group):
+    """Finds commands by file, and imports one only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(m.name for m in pkgutil.iter_modules(__path__))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(ctx):
+            return None
+        command = importlib.import_module(f"{__name__}.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="burnish")
+def group() -> None:
+    """Burnish: what is this model made of, what did each pass do to it, and how fast can it run?
+
+    SRC is a Hugging Face folder, a .safetensors or .onnx file, a package, or graph text (.graph).
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: runs a command, and turns an error into one message and its exit code."""
+    try:
+        result = group.main(arguments, prog_name="burnish", standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except (click.ClickException, Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(0)
+        code = exit_code(error)
+        if code is None and not isinstance(error, click.ClickException):
+            raise
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        if message:
+            click.echo(f"error: {message}", err=True)
+        sys.exit(code if code is not None else 2)
+
+
+def source_argument(function: F) -> F:
+    """The argument SRC."""
+    return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(function)
+
+
+def json_option(function: F) -> F:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(function)
+
+
+def plugin_option(function: F) -> F:
+    """`--plugin FILE`, loaded before the command runs."""
+    return click.option(
+        "--plugin",
+        "plugins",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A Python file that defines ops, rules, passes, formats or architectures.",
+        callback=_load_plugins,
+        is_eager=True,
+        expose_value=False,
+    )(function)
+
+
+def _load_plugins(ctx: click.Context, parameter: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
+    from burnish.runtime.sources import load_plugins
+
+    load_plugins(files)
+    return files

@@ -27,6 +27,8 @@ class Positions(Op):
     def infer(self, ids: Type, past: Type | None = None) -> Type:
         require(ids.rank == 2, f"positions: {ids} is not a batch of tokens")
         require(past is None or _is_count(past), f"positions: {past} are not counts")
+        if past is not None:
+            assume_equal(ids.shape[0], past.shape[0], f"positions({ids}, {past})")
         return Type("i32", ids.shape)
 
     def eval(self, xp: Arrays, ids: Array, past: Array | None = None) -> Array:
@@ -95,8 +97,9 @@ class Attention(Op):
         require(count is None or _is_count(count), f"attention: {count} are not counts")
         where = f"attention({q}, {k}, {v})"
         assume_equal(k.shape[1], v.shape[1], where)
-        for other in (k, v):
-            assume_equal(q.shape[0], other.shape[0], where)
+        for other in (k, v, past, count):
+            if other is not None:
+                assume_equal(q.shape[0], other.shape[0], where)
         if bias is not None:
             require(bias.is_float or bias.dtype == "bool", f"attention: {bias} is neither a float bias nor a mask")
             full = (q.shape[0], heads, q.shape[1], k.shape[1])
@@ -209,7 +212,8 @@ class CacheUpdate(Op):
         require(cache.rank == new.rank == 4 and cache.dtype == new.dtype, f"cache_update: {new} does not fit {cache}")
         require(cache.shape[2:] == new.shape[2:], f"cache_update: {new} does not fit {cache}")
         require(_is_count(past), f"cache_update: {past} are not counts")
-        assume_equal(cache.shape[0], new.shape[0], f"cache_update({cache}, {new})")
+        for other in (new, past):
+            assume_equal(cache.shape[0], other.shape[0], f"cache_update({cache}, {new}, {past})")
         return cache
 
     def eval(self, xp: Arrays, cache: Array, new: Array, past: Array) -> Array:
@@ -241,6 +245,7 @@ class LastRow(Op):
     def infer(self, x: Type, count: Type) -> Type:
         require(x.rank >= 2 and x.format is None, f"last_row: {x} has no rows")
         require(_is_count(count), f"last_row: {count} are not counts")
+        assume_equal(x.shape[0], count.shape[0], f"last_row({x}, {count})")
         return x.with_shape((x.shape[0], 1, *x.shape[2:]))
 
     def eval(self, xp: Arrays, x: Array, count: Array) -> Array:

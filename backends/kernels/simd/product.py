@@ -46,7 +46,7 @@ def matrix_product(block: TileFunction, rows: int, single: TileFunction) -> Prod
                 singles_of_tokens(words, scales, panels, out, t)
             start = take(counter.ctypes.data, chunk)
 
-    return product  # type: ignore[no-any-return]  # a Numba function of that signature
+    return product
 
 
 def _over_panels(tile: TileFunction) -> Callable[..., None]:
@@ -63,7 +63,7 @@ def _over_panels(tile: TileFunction) -> Callable[..., None]:
             tile(w, word_stride, s, scale_stride, x, groups, y, row_stride, token_stride)
             x, y = x + panel_stride, y + tokens * token_stride
 
-    return over_panels  # type: ignore[no-any-return]  # a Numba function of that signature
+    return over_panels
 
 
 @njit(void(Array(int32, 3, "C", readonly=True), int64, Array(int32, 4, "C")), nogil=True)

@@ -4,7 +4,8 @@ A `Registers` value is rows × cols registers. `dot4(sums[R, N], weights[R, 1], 
 one source of a kernel is matrix-vector (N = 1) and matrix-matrix, on every instruction set. An operation is a function
 that emits LLVM code for one register, under `@elementwise`.
 
-Operations are called in compiled code only. Addresses are integers, and strides are bytes. Nothing here checks them: the caller has.
+Operations are called in compiled code only. Addresses are integers, and strides are bytes. Nothing here checks them:
+the caller has.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from numba.core.types import int64, void
 from numba.extending import intrinsic, register_model
 
 __all__ = [
-    "Intrinsic", "Registers", "call_llvm", "elementwise", "filled", "fma", "high_nibbles", "instruction",
-    "load", "low_nibbles", "multiply", "pin", "prefetch", "same", "splat", "store", "subtract", "take", "to_f32", "zeros",
+    "Intrinsic", "Registers", "call_llvm", "elementwise", "filled", "fma", "high_nibbles", "instruction", "load",
+    "low_nibbles", "multiply", "pin", "prefetch", "same", "splat", "store", "subtract", "take", "to_f32", "zeros",
 ]  # fmt: skip
 
 Intrinsic = Callable[..., Any]  # a function that only compiled code calls
@@ -45,7 +46,7 @@ class Registers(types.Type):
 
     def __init__(self, element: str, lanes: int, rows: int = 1, cols: int = 1) -> None:
         self.element, self.lanes, self.rows, self.cols = element, lanes, rows, cols
-        super().__init__(f"{element}x{lanes}[{rows},{cols}]")  # type: ignore[no-untyped-call]  # Numba's
+        super().__init__(f"{element}x{lanes}[{rows},{cols}]")
 
     @property
     def vector(self) -> ir.VectorType:
@@ -72,7 +73,8 @@ class Registers(types.Type):
 @register_model(Registers)
 class _RegistersModel(PrimitiveModel):
     def __init__(self, manager: Any, registers: Registers) -> None:
-        super().__init__(manager, registers, ir.ArrayType(registers.vector, registers.count))
+        vectors = ir.ArrayType(registers.vector, registers.count)
+        super().__init__(manager, registers, vectors)  # type: ignore[no-untyped-call]  # Numba's own has no types
 
 
 # How operations are written
@@ -189,7 +191,7 @@ def zeros(element: str, lanes: int, rows: int = 1, cols: int = 1) -> Intrinsic:
     """zeros() -> Registers[rows, cols]."""
     registers = Registers(element, lanes, rows, cols)
 
-    @instruction(lambda: registers())
+    @instruction(registers)
     def zero_registers(builder: ir.IRBuilder, signature: Any) -> ir.Value:
         return ir.Constant(ir.ArrayType(registers.vector, registers.count), None)
 

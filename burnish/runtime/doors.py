@@ -1,0 +1,69 @@
+"""The Python doors, one function each; the command line uses these too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from burnish.ir.graph import Module
+from burnish.ir.text import copy_module
+
+if TYPE_CHECKING:
+    from burnish.passes.engine import Controller, Observer
+    from burnish.runtime.executable import Executable
+    from burnish.runtime.package import PackageReport
+
+__all__ = ["compile", "executable", "load", "optimize"]
+
+
+def load(source: str | Path, plugins: Sequence[str | Path] = ()) -> Module:
+    """The plain graph of a model: a Hugging Face folder, a `.safetensors` or `.onnx` file, a package, or graph text.
+
+    `plugins` are Python files that define ops, rules, passes, formats or architectures. Raises LoadError.
+    """
+    from burnish.runtime.sources import load_source
+
+    return load_source(Path(source), [Path(p) for p in plugins])
+
+
+def optimize(
+    module: Module,
+    pipeline: str = "default",
+    controller: Controller | None = None,
+    observers: Sequence[Observer] = (),
+) -> Module:
+    """A copy of the module with the passes of `pipeline` applied, verified after each.
+
+    Raises PipelineError for a pipeline that cannot be read, PassError for a pass that breaks a promise.
+    """
+    from burnish.passes.engine import Context
+    from burnish.passes.pipelines import parse_pipeline
+
+    passes = parse_pipeline(pipeline)
+    context = Context(copy_module(module), observers=observers)
+    if controller is not None:
+        context.controller = controller
+    for pass_ in passes:
+        context.run(pass_)
+    return context.module
+
+
+def compile(module: Module, out: str | Path, tokenizer: str | Path | None = None, force: bool = False) -> PackageReport:
+    """Write a package: weight-time work done, weights in four kinds of parts, one graph. See docs/package.md.
+
+    `tokenizer` is a `tokenizer.json`. Raises LoadError where `out` is in the way and `force` is not given.
+    """
+    from burnish.runtime.package import write_package
+
+    return write_package(module, Path(out), tokenizer=Path(tokenizer) if tokenizer else None, force=force)
+
+
+def executable(module: Module, backend: str = "numpy", activations: str = "") -> Executable:
+    """The module made ready to run on a backend: `forward`, `prefill`, `decode`, `generate`.
+
+    `activations` is `int8` or `float`, for products with quantized weights; each backend has its default.
+    """
+    from burnish.runtime.executable import Executable
+
+    return Executable(module, backend, activations)

@@ -1,0 +1,77 @@
+"""From a path to a module: what kind of file or folder it is, and which frontend reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from burnish.frontends.architecture import LoadError
+from burnish.ir.discover import load_plugin
+from burnish.ir.graph import Module
+
+__all__ = ["kind_of", "load_plugins", "load_source", "tokenizer_of"]
+
+_LATER = {".gguf": "GGUF", ".pt2": "torch.export", ".bin": "PyTorch pickle", ".pth": "PyTorch pickle"}
+
+
+def kind_of(source: Path) -> str:
+    """`package`, `checkpoint`, `onnx` or `text`. Raises LoadError for what is none of these."""
+    if source.is_dir():
+        if (source / "manifest.json").exists():
+            return "package"
+        if (source / "config.json").exists():
+            return "checkpoint"
+        raise LoadError(f"{source}: is neither a package (no manifest.json) nor a checkpoint (no config.json)")
+    if not source.exists():
+        raise LoadError(f"{source}: there is no such file or folder")
+    match source.suffix.lower():
+        case ".safetensors":
+            return "checkpoint"
+        case ".onnx":
+            return "onnx"
+        case ".graph" | ".txt":
+            return "text"
+    if source.suffix.lower() in _LATER:
+        raise LoadError(f"{source}: {_LATER[source.suffix.lower()]} files cannot be read yet")
+    raise LoadError(f"{source}: cannot tell what this is; known are folders, .safetensors, .onnx and .graph files")
+
+
+def load_source(source: Path, plugins: Sequence[Path] = ()) -> Module:
+    """The plain module of any supported source. Raises LoadError."""
+    load_plugins(plugins)
+    match kind_of(source):
+        case "package":
+            from burnish.runtime.package import read_package
+
+            return read_package(source)
+        case "checkpoint":
+            from burnish.frontends.checkpoint import load_checkpoint
+
+            return load_checkpoint(source)
+        case "onnx":
+            from burnish.frontends.onnx_file import load_onnx
+
+            return load_onnx(source)
+        case _:
+            from burnish.ir.text import TextError, parse
+
+            try:
+                return parse(source.read_text("utf-8"))
+            except (TextError, OSError, UnicodeDecodeError) as e:
+                raise LoadError(f"{source}: {e}") from None
+
+
+def load_plugins(plugins: Sequence[Path]) -> None:
+    """Import plugin files. Raises LoadError, with what the file raised."""
+    for file in plugins:
+        try:
+            load_plugin(file)
+        except Exception as e:
+            raise LoadError(f"plugin {file}: {type(e).__name__}: {e}") from e
+
+
+def tokenizer_of(source: Path) -> Path | None:
+    """The `tokenizer.json` that belongs to a source, or None: then the model runs on ids."""
+    folder = source if source.is_dir() else source.parent
+    file = folder / "tokenizer.json"
+    return file if file.exists() else None

@@ -1,0 +1,59 @@
+"""Text to ids and back, by way of the `tokenizers` library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from burnish.frontends.architecture import LoadError
+
+__all__ = ["Tokenizer"]
+
+
+class Tokenizer:
+    """A `tokenizer.json`."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    @classmethod
+    def load(cls, file: Path) -> Tokenizer:
+        """Read a `tokenizer.json`. Raises LoadError."""
+        import tokenizers
+
+        try:
+            inner = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as e:  # the library raises the base class
+            raise LoadError(f"{file}: {e}") from None
+        inner.no_padding()
+        inner.no_truncation()
+        return cls(inner)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids, with the special tokens that the tokenizer adds."""
+        return list(self._inner.encode(text).ids)
+
+    def decode(self, ids: list[int]) -> str:
+        """Text, without special tokens."""
+        return str(self._inner.decode(ids))
+
+    def stream(self) -> Callable[[int | None], str]:
+        """A function from each next token to the text that is new; None asks for what is held back.
+
+        A token may end inside a character: such text waits until it is whole.
+        """
+        ids: list[int] = []
+        shown = ""
+
+        def more(token: int | None) -> str:
+            nonlocal shown
+            if token is not None:
+                ids.append(token)
+            text = self.decode(ids)
+            if token is not None and text.endswith("�"):
+                return ""
+            new, shown = text[len(shown) :], text
+            return new
+
+        return more

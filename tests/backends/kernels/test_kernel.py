@@ -1,0 +1,114 @@
+"""The table of kernels: what is found, and the reasons where nothing is."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from burnish.backends.kernels import KERNELS, Kernel, cpu, find_kernel, layouts_for, linear
+from burnish.ir.op import Op, find_op
+from burnish.ir.types import Type
+
+BOTH = cpu.INSTRUCTION_SETS
+LINEAR = find_op("linear")(to="f32")
+X, W = Type("int8_32", (3, 64)), Type("q4_0", (5, 64), "tiles8")
+
+
+@pytest.fixture
+def sets(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setattr(linear, "instruction_sets", lambda: request.param)
+
+
+@pytest.fixture
+def table() -> Iterator[dict[str, Kernel]]:
+    before = dict(KERNELS)
+    yield KERNELS
+    KERNELS.clear()
+    KERNELS.update(before)
+
+
+@pytest.mark.parametrize("sets", [BOTH, BOTH[1:]], indirect=True, ids=["both", "avx2"])
+def test_the_kernel_for_tiled_weights_is_found(sets: None) -> None:
+    assert find_kernel(LINEAR, [X, W]).kernel is KERNELS["linear.q4_0"]
+    assert find_kernel(LINEAR, [X, W, Type("f32", (5,))]).why_not == ""
+
+
+@pytest.mark.parametrize(
+    ("sets", "operands", "reason"),
+    [
+        (BOTH, [X, Type("f32", (5, 64))], "linear.q4_0: w is f32[5, 64], not q4_0"),
+        (BOTH, [X, Type("q4_0", (5, 64))], "linear.q4_0: w is q4_0[5, 64], not in the layout tiles16 or tiles8"),
+        (BOTH[1:], [X, Type("q4_0", (5, 64), "tiles16")], "w is q4_0.tiles16[5, 64], not in the layout tiles8"),
+        (BOTH, [Type("bf16", (3, 64)), W], "linear.q4_0: x is bf16[3, 64], not int8_32"),
+        (BOTH, [Type("int8_32", (3, 64), "planes"), W], "x is int8_32.planes[3, 64], not int8_32"),
+        ((), [X, W], "linear.q4_0: this CPU has none of avx512_vnni, avx2"),
+    ],
+    indirect=["sets"],
+    ids=["weights", "layout", "other lanes", "activations", "layout of activations", "cpu"],
+)
+def test_a_refusal_has_a_reason(sets: None, operands: list[Type], reason: str) -> None:
+    kernel, why_not = find_kernel(LINEAR, operands)
+    assert kernel is None
+    assert reason in why_not
+
+
+def test_an_op_without_kernels_says_so() -> None:
+    assert find_kernel(find_op("rope")(), []) == (None, "no kernel runs rope")
+
+
+@pytest.mark.parametrize(
+    ("sets", "layouts"),
+    [(BOTH, {"q4_0": "tiles16"}), (BOTH[1:], {"q4_0": "tiles8"}), ((), {})],
+    indirect=["sets"],
+    ids=["both", "avx2", "none"],
+)
+def test_the_layout_of_weights_is_that_of_the_best_instructions(sets: None, layouts: dict[str, str]) -> None:
+    assert layouts_for("linear") == layouts
+    assert layouts_for("rope") == {}
+
+
+def test_a_kernel_is_registered_by_being_defined(table: dict[str, Kernel]) -> None:
+    class Base(Kernel):
+        op = "rope"
+
+        def why_not(self, op: Op, inputs: Sequence[Type | None]) -> str | None:
+            return None
+
+    assert not any(isinstance(k, Base) for k in table.values())
+
+    class Rope(Base):
+        name = "rope.fast"
+
+    assert find_kernel(find_op("rope")(), []).kernel is table["rope.fast"]
+
+    with pytest.raises(TypeError, match=r"'linear\.q4_0' is defined in"):
+
+        class Again(Base):
+            name = "linear.q4_0"
+
+
+@pytest.mark.parametrize(
+    ("machine", "environment", "expected"),
+    [
+        ("arm64", {}, ()),
+        ("x86_64", {"NUMBA_CPU_NAME": "generic"}, ()),
+        ("x86_64", {"NUMBA_CPU_FEATURES": "+avx2,+f16c,+fma,-avx512vnni"}, BOTH[1:]),
+        ("x86_64", {"NUMBA_CPU_FEATURES": "+avx2,+f16c,-fma"}, ()),
+    ],
+)
+def test_instruction_sets_are_those_that_numba_may_use(
+    monkeypatch: pytest.MonkeyPatch, machine: str, environment: dict[str, str], expected: object
+) -> None:
+    for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
+    assert cpu.instruction_sets.__wrapped__() == expected
+
+
+def test_importing_the_table_loads_no_compiler() -> None:
+    code = "import burnish.backends.kernels as k, sys; k.layouts_for('linear'); print('numba' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "False\n"

@@ -1,0 +1,446 @@
+"""For every op: examples, and what they must come to by other means than the op's own `eval`.
+
+An oracle gets the inputs, floats as float64, and answers in float64: by PyTorch, or by a loop that is written out.
+`tests/ir/ops/test_<family>.py` holds each op to its examples, on NumPy and traced by JAX, in f32 and bf16.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from burnish.ir import FORMATS, OPS, Graph, Module, Packed, Type
+from burnish.ir.graph import Constant
+from burnish.ir.literal import Literal
+from burnish.testing import Example
+
+RNG = np.random.default_rng(0)
+STRUCTURE = {"weight": "its data is the module's", "return": "it has no results"}  # ops that nothing evaluates
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype("f4")
+
+
+def integers(low: int, high: int, *shape: int, dtype: str = "i4") -> np.ndarray:
+    return RNG.integers(low, high, shape, dtype=dtype)
+
+
+def truths(*shape: int) -> np.ndarray:
+    return RNG.random(shape) < 0.5
+
+
+def op(name: str, **attributes: Any) -> Any:
+    return OPS[name](**attributes)
+
+
+def by_torch(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """An oracle out of a function of tensors (float64 where the op takes floats)."""
+
+    def oracle(*inputs: np.ndarray) -> np.ndarray:
+        return function(*(None if x is None else torch.from_numpy(np.array(x)) for x in inputs)).numpy()
+
+    return oracle
+
+
+def elementwise(function: Callable[..., float]) -> Callable[..., np.ndarray]:
+    """An oracle that is a loop over the elements, each a Python number."""
+
+    def oracle(*inputs: np.ndarray) -> np.ndarray:
+        rows = zip(*(x.ravel().tolist() for x in np.broadcast_arrays(*inputs)), strict=True)
+        return np.array([function(*row) for row in rows]).reshape(np.broadcast_shapes(*(x.shape for x in inputs)))
+
+    return oracle
+
+
+INF, NAN = math.inf, math.nan
+SPECIAL = np.array([0.0, -0.0, 1.5, -2.5, INF, -INF, NAN, 3e4, -1e-3], "f4")
+PAIRS = np.array(list(itertools.product(SPECIAL, repeat=2)), "f4").T.copy()
+I32 = np.iinfo("i4")
+INTEGERS = np.array([0, 1, -1, 2, -2, 7, -7, I32.max, I32.min], "i4")
+INTEGER_PAIRS = np.array(list(itertools.product(INTEGERS, repeat=2)), "i4").T.copy()
+
+
+def wrap(x: int) -> int:
+    """A Python integer as 32 bits hold it."""
+    return (x + 2**31) % 2**32 - 2**31
+
+
+def truncated(a: int, b: int) -> int:
+    """a / b towards zero, in exact integers."""
+    return 0 if b == 0 else wrap(abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1))
+
+
+def integer_power(a: int, b: int) -> int:
+    return wrap(a**b) if b >= 0 else {1: 1, -1: 1 if b % 2 == 0 else -1}.get(a, 0)
+
+
+def binary(name: str, on_floats: Callable, on_integers: Callable | None, units: float = 1) -> list[Example]:
+    """Broadcasting, the special floats in all pairs, and the corners of i32 in all pairs."""
+    floats = by_torch(on_floats)
+    found = [Example(op(name), (normal(3, 1, 5), normal(4, 5)), floats, units), Example(op(name), (*PAIRS,), floats)]
+    if on_integers is not None:
+        found.append(Example(op(name), (*INTEGER_PAIRS,), elementwise(on_integers)))
+    return found
+
+
+def unary(name: str, function: Callable, *, units: float = 4, positive: bool = False, special: bool = True) -> list:
+    """Ordinary numbers over some orders of magnitude, and the special ones."""
+    x = normal(4, 33) * np.float32([[0.1], [1.0], [3.0], [8.0]])
+    x = np.abs(x) + np.float32(0.01) if positive else x
+    found = [Example(op(name), (x,), by_torch(function), units)]
+    return [*found, Example(op(name), (SPECIAL,), by_torch(function), units)] if special else found
+
+
+# ------------------------------------------------------------------------------------------------- attention, in loops
+
+
+def attention(scale: float, causal: bool = False, window: int = 0) -> Callable[..., np.ndarray]:
+    """The definition, a token and a head at a time."""
+
+    def oracle(q: Any, k: Any, v: Any, past: Any = None, count: Any = None, bias: Any = None) -> np.ndarray:
+        out = np.zeros((*q.shape[:3], v.shape[3]))
+        full = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
+        bias = np.zeros(full) if bias is None else np.broadcast_to(bias, full)
+        for b, s, h in np.ndindex(*q.shape[:3]):
+            at, group = (0 if past is None else past[b]) + s, h // (q.shape[2] // k.shape[2])
+            scores = {}
+            for j in range(k.shape[1]):
+                hidden = causal and (j > at or (window > 0 and j <= at - window))
+                hidden = hidden or (count is not None and j >= count[b])
+                hidden = hidden or (bias.dtype == bool and not bias[b, h, s, j])
+                if not hidden:
+                    added = 0.0 if bias.dtype == bool else bias[b, h, s, j]
+                    scores[j] = scale * math.fsum(q[b, s, h] * k[b, j, group]) + added
+            top = max(scores.values(), default=0.0)
+            total = math.fsum(math.exp(x - top) for x in scores.values())
+            for j, x in scores.items():
+                out[b, s, h] += math.exp(x - top) / total * v[b, j, group]
+        return out
+
+    return oracle
+
+
+def rope(x: np.ndarray, positions: np.ndarray, inv_freq: np.ndarray) -> np.ndarray:
+    out, half = x.copy(), len(inv_freq)
+    for b, s, h in np.ndindex(*x.shape[:3]):
+        for j in range(half):
+            turn = complex(x[b, s, h, j], x[b, s, h, j + half])
+            angle = float(positions[b % len(positions), s]) * inv_freq[j]
+            turn *= complex(math.cos(angle), math.sin(angle))
+            out[b, s, h, j], out[b, s, h, j + half] = turn.real, turn.imag
+    return out
+
+
+def relative_bias(query: int, key: int, bidirectional: bool, max_distance: int) -> Callable[..., np.ndarray]:
+    """transformers' own bucket function, one distance at a time."""
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    def oracle(table: np.ndarray, past: np.ndarray | None = None) -> np.ndarray:
+        past = np.zeros(1, "i4") if past is None else past
+        out = np.zeros((len(past), table.shape[1], query, key))
+        for b, i, j in np.ndindex(len(past), query, key):
+            distance = torch.tensor([[int(j - i - past[b])]])
+            bucket = T5Attention._relative_position_bucket(distance, bidirectional, table.shape[0], max_distance)
+            out[b, :, i, j] = table[int(bucket)]
+        return out
+
+    return oracle
+
+
+def cache_update(cache: np.ndarray, new: np.ndarray, past: np.ndarray) -> np.ndarray:
+    out = cache.copy()
+    for b, s in np.ndindex(*new.shape[:2]):
+        if past[b] + s < cache.shape[1]:
+            out[b, past[b] + s] = new[b, s]
+    return out
+
+
+def last_row(x: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.stack([x[b, max(n - 1, 0) : max(n, 1)] for b, n in enumerate(count)])
+
+
+# ------------------------------------------------------------------------------------------------------ control, packed
+
+
+def branch(name: str, build: Callable[..., dict]) -> Graph:
+    """A body of two inputs, f32[3] and i32[]."""
+    graph = Module().graph(name)
+    graph.set_outputs(build(graph.ops, graph.input("x", Type("f32", (3,))), graph.input("n", Type("i32", ()))))
+    return graph
+
+
+THEN = branch("then", lambda op, x, n: {"y": op.add(x, 1.0), "n": n})
+ELSE = branch("else", lambda op, x, n: {"y": op.mul(x, 2.0), "n": op.neg(n)})
+
+
+def loop_body() -> Graph:
+    """(carry h[2], shared s[2], state c[3, 2], slice w[2]) -> h * w + s, and c with h in its row 0."""
+    graph = Module().graph("body")
+    h, s = graph.input("h", Type("f32", (2,))), graph.input("s", Type("f32", (2,)))
+    c, w = graph.input("c", Type("f32", (3, 2))), graph.input("w", Type("f32", (2,)))
+    op = graph.ops
+    rest = op.slice(c, axis=0, start=1, stop=3)
+    graph.set_outputs({"h": op.fma(h, w, s), "c": op.concat(op.unsqueeze(h, axes=(0,)), rest, axis=0)})
+    return graph
+
+
+def repeat(h: np.ndarray, s: np.ndarray, c: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    c = c.copy()
+    for i in range(4):
+        c[i, 0] = h
+        h = h * w[i] + s
+    return h, c
+
+
+def ggml_bytes(x: np.ndarray, name: str) -> np.ndarray:
+    return gguf.quants.quantize(x.astype("f4"), gguf.GGMLQuantizationType[name.upper()])
+
+
+def packed(name: str, *shape: int, layout: str = "") -> Packed:
+    return Packed.quantize(np, normal(*shape), name).relayout(np, layout)
+
+
+def gguf_floats(x: Packed) -> np.ndarray:
+    """What gguf-py makes of the bytes of a packed array."""
+    return gguf.quants.dequantize(x.relayout(np, "").planes["bytes"], gguf.GGMLQuantizationType[x.format.upper()])
+
+
+# ----------------------------------------------------------------------------------------------------------- the table
+
+X, W, B = normal(5, 64), normal(7, 64), normal(7)
+Q4, Q8 = packed("q4_0", 7, 64), packed("q8_0", 9, 64, layout="planes")
+LONG = np.full((2, 4096), 1.01, "f4")  # NumPy's own bf16 mean of it is 0.125
+TABLE = normal(10, 4)
+OUT_OF_BOUNDS = np.array([[0, 9, 10], [-1, -100, 2**31 - 1]], "i4")
+CACHE, NEW = normal(3, 8, 2, 4), normal(3, 3, 2, 4)
+Q, K, V = normal(2, 3, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, 5)
+PAST, COUNT = np.array([0, 2], "i4"), np.array([3, 5], "i4")
+WIDE = np.array([0.9, -0.9, 1.5, -1.5, 127, 128, -129, 255.4, 300, 7e4, 5e9, -5e9, 1e19, -1e19, 3e38, INF, -INF, NAN], "f4")
+
+
+def cast(to: str) -> Callable[..., np.ndarray]:
+    """The cast in Python integers: towards zero, saturating, NaN to 0."""
+    info = np.iinfo(to)
+
+    def one(x: float) -> int:
+        limited = 0.0 if math.isnan(x) else min(max(x, -1e30), 1e30)
+        return min(max(int(limited), int(info.min)), int(info.max))
+
+    return lambda x: np.array([one(v) for v in x.ravel().tolist()], info.dtype).reshape(x.shape)
+
+
+SHORT = {"int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64", "uint8": "u8", "uint32": "u32", "uint64": "u64"}
+
+ORACLES: dict[str, list[Example]] = {
+    # elementwise
+    "add": binary("add", torch.add, lambda a, b: wrap(a + b)),
+    "sub": binary("sub", torch.sub, lambda a, b: wrap(a - b)),
+    "mul": binary("mul", torch.mul, lambda a, b: wrap(a * b)),
+    "div": binary("div", torch.div, truncated),
+    "mod": [
+        Example(op("mod"), (normal(3, 1, 5), normal(4, 5)), by_torch(torch.remainder), magnitude=4.0),
+        Example(op("mod"), (*INTEGER_PAIRS,), elementwise(lambda a, b: 0 if b == 0 else a % b)),
+    ],
+    "pow": [
+        Example(op("pow"), (np.abs(normal(3, 5)), normal(3, 1)), by_torch(torch.pow), units=16),
+        Example(op("pow"), (normal(9), np.float32([2, 3, -1, 0, 2, 2, 1, -2, 4])), by_torch(torch.pow), units=16),
+        Example(op("pow"), (*INTEGER_PAIRS[:, np.abs(INTEGER_PAIRS[1]) < 9],), elementwise(integer_power)),
+    ],
+    "maximum": binary("maximum", torch.maximum, max),
+    "minimum": binary("minimum", torch.minimum, min),
+    "equal": binary("equal", torch.eq, lambda a, b: a == b),
+    "less": binary("less", torch.lt, lambda a, b: a < b),
+    "less_or_equal": binary("less_or_equal", torch.le, lambda a, b: a <= b),
+    "logical_and": [Example(op("logical_and"), (truths(4, 1), truths(3)), by_torch(torch.logical_and))],
+    "logical_or": [Example(op("logical_or"), (truths(4, 1), truths(3)), by_torch(torch.logical_or))],
+    "logical_not": [Example(op("logical_not"), (truths(4, 3),), by_torch(torch.logical_not))],
+    "where": [
+        Example(op("where"), (truths(4, 1), normal(3), normal(4, 3)), by_torch(torch.where), units=0),
+        Example(op("where"), (truths(4), integers(-9, 9, 4), integers(-9, 9, 4)), by_torch(torch.where)),
+    ],
+    "fma": [
+        # a * b + c as exact float64 numbers rounded once: nothing is lost to cancellation
+        Example(op("fma"), (normal(4, 1), normal(5), normal(4, 5)), lambda a, b, c: a * b + c, units=0),
+        Example(op("fma"), (np.float32([1 + 2**-12]), np.float32([1 - 2**-12]), np.float32([-1])), lambda a, b, c: a * b + c, 0),
+    ],
+    "neg": [*unary("neg", torch.neg, units=0), Example(op("neg"), (INTEGERS,), elementwise(lambda x: wrap(-x)))],
+    "abs": [*unary("abs", torch.abs, units=0), Example(op("abs"), (INTEGERS,), elementwise(lambda x: wrap(abs(x))))],
+    "sqrt": unary("sqrt", torch.sqrt, units=1),
+    "rsqrt": unary("rsqrt", torch.rsqrt, units=2),
+    "reciprocal": unary("reciprocal", torch.reciprocal, units=1),
+    "exp": unary("exp", torch.exp),
+    "log": unary("log", torch.log, positive=True),
+    "cos": unary("cos", torch.cos, units=8),
+    "sin": unary("sin", torch.sin, units=8),
+    "tanh": unary("tanh", torch.tanh, units=8),
+    "erf": unary("erf", torch.erf, units=8),
+    "sigmoid": unary("sigmoid", torch.sigmoid),
+    "relu": unary("relu", torch.relu, units=0),
+    "silu": [Example(op("silu"), (normal(4, 33) * 3,), by_torch(F.silu), units=8)],
+    # the tails are a small difference of large terms: the error is that of the terms, about |x|
+    "gelu": [
+        Example(op("gelu"), (normal(4, 33) * 3,), by_torch(F.gelu), magnitude=4.0),
+        Example(op("gelu", approximate="tanh"), (normal(4, 33),), by_torch(lambda x: F.gelu(x, approximate="tanh")), magnitude=4.0),
+    ],
+    "isnan": unary("isnan", torch.isnan),
+    "cast": [
+        *(Example(op("cast", to=SHORT[to]), (WIDE,), cast(to)) for to in SHORT),
+        Example(op("cast", to="bf16"), (normal(40),), lambda x: x, units=0),
+        Example(op("cast", to="f16"), (np.append(normal(40), np.float32([7e4, -7e4, NAN])),), lambda x: x, units=0),
+        Example(op("cast", to="f32"), (INTEGERS,), lambda x: x.astype("f8"), units=0),
+        Example(op("cast", to="i8"), (INTEGERS,), elementwise(lambda x: (x + 128) % 256 - 128)),
+        Example(op("cast", to="bool"), (SPECIAL,), elementwise(lambda x: x != 0)),
+        Example(op("cast", to="i32"), (truths(5),), elementwise(int)),
+    ],
+    # reductions
+    "reduce_sum": [
+        Example(op("reduce_sum", axes=(1,)), (LONG,), by_torch(lambda x: x.sum(1, keepdim=True)), units=8),
+        Example(op("reduce_sum", axes=(0, -1), keepdims=False), (integers(-9, 9, 3, 4, 5),), by_torch(lambda x: x.sum((0, 2)).int())),
+    ],
+    "reduce_mean": [
+        Example(op("reduce_mean", axes=(-1,)), (LONG,), by_torch(lambda x: x.mean(1, keepdim=True)), units=8),
+        Example(op("reduce_mean", axes=(0, 2), keepdims=False), (normal(3, 4, 5),), by_torch(lambda x: x.mean((0, 2)))),
+    ],
+    "reduce_max": [
+        Example(op("reduce_max", axes=(1,)), (normal(3, 50),), by_torch(lambda x: x.amax(1, keepdim=True)), units=0),
+        Example(op("reduce_max", axes=(0,), keepdims=False), (integers(-9, 9, 3, 4),), by_torch(lambda x: x.amax(0))),
+    ],
+    "cumulative_sum": [
+        Example(op("cumulative_sum", axis=-1), (np.full((2, 400), 1.01, "f4"),), by_torch(lambda x: x.cumsum(-1)), units=32),
+        Example(op("cumulative_sum", axis=0), (integers(-9, 9, 3, 4),), by_torch(lambda x: x.cumsum(0).int())),
+    ],
+    "softmax": [
+        Example(op("softmax"), (normal(4, 300) * 5,), by_torch(lambda x: x.softmax(-1)), units=8),
+        Example(op("softmax", axis=0), (np.float32([[1e4, 5], [-1e4, 5]]),), by_torch(lambda x: x.softmax(0))),
+    ],
+    # shapes
+    "reshape": [Example(op("reshape", shape=(2, -1)), (normal(4, 3),), by_torch(lambda x: x.reshape(2, 6)), units=0)],
+    "transpose": [Example(op("transpose", perm=(2, 0, 1)), (normal(2, 3, 4),), by_torch(lambda x: x.permute(2, 0, 1)), units=0)],
+    "squeeze": [Example(op("squeeze", axes=(0, 2)), (normal(1, 3, 1, 4),), by_torch(lambda x: x.reshape(3, 4)), units=0)],
+    "unsqueeze": [Example(op("unsqueeze", axes=(0, 3)), (normal(3, 4),), by_torch(lambda x: x.reshape(1, 3, 4, 1)), units=0)],
+    "broadcast_to": [Example(op("broadcast_to", shape=(2, 3, 4)), (normal(3, 1),), by_torch(lambda x: x.expand(2, 3, 4)), units=0)],
+    "concat": [
+        Example(op("concat", axis=-1), (normal(3, 4), normal(3, 1), normal(3, 2)), by_torch(lambda *x: torch.cat(x, -1)), units=0),
+        Example(op("concat", axis=0), (Q4, Q4), lambda a, b: {"bytes": np.vstack([a.planes["bytes"], b.planes["bytes"]])}),
+        Example(op("concat", axis=0), (Q8, Q8), lambda a, b: {k: np.concatenate([p, p]) for k, p in a.planes.items()}),
+    ],
+    "split": [
+        Example(op("split", axis=1, sizes=(2, 0, 3)), (normal(2, 5),), lambda x: (x[:, :2], x[:, 2:2], x[:, 2:]), units=0)
+    ],
+    "slice": [
+        Example(op("slice", axis=-1, start=1, stop=4), (normal(2, 5),), lambda x: x[:, 1:4], units=0),
+        Example(op("slice", axis=0, start=1, stop=99), (normal(3, 5),), lambda x: x[1:], units=0),
+    ],
+    "stack": [
+        Example(op("stack"), (normal(3, 4), normal(3, 4)), by_torch(lambda *x: torch.stack(x)), units=0),
+        Example(op("stack"), (Q8, Q8), lambda a, b: {k: np.stack([p, p]) for k, p in a.planes.items()}),
+    ],
+    "index": [
+        Example(op("index", index=2), (normal(3, 4),), lambda x: x[2], units=0),
+        Example(op("index", index=1), (packed("q4_0", 2, 3, 32),), lambda x: {"bytes": x.planes["bytes"][1]}),
+    ],
+    "iota": [
+        Example(op("iota", size=5), (), lambda: np.arange(5)),
+        Example(op("iota", size=200, dtype="bf16"), (), lambda: np.arange(200.0), units=0),
+    ],
+    "gather": [
+        Example(op("gather", axis=1), (normal(3, 10), OUT_OF_BOUNDS), lambda x, i: x[:, [[0, 9, 9], [9, 0, 9]]], units=0),
+        Example(op("gather", axis=0), (normal(200), np.array([-1, -128, 127], "i1")), lambda x, i: x[[199, 72, 127]], units=0),
+    ],
+    # matrix products
+    "matmul": [
+        Example(op("matmul"), (normal(2, 1, 5, 64), normal(3, 64, 4)), by_torch(torch.matmul), units=16),
+        Example(op("matmul"), (LONG, LONG.T.copy()), by_torch(torch.matmul), units=16),
+    ],
+    "linear": [
+        Example(op("linear"), (X, W, B), by_torch(F.linear), units=16),
+        Example(op("linear", to="f32"), (X, W), by_torch(F.linear), units=16),
+        Example(op("linear"), (X, Q4), lambda x, w: x @ gguf_floats(w).astype("f8").T, units=16),
+        Example(op("linear"), (X, Q8), lambda x, w: x @ gguf_floats(w).astype("f8").T, units=16),
+    ],
+    "embedding": [
+        Example(op("embedding"), (OUT_OF_BOUNDS, TABLE), lambda i, w: w[[[0, 9, 9], [0, 0, 9]]], units=0),
+        Example(op("embedding"), (np.array([6, 0], "i4"), Q4), lambda i, w: gguf_floats(w)[[6, 0]], units=0),
+        Example(op("embedding", to="bf16"), (np.array([[8]], "i4"), Q8), lambda i, w: gguf_floats(w)[[[8]]], units=0),
+    ],
+    # normalisation
+    "rms_norm": [
+        Example(op("rms_norm", eps=1e-5), (X, W[0]), by_torch(lambda x, w: F.rms_norm(x, (64,), w, 1e-5)), units=8),
+        Example(op("rms_norm", eps=1e-5), (LONG, LONG[0]), by_torch(lambda x, w: F.rms_norm(x, (4096,), w, 1e-5)), units=8),
+    ],
+    "layer_norm": [
+        Example(op("layer_norm", eps=1e-5), (X, W[0], W[1]), by_torch(lambda x, w, b: F.layer_norm(x, (64,), w, b, 1e-5)), units=8),
+        Example(op("layer_norm", eps=1e-5), (X, W[0]), by_torch(lambda x, w: F.layer_norm(x, (64,), w, None, 1e-5)), units=8),
+    ],
+    # attention
+    "positions": [
+        Example(op("positions"), (integers(0, 9, 2, 4),), lambda ids: np.array([[0, 1, 2, 3]] * 2)),
+        Example(op("positions"), (integers(0, 9, 2, 3), PAST), lambda ids, past: np.array([[0, 1, 2], [2, 3, 4]])),
+    ],
+    "rope": [
+        Example(op("rope"), (normal(2, 3, 2, 8), integers(0, 50, 2, 3), np.float32([1, 0.1, 0.01])), rope, units=64, dtypes=("f32",)),
+        Example(op("rope"), (normal(2, 3, 2, 8), integers(0, 50, 1, 3), np.float32([1, 0.5, 0.25, 0.125])), rope, units=64),
+    ],
+    "attention": [
+        Example(op("attention", scale=0.3), (Q, K, V), attention(0.3), units=16),
+        Example(op("attention", scale=0.3, causal=True), (Q, K, V, PAST, COUNT), attention(0.3, True), units=16),
+        Example(op("attention", scale=0.3, causal=True, window=2), (Q, K, V, PAST), attention(0.3, True, 2), units=16),
+        Example(op("attention", scale=0.3), (Q, K, V, None, None, normal(1, 4, 1, 6)), attention(0.3), units=16),
+        Example(op("attention", scale=0.3), (Q, K, V, None, np.array([0, 6], "i4"), truths(2, 1, 3, 6)), attention(0.3), units=16),
+    ],
+    "relative_bias": [
+        Example(op("relative_bias", query=3, key=40, bidirectional=True, max_distance=30), (normal(8, 2),), relative_bias(3, 40, True, 30), 0),
+        Example(op("relative_bias", query=2, key=40, bidirectional=False, max_distance=30), (normal(8, 2), np.array([5, 38], "i4")), relative_bias(2, 40, False, 30), 0),
+    ],
+    "cache_update": [
+        Example(op("cache_update"), (CACHE, NEW, np.array([0, 6, 8], "i4")), cache_update, units=0),
+        Example(op("cache_update"), (CACHE, NEW, np.array([5, 7, 1000], "i4")), cache_update, units=0),
+    ],
+    "last_row": [Example(op("last_row"), (normal(3, 4, 5), np.array([4, 1, 0], "i4")), last_row, units=0)],
+    # storage
+    "quantize": [
+        Example(op("quantize", format="q4_0"), (X,), lambda x: {"bytes": ggml_bytes(x, "q4_0")}, traced=False),
+        Example(op("quantize", format="q8_0"), (X,), lambda x: {"bytes": ggml_bytes(x, "q8_0")}, traced=False),
+        Example(op("quantize", format="int8_32"), (X,)),
+    ],
+    "dequantize": [
+        Example(op("dequantize"), (Q4,), gguf_floats, units=0),
+        Example(op("dequantize", to="bf16"), (Q8,), gguf_floats, units=0),
+    ],
+    "relayout": [
+        Example(op("relayout", layout="planes"), (Q4,), lambda x: {"d": x.planes["bytes"].reshape(7, 2, 18)[..., :2].copy().view("f2"), "q": x.planes["bytes"].reshape(7, 2, 18)[..., 2:]}),
+    ],
+    # leaves and control
+    "constant": [Example(Constant(value=Literal(normal(2, 3))), (), None), Example(Constant(value=Literal(np.array(True))), (), lambda: np.array(True))],
+    "if": [
+        Example(op("if"), (np.array(True), normal(3), np.array(5, "i4")), lambda c, x, n: (x + 1, n), dtypes=("f32",), bodies=(THEN, ELSE)),
+        Example(op("if"), (np.array([False]), normal(3), np.array(5, "i4")), lambda c, x, n: (x * 2, -n), dtypes=("f32",), bodies=(THEN, ELSE)),
+    ],
+    "repeat": [
+        Example(op("repeat", count=4, carries=1, shared=1, states=1), (normal(2), normal(2), normal(4, 3, 2), normal(4, 2)), repeat, dtypes=("f32",), bodies=(loop_body(),))
+    ],
+}  # fmt: skip
+
+
+def ours() -> list[str]:
+    """The ops that `burnish.ir` defines."""
+    return sorted(name for name, cls in OPS.items() if cls.__module__.startswith("burnish.ir."))
+
+
+def without_oracle() -> list[str]:
+    """Registered ops that no oracle speaks for: must be none."""
+    return [name for name in ours() if not ORACLES.get(name) and name not in STRUCTURE]
+
+
+def family(module: str) -> list[str]:
+    """The ops of one file, for the test file of that name."""
+    return [name for name in ours() if OPS[name].__module__ == f"burnish.ir.{module}" and name not in STRUCTURE]
+
+
+assert FORMATS
