@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from burnish.backends.binding import bind_symbols, check_guards
+from burnish.backends.kernels import Kernel, find_kernel
 from burnish.ir.evaluate import evaluate
 from burnish.ir.graph import Constant, Graph, Module, Node, Value, Weight
 from burnish.ir.op import Array, Op
@@ -24,10 +25,13 @@ __all__ = ["Interpreter", "Plan", "Probe", "Step"]
 
 
 class Probe(Protocol):
-    """Watches the interpreter, node by node."""
+    """Watches the interpreter, node by node. Every second of a run is a node's or the probe's own."""
 
-    def __call__(self, node: Node, inputs: Sequence[Array | None], outputs: Sequence[Array], seconds: float) -> None:
-        """After each node; `seconds` is its own time."""
+    def node(self, node: Node, inputs: Sequence[Array | None], outputs: Sequence[Array], seconds: float) -> None:
+        """After each node: its time, what the interpreter does around it included."""
+
+    def finished(self, wall: float, own: float) -> None:
+        """After a run: the time from its first step to its last, and how much of it the probe took itself."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,21 @@ class Plan:
         """Run it."""
         values: dict[Value, Array] = {**self.static}
         values.update((v, inputs[v.name]) for v in self.graph.inputs)
+        began = at = clock() if probe else 0.0
+        own = 0.0
         for step in self.steps:
             operands = [None if v is None else values[v] for v in step.inputs]
-            started = clock() if probe else 0.0
             results = step.run(operands)
-            if probe:
-                probe(step.node, operands, results, clock() - started)
             values.update(zip(step.node.outputs, results, strict=True))
             for v in step.frees:
                 del values[v]
+            if probe:
+                done = clock()
+                probe.node(step.node, operands, results, done - at)
+                at = clock()
+                own += at - done
+        if probe:
+            probe.finished(at - began, own)
         return {name: values[v] for name, v in self.graph.outputs.items()}
 
 
@@ -135,6 +145,13 @@ class Interpreter:
     def _how(self, node: Node, op: Op, sizes: Mapping[str, int]) -> tuple[Callable[..., tuple[Array, ...]], str]:
         dtypes = [o.dtype for o in node.outputs]
         bodies = [_body(self.plan(b, sizes)) for b in node.bodies]
+        if _writes_in_place(node):
+            return partial(_overwrite, op), "numpy, in place"
+        kernel, why_not = find_kernel(op, [None if v is None else v.type for v in node.inputs])
+        if kernel is not None:
+            return partial(_compiled, kernel, op, dtypes=dtypes), f"kernel {kernel.name}"
+        if any(v.type.format for v in node.operands) and op.kind in ("linear", "matmul"):
+            return partial(_evaluate, op, dtypes=dtypes, bodies=bodies), f"numpy, dequantized ({why_not})"
         return partial(_evaluate, op, dtypes=dtypes, bodies=bodies), "numpy"
 
     def _static(self, value: Value) -> Array:
@@ -159,6 +176,21 @@ def _evaluate(
     op: Op, operands: Sequence[Array | None], dtypes: Sequence[str], bodies: Sequence[Callable[..., Any]]
 ) -> tuple[Array, ...]:
     return evaluate(op, np, operands, dtypes, bodies)
+
+
+def _compiled(kernel: Kernel, op: Op, operands: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:
+    return kernel(op, operands, dtypes)
+
+
+def _writes_in_place(node: Node) -> bool:
+    """Whether the node is the only one to read a state that its op can write into."""
+    at = node.op.inplace
+    state = node.inputs[at] if at is not None else None
+    return state is not None and state.node is None and state.name in state.graph.outputs and len(state.uses) == 1
+
+
+def _overwrite(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
+    return (op.overwrite(*operands),)
 
 
 def _body(plan: Plan) -> Callable[..., tuple[Array, ...]]:

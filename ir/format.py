@@ -15,7 +15,7 @@ import numpy as np
 
 from burnish.ir.dims import Dim, dim_text
 
-__all__ = ["FORMATS", "LAYOUTS", "Field", "FormatError", "Layout", "Packed", "QuantFormat"]
+__all__ = ["FORMATS", "LAYOUTS", "Field", "FormatError", "Layout", "Packed", "QuantFormat", "reciprocal"]
 
 Array = Any  # a numpy.ndarray or a jax.Array
 Fields = dict[str, Array]  # field name -> [..., groups, count]
@@ -168,6 +168,12 @@ class Layout:
     def unpack(self, xp: Any, format: QuantFormat, planes: Mapping[str, Array], shape: tuple[int, ...]) -> Fields:
         """Planes -> fields."""
         raise NotImplementedError
+
+
+def reciprocal(d: np.ndarray) -> np.ndarray:
+    """1 / d, and 0 where that is infinite: groups of zeros, and of numbers so small that their scale is 0 in f16."""
+    result: np.ndarray = np.divide(np.float32(1), d, out=np.zeros_like(d), where=np.abs(d) > np.float32(2**-128))
+    return result
 
 
 FORMATS: dict[str, QuantFormat] = {}

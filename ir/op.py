@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import UnionType
 from typing import (
@@ -30,11 +30,12 @@ from typing import (
     get_type_hints,
 )
 
+from burnish.ir.box import Box, under
 from burnish.ir.dims import Dim, Sym, bind
 from burnish.ir.literal import attribute_text
 from burnish.ir.types import InferError, Type
 
-__all__ = ["OPS", "Array", "Arrays", "Cost", "Kind", "Op", "Operand", "find_op"]
+__all__ = ["OPS", "Array", "Arrays", "Cost", "Kind", "Op", "Operand", "Part", "find_op"]
 
 Array = Any  # a numpy.ndarray, a jax.Array, or Packed
 Arrays = Any  # the module numpy, or jax.numpy
@@ -47,6 +48,13 @@ class Cost(NamedTuple):
 
     flops: Dim
     bytes: Dim
+
+
+class Part(NamedTuple):
+    """What makes a box of a result: an op, and the box of each operand that it is given (None: it does without)."""
+
+    op: Op
+    boxes: tuple[Box | None, ...]
 
 
 class Operand(NamedTuple):
@@ -74,8 +82,6 @@ class Op:
     planewise: ClassVar[bool] = False
     #: `eval` takes packed operands as they are; otherwise they are dequantized for it
     takes_packed: ClassVar[bool] = False
-    #: rows lo..hi of the result need just the rows lo..hi of each operand that has as many rows (axis 0)
-    rowwise: ClassVar[bool] = False
     #: `eval` works element by element (operands broadcast)
     elementwise: ClassVar[bool] = False
     #: each row along the last axis of operand 0 gives a row of the result, whatever the other rows are
@@ -88,6 +94,8 @@ class Op:
     parameters: ClassVar[Mapping[str, str]] = {}
     #: how many graphs a node of this op carries
     bodies: ClassVar[int] = 0
+    #: raised when the meaning changes, so that a package that was written before is not misread
+    version: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
@@ -110,6 +118,20 @@ class Op:
         the keyword `bodies`, each a function of arrays.
         """
         raise NotImplementedError(f"{self.name}.eval")
+
+    def overwrite(self, *operands: Any) -> Any:
+        """What `eval` gives, written into the operand that `inplace` names; for NumPy, and for one result."""
+        raise NotImplementedError(f"{self.name}.overwrite")
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part | None:
+        """What makes a box of result `result`, bit for bit, out of boxes of the operands, all of whose sizes are known.
+
+        None, unless the op knows better: it takes all of the operands. Weight time works in such parts, so that a
+        tensor need not fit in memory.
+        """
+        if not self.elementwise:
+            return None
+        return Part(self, tuple(None if t is None else under(box, t.sizes) for t in operands))
 
     def cost(self, *operands: Any, **bodies: Any) -> Cost:
         """By default: one operation for each result element, every operand read and every result written once."""

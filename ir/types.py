@@ -123,6 +123,14 @@ class Type:
             return product((*self.shape[:-1], self.format.row_bytes(self.shape[-1])))
         return self.elements * NUMPY[self.dtype].itemsize
 
+    @property
+    def storage(self) -> Type:
+        """The plain type that holds the same bytes: of a packed one in its default layout, u8[..., row_bytes]."""
+        if self.format is None:
+            return self
+        require(not self.layout, f"{self} is stored in its default layout only")
+        return Type("u8", (*self.shape[:-1], self.format.row_bytes(self.shape[-1])))
+
     def axis(self, axis: int) -> int:
         """`axis` counted from the front. Raises InferError when there is no such axis."""
         require(-self.rank <= axis < self.rank, f"{self} has no axis {axis}")

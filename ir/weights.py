@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from burnish.ir.box import Box, cut, whole
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
 from burnish.ir.types import NUMPY, Type
@@ -23,8 +26,8 @@ class WeightSource(Protocol):
     def read(self, name: str) -> Array:
         """The whole tensor: an array, or Packed."""
 
-    def read_part(self, name: str, rows: slice, columns: slice | None = None) -> Array:
-        """Rows `rows` (axis 0), and of a plain matrix the columns `columns`; reads no other bytes."""
+    def read_part(self, name: str, box: Box) -> Array:
+        """A box of the tensor, and no other bytes of it; of a packed one, the last axis is whole."""
 
 
 @dataclass
@@ -37,13 +40,9 @@ class MemoryWeights:
         """The array."""
         return self.arrays[name]
 
-    def read_part(self, name: str, rows: slice, columns: slice | None = None) -> Array:
+    def read_part(self, name: str, box: Box) -> Array:
         """A part of the array."""
-        array = self.arrays[name]
-        if isinstance(array, Packed):
-            planes = {k: p[rows] for k, p in array.planes.items()}
-            return array.with_planes(planes, (len(range(*rows.indices(array.shape[0]))), *array.shape[1:]))
-        return array[rows] if columns is None else array[rows, columns]
+        return cut(self.arrays[name], box)
 
 
 @dataclass(frozen=True)
@@ -68,36 +67,30 @@ class StoredWeights:
 
     def read(self, name: str) -> Array:
         """The whole tensor. Raises OSError where the file is shorter than its header said."""
-        tensor = self.tensors[name]
-        return self.read_part(name, slice(0, tensor.type.sizes[0] if tensor.type.rank else 1))
+        return self.read_part(name, whole(self.tensors[name].type.sizes))
 
-    def read_part(self, name: str, rows: slice, columns: slice | None = None) -> Array:
-        """Rows, or a rectangle of a plain matrix, row by row."""
+    def read_part(self, name: str, box: Box) -> Array:
+        """A box, by as many reads as it has runs of bytes that lie together."""
         tensor = self.tensors[name]
-        shape = tensor.type.sizes
-        packed = tensor.type.format
-        dtype = np.dtype(np.uint8) if packed else NUMPY[tensor.type.dtype]
-        stored = (*shape[:-1], packed.row_bytes(shape[-1])) if packed else shape
-        row = int(np.prod(stored[1:], dtype=np.int64)) * dtype.itemsize
-        low, high, _ = rows.indices(shape[0] if shape else 1)
-        if columns is None:
-            data = self._pread(tensor.path, tensor.offset + low * row, max(high - low, 0) * row)
-            array = data.view(dtype).reshape((max(high - low, 0), *stored[1:]) if shape else ())
-        else:
-            first, last, _ = columns.indices(shape[1])
-            array = np.empty((high - low, last - first), dtype)
-            target = array.view(np.uint8).reshape(high - low, -1)
-            for i in range(low, high):
-                at = tensor.offset + i * row + first * dtype.itemsize
-                self._pread_into(tensor.path, at, target[i - low])
-        if packed is None:
+        stored = tensor.type.storage
+        if tensor.type.format is not None:
+            assert box[-1] == slice(0, tensor.type.sizes[-1]), "the bytes of a packed row are read together"
+            box = (*box[:-1], slice(0, stored.sizes[-1]))
+        array = np.empty([s.stop - s.start for s in box], NUMPY[stored.dtype])
+        if array.size:
+            self._read_box(tensor, stored.sizes, box, array)
+        if tensor.type.format is None:
             return array
-        return Packed(tensor.type.dtype, "", (*array.shape[:-1], shape[-1]), {"bytes": array})
+        return Packed(tensor.type.dtype, "", (*array.shape[:-1], tensor.type.sizes[-1]), {"bytes": array})
 
-    def _pread(self, path: Path, offset: int, size: int) -> np.ndarray:
-        data = np.empty(size, np.uint8)
-        self._pread_into(path, offset, data)
-        return data
+    def _read_box(self, tensor: StoredTensor, shape: tuple[int, ...], box: Box, array: np.ndarray) -> None:
+        axis = max((i for i, d in enumerate(shape) if box[i] != slice(0, d)), default=0)  # behind it, all is one run
+        strides = [math.prod(shape[i + 1 :]) * array.itemsize for i in range(len(shape))]
+        lead = [range(s.start * n, s.stop * n, n) for s, n in zip(box[:axis], strides, strict=False)]
+        start = tensor.offset + (box[axis].start * strides[axis] if box else 0)
+        runs = array.reshape(math.prod(array.shape[:axis]), -1).view(np.uint8)
+        for run, offsets in zip(runs, itertools.product(*lead), strict=True):
+            self._pread_into(tensor.path, start + sum(offsets), run)
 
     def _pread_into(self, path: Path, offset: int, target: np.ndarray) -> None:
         view, done = memoryview(target.data), 0
@@ -128,9 +121,9 @@ class WeightsOf:
         """From the source that has it."""
         return self.sources[name].read(name)
 
-    def read_part(self, name: str, rows: slice, columns: slice | None = None) -> Array:
+    def read_part(self, name: str, box: Box) -> Array:
         """From the source that has it."""
-        return self.sources[name].read_part(name, rows, columns)
+        return self.sources[name].read_part(name, box)
 
     @classmethod
     def joined(cls, *parts: tuple[Iterable[str], WeightSource]) -> WeightsOf:

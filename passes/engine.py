@@ -13,7 +13,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, Literal, Protocol, dataclass_transform
 
 from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value
@@ -51,7 +51,8 @@ class PassError(Exception):
 class Application:
     """One change, as the controller is asked about it.
 
-    `id` is a hash of (pass, rule, the place's op, the sources of what is replaced): the same whatever else is refused.
+    `id` is a hash of (pass, rule, the place's op, and of each node that it covers the source that it stands for): the
+    same whatever else is refused.
     """
 
     id: str
@@ -102,9 +103,12 @@ def _apply_all(application: Application) -> str | None:
 class Rule:
     """A rewrite: `match` is the expression it looks for, `where` says None or why not, `build` makes the replacement.
 
-    The docstring is `before -> after`. `example` names a type (or a constant) for each operand and a value for each
-    attribute, so that the rule can be tested on an instance of its own pattern: see `burnish.testing.check_rule`.
-    `where` and `build` take any of the names of `match`; `out` is the (first) value that is replaced.
+    The docstring is `before -> after`. `where` and `build` take any of the names of `match`; `out` is the (first) value
+    that is replaced, `outs` are all of them. `where` answers "" for what goes without saying, because the pattern is
+    wider than the rule: that is refused without a remark.
+
+    `example` names a type (or a constant) for each operand and a value for each attribute, so that the rule can be
+    tested on an instance of its own pattern: see `burnish.testing.check_rule`.
     """
 
     exactness: ClassVar[Exactness] = "exact"
@@ -116,6 +120,10 @@ class Rule:
     def where(self, *_: Any, **__: Any) -> str | None:
         """None, or why the rule does not apply here."""
         return None
+
+    def around(self, op: Ops, *outs: Value) -> Value | tuple[Value, ...]:
+        """What reads the pattern's results in the instance of `example`, for a `where` that asks about it."""
+        return outs
 
     @property
     def name(self) -> str:
@@ -133,12 +141,13 @@ class Rule:
     def call(self, method: Callable[..., Any], match: Match, *first: Any) -> Any:
         """`where` or `build` with the names that it asks for."""
         known = match.bindings | {"out": match.roots[0], "outs": match.roots}
-        return method(*first, **_asked(method, known, skip=len(first)))
+        return method(*first, **{n: known[n] for n in _parameters(type(self), method.__name__)[len(first) :]})
 
 
-def _asked(method: Callable[..., Any], known: dict[str, Any], skip: int) -> dict[str, Any]:
-    names = list(inspect.signature(method).parameters)[skip:]
-    return {n: known[n] for n in names}
+@cache
+def _parameters(rule: type[Rule], method: str) -> tuple[str, ...]:
+    parameters = list(inspect.signature(getattr(rule, method)).parameters.values())[1:]
+    return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -151,7 +160,8 @@ class Pass:
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
-        PASSES[cls.name] = cls
+        if not cls.__name__.startswith("_"):
+            PASSES[cls.name] = cls
 
     def run(self, module: Module, ctx: Context) -> None:
         """Change `module` through `ctx`."""
@@ -214,10 +224,15 @@ class RewritePass(Pass):
     def _try(self, node: Node, rule: Rule, alternative: Alternative, ctx: Context) -> list[Node] | None:
         refused: tuple[Match, str] | None = None
         for match in alternative.matches(node):
-            reason = _other_users(match) or rule.call(rule.where, match)
+            reason = _other_users(match.nodes, match.roots)
             if reason is None:
-                return ctx.rewrite(rule, match.nodes, match.roots, partial(rule.call, rule.build, match))
-            refused = refused or (match, reason)
+                reason = rule.call(rule.where, match)
+            if reason is None:
+                made = ctx.rewrite(rule, match.nodes, match.roots, partial(rule.call, rule.build, match))
+                if made is not None:
+                    return made
+            elif reason and refused is None:
+                refused = (match, reason)
         if refused is not None:
             ctx.remark(rule, refused[0].nodes, refused[0].roots, refused[1])
         return None
@@ -233,15 +248,16 @@ def _looking_at(nodes: Iterable[Node], depth: int) -> list[Node]:
     return list(seen)
 
 
-def _other_users(match: Match) -> str | None:
-    """Interior run-time values must have no user outside the match."""
-    nodes, roots = set(match.nodes), set(match.roots)
-    for node in match.nodes:
+def _other_users(nodes: Sequence[Node], roots: Sequence[Value]) -> str | None:
+    """Interior run-time values must have no user outside of what is replaced."""
+    if len(nodes) == 1 and len(roots) == len(nodes[0].outputs):
+        return None
+    for node in nodes:
         if node.time == "weight" or node.is_leaf:
             continue
         for o in node.outputs:
-            if o not in roots and any(u not in nodes for u in o.users):
-                return f"the result of {node.op.name} inside has another user"
+            if o not in roots and (others := [u for u in o.users if u not in nodes]):
+                return f"the result of {node.op.name} inside has another user, {others[0].op.name}"
     return None
 
 
@@ -252,11 +268,15 @@ class Context:
     module: Module
     controller: Controller = _apply_all
     observers: Sequence[Observer] = ()
-    remarks: list[Remark] = field(default_factory=list)
     visited: int = 0  # nodes that rules were tried on
     current: Pass | None = None
-    _ids: set[str] = field(default_factory=set)
+    _remarks: dict[str, Remark] = field(default_factory=dict)
     _makers: dict[Node, Application] = field(default_factory=dict)
+
+    @property
+    def remarks(self) -> list[Remark]:
+        """What became of every place where a rule fitted, each once, in the order in which they were first seen."""
+        return list(self._remarks.values())
 
     @property
     def applied(self) -> list[Application]:
@@ -268,9 +288,13 @@ class Context:
         self.current = pass_
         try:
             pass_.run(self.module, self)
+            self.module.normalize()
+        except PassError:
+            raise
         except (InferError, ValueError) as e:
             raise PassError(f"pass {pass_}: {e}") from e
-        self.module.normalize()
+        except Exception as e:
+            raise PassError(f"pass {pass_} crashed: {type(e).__name__}: {e}") from e
         if check:
             try:
                 verify(self.module)
@@ -295,23 +319,33 @@ class Context:
         nodes, or None where the application was skipped. Raises PassError.
         """
         application = self._application(rule, nodes, olds, exactness)
+        if reason := _other_users(nodes, olds):
+            self._note(application, reason)
+            return None
         if not self._ask(application):
             return None
-        graph = nodes[0].out.graph if nodes else olds[0].graph
+        place = olds[0].node if olds and olds[0].node is not None else nodes[0]
+
+        def broken(what: str) -> PassError:
+            return PassError(f"application {application}: {what}\n{neighbourhood(place)}")
+
+        graph = place.out.graph
         op = Ops(graph, Origin.union((n.origin for n in nodes if not n.is_leaf), application.rule))
         try:
             built = build(op)
         except InferError as e:
-            around = neighbourhood(nodes[0])
-            raise PassError(f"application {application}: its build fails: {e}\n{around}") from e
+            raise broken(f"its build fails: {e}") from e
+        except Exception as e:
+            raise broken(f"its build crashes: {type(e).__name__}: {e}") from e
         news = list(built) if len(olds) != 1 or isinstance(built, tuple | list) else [built]
         if len(news) != len(olds):
-            raise PassError(f"application {application}: builds {len(news)} values for {len(olds)}")
+            raise broken(f"builds {len(news)} values for {len(olds)}")
         same = same_types(self.module.guards)
         for old, new in zip(olds, news, strict=True):
             if not same(old.type, new.type):
-                around = neighbourhood(nodes[0])
-                raise PassError(f"application {application}: replaces {old.type} by {new.type}\n{around}")
+                raise broken(f"replaces {old.type} by {new.type}")
+        if any(v in olds for n in op.made for v in n.operands):
+            raise broken("builds on the value that it replaces")
         for old, new in zip(olds, news, strict=True):
             graph.replace(old, new)
         graph.erase_dead([*op.made, *nodes])
@@ -325,7 +359,7 @@ class Context:
         """
         assert self.current is not None
         sources = tuple(n.origin.sources[0] for n in graph if n.origin.sources and n.time == "run")[:1]
-        id_ = _identity(self.current.name, rule, graph.name, sources)
+        id_ = _identity(self.current.name, rule, graph.name, ())
         application = Application(
             id_, self.current.name, rule, self.current.exactness, graph.name, "", sources, f"graph {graph.name}"
         )
@@ -339,7 +373,7 @@ class Context:
 
     def remark(self, rule: Rule | str, nodes: Sequence[Node], olds: Sequence[Value], reason: str) -> None:
         """Record why a rule that fits was not applied."""
-        self.remarks.append(Remark(self._application(rule, nodes, olds, None), reason))
+        self._note(self._application(rule, nodes, olds, None), reason)
 
     def _application(
         self, rule: Rule | str, nodes: Sequence[Node], olds: Sequence[Value], exactness: Exactness | None
@@ -350,22 +384,31 @@ class Context:
         origin = Origin.union(n.origin for n in nodes if not n.is_leaf)
         place = (olds[0].node if olds else None) or nodes[0]
         before = f"{place.op!r}: {', '.join(str(o.type) for o in place.outputs)}"
-        id_ = _identity(self.current.name, name, f"{place.out.graph.name} {before}", sorted(origin.sources))
+        # Where a node was joined with others, or made of others, its first source still says which one it stands for.
+        standing = sorted({n.origin.sources[0] for n in nodes if n.origin.sources})
+        id_ = _identity(self.current.name, name, f"{place.out.graph.name} {before}", standing)
         graph = place.out.graph.name
         return Application(id_, self.current.name, name, kind, graph, origin.scope, origin.sources, before)
 
     def _ask(self, application: Application) -> bool:
+        before = self._remarks.get(application.id)
+        if before is not None and before.reason is None:
+            raise PassError(
+                f"application {application} occurs twice, at {application.before} from {application.sources}: "
+                "its rule and another undo each other, or two nodes have one origin"
+            )
         reason = self.controller(application)
         if reason is not None:
-            self.remarks.append(Remark(application, reason))
-            return False
-        if application.id in self._ids:
-            raise PassError(f"application {application} occurs twice: {application.before} from {application.sources}")
-        self._ids.add(application.id)
-        return True
+            self._note(application, reason)
+        return reason is None
+
+    def _note(self, application: Application, reason: str | None) -> None:
+        known = self._remarks.get(application.id)
+        if known is None or known.reason is not None:  # what was applied stays so
+            self._remarks[application.id] = Remark(application, reason)
 
     def _done(self, application: Application, made: Sequence[Node]) -> None:
-        self.remarks.append(Remark(application, None))
+        self._note(application, None)
         self._makers.update(dict.fromkeys(made, application))
         for observer in self.observers:
             observer.applied(application, self.module, made)

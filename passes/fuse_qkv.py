@@ -30,7 +30,7 @@ class FuseQueryKeyValue(Rule):
     def where(self, outs: list[Value], wq: Value, wk: Value, wv: Value, bq: Value, bk: Value, bv: Value) -> str | None:
         places = [_attention_operand(v) for v in outs]
         if [p[1] for p in places] != [0, 1, 2] or len({p[0] for p in places}) > 1:
-            return "they are not the query, key and value of one attention"
+            return ""  # not the query, key and value of one attention
         if not all(w.is_weight for w in (wq, wk, wv)):
             return "they are not all weights"
         if len({w.dtype for w in (wq, wk, wv)}) > 1 or wq.type.format:
@@ -45,6 +45,10 @@ class FuseQueryKeyValue(Rule):
         bias = None if bq is None else op.concat(bq, bk, bv, axis=0)
         y = op.linear(x, op.concat(wq, wk, wv, axis=0), bias)
         return op.split(y, axis=-1, sizes=(wq.shape[0], wk.shape[0], wv.shape[0]))
+
+    def around(self, op: Ops, q: Value, k: Value, v: Value) -> Value:
+        heads = [op.reshape(y, shape=(*y.shape[:2], -1, 4)) for y in (q, k, v)]
+        return op.attention(*heads, causal=True, scale=0.5)
 
 
 def _attention_operand(value: Value) -> tuple[Node | None, int]:

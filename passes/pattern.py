@@ -170,8 +170,10 @@ def trace(match: Callable[..., Pattern]) -> list[Alternative]:
             if p.default is None:
                 optional.append(p.name)
     traced = match(_Tracer(), *positional, **keywords)
-    shapes = traced if isinstance(traced, list) else [traced]
-    return [Alternative(s if isinstance(s, tuple) else (s,), tuple(optional)) for s in shapes]
+    shapes = [s if isinstance(s, tuple) else (s,) for s in (traced if isinstance(traced, list) else [traced])]
+    if any(not isinstance(root, _Call) or root.skip for roots in shapes for root in roots):
+        raise TypeError("a pattern must begin with an op that is surely there")
+    return [Alternative(roots, tuple(optional)) for roots in shapes]
 
 
 # ------------------------------------------------------------------------------------------------------------ search

@@ -50,7 +50,7 @@ class Int8Linear(Kernel):
     zero_point: ClassVar[int]
     #: for one token, and for more; a batch is filled up to whole tiles with zeros
     vector = TileShape(rows=1, tokens=1, ahead=2048)
-    batch = TileShape(rows=2, tokens=4, ahead=0)
+    batch = TileShape(rows=2, tokens=4, ahead=1024)
 
     def tile(self, isa: Instructions, shape: TileShape) -> TileFunction:
         """The compiled product of shape.rows row tiles and shape.tokens tokens: see `TileFunction`."""

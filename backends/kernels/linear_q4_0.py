@@ -68,8 +68,9 @@ class LinearQ4_0(Int8Linear):
         ) -> None:  # fmt: skip
             output = no_output()
             for _ in range(groups):
-                for line in range(0, group_words if ahead else 0, 64):
-                    prefetch(words + line + ahead)
+                for row in range(rows if ahead else 0):
+                    for line in range(0, group_words, 64):
+                        prefetch(words + row * word_stride + line + ahead)
                 sums = no_sums()
                 for j in range(4):
                     pairs = codes(words + 4 * lanes * j, word_stride)

@@ -65,7 +65,7 @@ def command(
     rows: list[np.ndarray] = []
     times: list[float] = [time.perf_counter()]
 
-    def probe(step: int, logits: np.ndarray) -> None:
+    def watch(step: int, logits: np.ndarray) -> None:
         times.append(time.perf_counter())
         if dump_logits:
             rows.append(logits)
@@ -74,7 +74,7 @@ def command(
 
     out: list[int] = []
     stream = tokenizer.stream() if tokenizer else None
-    for token in model.generate(ids, limit, sampler(temperature, seed), probe=probe):
+    for token in model.generate(ids, limit, sampler(temperature, seed), watch=watch):
         out.append(token)
         if not as_json:
             text = stream(token) if stream else f"{token} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,7 +106,9 @@ class Executable:
         }
         return State(np.zeros(batch, np.int32), capacity, arrays, fixed)
 
-    def prefill(self, ids: np.ndarray, state: State, count: np.ndarray | None = None) -> np.ndarray:
+    def prefill(
+        self, ids: np.ndarray, state: State, count: np.ndarray | None = None, probe: Any = None
+    ) -> np.ndarray:
         """Put ids[B, S] (right-padded) behind what the state holds -> f32 logits[B, V] of each last real token.
 
         A long prompt goes in chunks. Raises ValueError where the state has no room.
@@ -117,26 +119,27 @@ class Executable:
         logits: np.ndarray | None = None
         for at in range(0, ids.shape[1], CHUNK):
             real = np.clip(counts - at, 0, min(CHUNK, ids.shape[1] - at)).astype(np.int32)
-            step = self._step(ids[:, at : at + CHUNK], real, state)
+            step = self._step(ids[:, at : at + CHUNK], real, state, probe)
             logits = step if logits is None else np.where((real > 0)[:, None], step, logits)
         assert logits is not None, "no tokens"
         return logits
 
-    def decode(self, tokens: np.ndarray, state: State) -> np.ndarray:
+    def decode(self, tokens: np.ndarray, state: State, probe: Any = None) -> np.ndarray:
         """One token a sequence, tokens[B] -> f32 logits[B, V]."""
-        return self.prefill(np.asarray(tokens)[:, None], state)
+        return self.prefill(np.asarray(tokens)[:, None], state, probe=probe)
 
     def generate(
         self,
         prompt: Sequence[int],
         max_new_tokens: int,
-        choose: Any = None,
+        choose: Callable[[np.ndarray], int] | None = None,
         stop: Sequence[int] | None = None,
-        probe: Any = None,
+        watch: Callable[[int, np.ndarray], None] | None = None,
     ) -> Iterator[int]:
         """Token after token behind `prompt`, until one of `stop` (the module's `eos`, unless given) or the limit.
 
-        `choose(logits[V]) -> token` is greedy unless given. An encoder-decoder's prompt is its encoder's input.
+        `choose(logits[V]) -> token` is greedy unless given; `watch(step, logits[V])` sees them first. The prompt of
+        an encoder-decoder is its encoder's input.
         """
         choose = choose or greedy
         ends = set(self.module.attributes.get("eos", ()) if stop is None else stop)
@@ -148,20 +151,20 @@ class Executable:
             state = self.start(1, ids.shape[1] + max_new_tokens)
         for i in range(max_new_tokens):
             logits = self.prefill(ids, state)[0]
-            if probe is not None:
-                probe(i, logits)
+            if watch is not None:
+                watch(i, logits)
             token = int(choose(logits))
             if token in ends:
                 return
             yield token
             ids = np.array([[token]], np.int32)
 
-    def _step(self, ids: np.ndarray, count: np.ndarray, state: State) -> np.ndarray:
+    def _step(self, ids: np.ndarray, count: np.ndarray, state: State, probe: Any) -> np.ndarray:
         backend = self.stateful
         padded = np.zeros((ids.shape[0], backend.length(ids.shape[1])), np.int32)
         padded[:, : ids.shape[1]] = ids
         inputs = {"ids": padded, "past": state.past, "count": count, **state.arrays, **state.fixed}
-        results = backend(self._name, inputs)
+        results = backend(self._name, inputs, probe)
         state.arrays = {k: results[k] for k in state.arrays}
         state.past = (state.past + count).astype(np.int32)
         return backend.to_numpy(results["logits"])[:, 0].astype(np.float32)
@@ -191,7 +194,7 @@ def greedy(logits: np.ndarray) -> int:
     return int(np.argmax(logits))
 
 
-def sampler(temperature: float, seed: int) -> Any:
+def sampler(temperature: float, seed: int) -> Callable[[np.ndarray], int]:
     """`choose` for `generate`: greedy at temperature 0, else softmax(logits / temperature), reproducible by seed."""
     if temperature == 0:
         return greedy

@@ -19,7 +19,7 @@ class Int8(QuantFormat):
         """d = max|x| / 127; q rounds half to even."""
         d = np.abs(x).max(axis=-1, keepdims=True) / np.float32(127)
         q = np.rint(np.divide(x, d, out=np.zeros_like(x), where=d != 0))
-        return {"d": d, "q": q.astype("i1")}
+        return {"d": d, "q": q.clip(-127, 127).astype("i1")}
 
     def dequantize(self, xp: Any, fields: Fields) -> Array:
         """d * q."""

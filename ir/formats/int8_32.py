@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from burnish.ir.format import Array, Field, Fields, QuantFormat
 
 
@@ -14,9 +16,12 @@ class Int8_32(QuantFormat):
     fields = (Field("d", "f4"), Field("q", "i1", bits=8))
 
     def quantize(self, x: Array) -> Fields:
-        """d = max|x| / 127; q rounds half to even. Runs at run time, so in plain operators that JAX traces too."""
-        d = abs(x).max(axis=-1, keepdims=True) / 127
-        q = (x / (d + (d == 0))).round()
+        """d = max|x| * (1 / 127), for XLA divides by a constant so; q rounds half to even.
+
+        Runs at run time, so in plain operators that JAX traces too.
+        """
+        d = abs(x).max(axis=-1, keepdims=True) * np.float32(1 / 127)
+        q = (x / (d + (d == 0))).round().clip(-127, 127)
         return {"d": d.astype("float32"), "q": q.astype("int8")}
 
     def dequantize(self, xp: Any, fields: Fields) -> Array:

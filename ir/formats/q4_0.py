@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.ir.format import Array, Field, Fields, QuantFormat
+from burnish.ir.format import Array, Field, Fields, QuantFormat, reciprocal
 
 
 class Q4_0(QuantFormat):
@@ -19,7 +19,7 @@ class Q4_0(QuantFormat):
         """d maps the value of largest magnitude to -8; q rounds half up."""
         largest = np.take_along_axis(x, np.abs(x).argmax(axis=-1, keepdims=True), axis=-1)
         d = largest / np.float32(-8)
-        inverse = np.divide(np.float32(1), d, out=np.zeros_like(d), where=d != 0)
+        inverse = reciprocal(d)
         q = np.clip(np.trunc(x * inverse + np.float32(8.5)), 0, 15).astype("u1")
         return {"d": d.astype("f2"), "q": q[..., :16] | (q[..., 16:] << 4)}
 

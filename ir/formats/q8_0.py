@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.ir.format import Array, Field, Fields, QuantFormat
+from burnish.ir.format import Array, Field, Fields, QuantFormat, reciprocal
 
 
 class Q8_0(QuantFormat):
@@ -18,7 +18,7 @@ class Q8_0(QuantFormat):
     def quantize(self, x: np.ndarray) -> Fields:
         """d = max|x| / 127; q rounds half away from zero."""
         d = np.abs(x).max(axis=-1, keepdims=True) / np.float32(127)
-        inverse = np.divide(np.float32(1), d, out=np.zeros_like(d), where=d != 0)  # groups of zeros occur
+        inverse = reciprocal(d)
         scaled = x * inverse
         size = np.abs(scaled)
         whole = np.floor(size)

@@ -224,7 +224,6 @@ class CacheUpdate(Op):
         return cache.at[batch, rows].set(new, mode="drop", unique_indices=True)
 
     def overwrite(self, cache: np.ndarray, new: np.ndarray, past: np.ndarray) -> np.ndarray:
-        """`eval` for NumPy into the cache itself."""
         for b, at in enumerate(past.tolist()):
             room = max(0, min(new.shape[1], cache.shape[1] - at))
             cache[b, at : at + room] = new[b, :room]

@@ -13,7 +13,6 @@ class _Binary(Op):
     """Two operands of one element type, broadcast."""
 
     elementwise = True
-    rowwise = True
     reproducible = True
 
     def infer(self, a: Type, b: Type) -> Type:
@@ -159,7 +158,6 @@ class LogicalNot(Op):
     """not x"""
 
     elementwise = True
-    rowwise = True
     reproducible = True
 
     def infer(self, x: Type) -> Type:
@@ -191,7 +189,6 @@ class Fma(Op):
     """a * b + c, rounded once (in f32 by way of f64, so that a second rounding is possible but rare)"""
 
     elementwise = True
-    rowwise = True
     reproducible = True
 
     def infer(self, a: Type, b: Type, c: Type) -> Type:
@@ -211,7 +208,6 @@ class Fma(Op):
 
 class _Unary(Op):
     elementwise = True
-    rowwise = True
 
     def infer(self, x: Type) -> Type:
         require(x.dtype in NUMPY and x.dtype != "bool", f"{self.name}: {x} is not a plain number")
@@ -366,7 +362,6 @@ class Cast(Op):
 
     to: str
     elementwise = True
-    rowwise = True
     reproducible = True
     widen = False
 

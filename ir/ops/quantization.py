@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from burnish.ir.box import Box
 from burnish.ir.format import FORMATS, LAYOUTS, Packed
-from burnish.ir.op import Array, Arrays, Op
+from burnish.ir.op import Array, Arrays, Op, Part
 from burnish.ir.types import FLOATS, Type, require
 
 
-class Quantize(Op):
+class _ByRow(Op):
+    reproducible = True
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part | None:
+        """The same box, unless it cuts the last axis, along which the groups lie."""
+        (x,) = operands
+        assert x is not None
+        return Part(self, (box,)) if box[-1] == slice(0, x.sizes[-1]) else None
+
+
+class Quantize(_ByRow):
     """x[…, K] in `format`: groups along the last axis share a scale"""
 
     format: str
-    rowwise = True
-    reproducible = True
 
     def infer(self, x: Type) -> Type:
         require(self.format in FORMATS, f"quantize: unknown format {self.format!r}")
@@ -25,12 +36,10 @@ class Quantize(Op):
         return Packed.quantize(xp, x.astype("float32"), self.format)
 
 
-class Dequantize(Op):
+class Dequantize(_ByRow):
     """The floats that x stands for"""
 
     to: str = "f32"
-    rowwise = True
-    reproducible = True
     takes_packed = True
 
     def infer(self, x: Type) -> Type:

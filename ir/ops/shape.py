@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from burnish.ir.box import Box, moved, under
 from burnish.ir.dims import Dim, dim_text, divide, minimum, product
 from burnish.ir.guards import assume_equal, broadcast
-from burnish.ir.op import Array, Arrays, Op
+from burnish.ir.op import Array, Arrays, Op, Part
 from burnish.ir.types import NUMPY, Type, require
 
 
@@ -46,6 +50,9 @@ class Transpose(_Memory):
         require(sorted(self.perm) == list(range(x.rank)), f"transpose: {list(self.perm)} does not permute {x}")
         return x.with_shape(x.shape[i] for i in self.perm)
 
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+        return Part(self, (tuple(box[self.perm.index(i)] for i in range(len(box))),))
+
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.transpose(x, self.perm)
 
@@ -59,6 +66,11 @@ class Squeeze(_Memory):
         bad = [a for a in self.axes if not 0 <= a < x.rank or x.shape[a] != 1]
         require(not bad, f"squeeze: axes {bad} of {x} are not of size 1")
         return x.with_shape(d for i, d in enumerate(x.shape) if i not in self.axes)
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+        rest = iter(box)
+        rank = len(box) + len(self.axes)
+        return Part(self, (tuple(slice(0, 1) if i in self.axes else next(rest) for i in range(rank)),))
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.squeeze(x, self.axes)
@@ -76,6 +88,9 @@ class Unsqueeze(_Memory):
         rest = iter(x.shape)
         return x.with_shape(1 if i in self.axes else next(rest) for i in range(rank))
 
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+        return Part(self, (tuple(s for i, s in enumerate(box) if i not in self.axes),))
+
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.expand_dims(x, self.axes)
 
@@ -89,6 +104,11 @@ class BroadcastTo(_Memory):
         where = f"broadcast_to: {x} to {_shape(self.shape)}"
         require(broadcast(self.shape, x.shape, where=where) == self.shape, where)
         return x.with_shape(self.shape)
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+        (x,) = operands
+        assert x is not None
+        return Part(BroadcastTo(shape=tuple(s.stop - s.start for s in box)), (under(box, x.sizes),))
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.broadcast_to(x, self.shape)
@@ -113,6 +133,18 @@ class Concat(_Memory):
                 shape[i] = shape[i] + d if i == axis else assume_equal(shape[i], d, f"concat({first}, {x})")
         return first.with_shape(shape)
 
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+        axis = self.axis % len(box)
+        wanted, at = box[axis], 0
+        boxes: list[Box | None] = []
+        for x in operands:
+            assert x is not None
+            size = x.sizes[axis]
+            low, high = max(wanted.start - at, 0), min(wanted.stop - at, size)
+            boxes.append((*box[:axis], slice(low, high), *box[axis + 1 :]) if low < high else None)
+            at += size
+        return Part(self, tuple(boxes))
+
     def eval(self, xp: Arrays, *xs: Array) -> Array:
         return xp.concatenate(xs, axis=self.axis)
 
@@ -131,6 +163,12 @@ class Split(_Memory):
             total = total + size
         require(total == x.shape[axis], f"split: {_shape(self.sizes)} do not add up to axis {axis} of {x}")
         return tuple(x.with_shape((*x.shape[:axis], size, *x.shape[axis + 1 :])) for size in self.sizes)
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part | None:
+        start: Dim = 0
+        for size in self.sizes[:result]:
+            start = start + size
+        return Slice(axis=self.axis, start=start, stop=start + self.sizes[result]).part(box, operands, 0)
 
     def eval(self, xp: Arrays, x: Array) -> tuple[Array, ...]:
         cuts = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes) - 1)]
@@ -155,6 +193,12 @@ class Slice(_Memory):
         require(good, f"slice: {self.start}:{self.stop} of axis {axis} of {x}")
         return x.with_shape((*x.shape[:axis], length, *x.shape[axis + 1 :]))
 
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+        assert isinstance(self.start, int)
+        axis = self.axis % len(box)
+        length = box[axis].stop - box[axis].start
+        return Part(replace(self, start=0, stop=length), (moved(box, axis, self.start),))
+
     def eval(self, xp: Arrays, x: Array) -> Array:
         index = [slice(None)] * x.ndim
         index[self.axis] = slice(self.start, self.stop)
@@ -169,6 +213,10 @@ class Stack(_Memory):
     def infer(self, *xs: Type) -> Type:
         require(xs and all(x == xs[0] for x in xs), f"stack: {', '.join(map(str, xs))} differ, or are none")
         return xs[0].with_shape((len(xs), *xs[0].shape))
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+        stacked = range(box[0].start, box[0].stop)
+        return Part(self, tuple(box[1:] if i in stacked else None for i in range(len(operands))))
 
     def eval(self, xp: Arrays, *xs: Array) -> Array:
         return xp.stack(xs)
@@ -185,6 +233,9 @@ class Index(_Memory):
         good = not isinstance(x.shape[0], int) or 0 <= self.index < x.shape[0]
         require(good, f"index: {x} has no row {self.index}")
         return x.with_shape(x.shape[1:])
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+        return Part(Index(index=0), ((slice(self.index, self.index + 1), *box),))
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return x[self.index]

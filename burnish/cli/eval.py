@@ -1,0 +1,61 @@
+"""burnish eval: what formats cost, on held-out text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from burnish.cli import json_option, plugin_option, source_argument
+
+
+@click.command()
+@source_argument
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Lines of JSON with `text`, `answers`.")
+@click.option(
+    "--variants",
+    default="none,int8,q8_0,q4_0,q4_0/int8",
+    show_default=True,
+    help="format[+head][/activations], compared with the first.",
+)
+@click.option("--documents", type=click.IntRange(2), help="Only so many of them.")
+@click.option("--backend", type=click.Choice(["numpy", "xla"]), default="numpy", show_default=True)
+@plugin_option
+@json_option
+def command(
+    source: Path, data: Path, variants: str, documents: int | None, backend: str, as_json: bool
+) -> None:
+    """Measure SRC, not yet quantized, in several formats: loss, divergence, right answers, bytes."""
+    from burnish.frontends.architecture import LoadError
+    from burnish.ir.format import FORMATS
+    from burnish.runtime.doors import load
+    from burnish.runtime.evaluation import Variant, evaluate_variants, read_documents
+    from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.tokenizer import Tokenizer
+
+    wanted = [Variant.parse(v) for v in variants.split(",")]
+    for v in wanted:
+        if v.weights not in ("none", *FORMATS) or v.activations not in ("float", "int8"):
+            raise click.UsageError(f"cannot read the variant {v}; formats are none, {', '.join(sorted(FORMATS))}")
+    module = load(source)
+    file = tokenizer_of(source)
+    if file is None:
+        raise LoadError(f"{source}: eval needs a tokenizer.json beside the model")
+    context = module.attributes.get("context")
+    texts = read_documents(data, Tokenizer.load(file), context if isinstance(context, int) else None)[:documents]
+    measures = evaluate_variants(module, texts, wanted, backend, None if as_json else _progress)
+    if as_json:
+        click.echo(json.dumps({"documents": len(texts), "measures": [m.as_json() for m in measures]}))
+        return
+    click.echo(f"{len(texts)} documents, {sum(len(d.ids) for d in texts)} tokens; means ± standard errors, nats a token")
+    head = f"{'variant':16}{'loss':>18}{'difference':>20}{'KL':>20}"
+    click.echo(head + "".join(f"{'right: ' + k:>20}" for k in measures[0].right) + f"{'bytes':>12}")
+    for m in measures:
+        row = f"{m.variant:16}{m.loss!s:>18}{m.loss_difference!s:>20}{m.divergence!s:>20}"
+        click.echo(row + "".join(f"{e!s:>20}" for e in m.right.values()) + f"{m.bytes:>12,}")
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    if click.get_text_stream("stderr").isatty():
+        click.echo(f"\r{what}: {done}/{total}", nl=done >= total, err=True)

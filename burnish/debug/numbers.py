@@ -1,0 +1,220 @@
+"""What the checks measure with: inputs that are made up, a run in float64, and the distance between two results."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from burnish.ir.dims import Sym, bind
+from burnish.ir.evaluate import evaluate
+from burnish.ir.format import Packed
+from burnish.ir.graph import Graph, Module, Value, Weight
+from burnish.ir.guards import Equal
+from burnish.ir.op import Array, Op
+from burnish.ir.ops.linear import Embedding
+from burnish.ir.types import FLOATS, NUMPY, Type
+from burnish.ir.weights import MemoryWeights
+
+__all__ = [
+    "ULPS", "error", "made_up", "made_up_inputs", "made_up_weights", "run_all", "run_in_float64", "same_bits",
+    "units_of",
+]
+
+ULPS = 4  # units in the last place by which a rounding rewrite may always be off, relative to the largest result
+Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]  # graph, inputs -> outputs
+
+
+# ------------------------------------------------------------------------------------------------------------- inputs
+
+
+def made_up(type: Type, name: str, seed: int = 0, below: int = 8) -> Array:
+    """Data of a type without symbols: floats of about unit size along the last axis, integers from 0 to `below`.
+
+    Depends on the name and the seed alone.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    if type.format is not None:
+        packed = Packed.quantize(np, made_up(type.with_dtype("f32"), name, seed), type.dtype)
+        return packed.relayout(np, type.layout)
+    if type.dtype == "bool":
+        return rng.random(type.sizes) < 0.5
+    if type.is_integer:
+        return rng.integers(0, below, type.sizes).astype(NUMPY[type.dtype])
+    scale = max(type.sizes[-1], 1) ** -0.5 if type.rank > 1 else 1.0
+    return (rng.standard_normal(type.sizes) * scale).astype(NUMPY[type.dtype])
+
+
+def made_up_weights(module: Module, seed: int = 0) -> MemoryWeights:
+    """Weights for a module that came as text."""
+    return MemoryWeights({name: made_up(entry.type, name, seed) for name, entry in module.weights.items()})
+
+
+def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
+    """Data for the inputs of every graph by name: ids within the vocabulary, right-padded batches, random numbers.
+
+    `sizes` are those of symbols; the others are small numbers, different ones unless a guard says that they are equal.
+    """
+    bound = _sizes(module, sizes or {})
+    inputs: dict[str, Array] = {}
+    for graph in module.graphs.values():
+        for v in graph.inputs:
+            type = v.type.bind(bound)
+            if v.name in inputs or v.name in graph.outputs:
+                continue
+            if v.name == "count":
+                longest = next(iter(graph.inputs)).type.bind(bound).sizes[-1]
+                inputs[v.name] = np.maximum(longest - np.arange(type.sizes[0]), 1).astype("i4")
+            elif v.name == "past":
+                inputs[v.name] = np.zeros(type.sizes, "i4")
+            else:
+                inputs[v.name] = made_up(type, v.name, seed, _rows_read_by(v))
+    return inputs
+
+
+def _sizes(module: Module, given: Mapping[str, int]) -> dict[str, int]:
+    sizes = dict(given)
+    equal = {frozenset(map(str, (g.a, g.b))) for g in module.guards if isinstance(g, Equal)}
+    names = dict.fromkeys(s for g in module.graphs.values() for v in g.inputs for s in v.type.symbols)
+    for name in names:
+        same = next((sizes[other] for other in sizes if frozenset((name, other)) in equal), None)
+        sizes.setdefault(name, same or len(sizes) + 2 + 3 * (len(sizes) > 0))  # 2, 6, 7, …
+    return sizes
+
+
+def _rows_read_by(ids: Value) -> int:
+    """How many rows the smallest table has that is read at these ids."""
+    rows = [n.inputs[1].shape[0] for n in ids.users if isinstance(n.op, Embedding) and n.inputs[1] is not None]
+    return min((r for r in rows if isinstance(r, int)), default=8)
+
+
+# ------------------------------------------------------------------------------------------------------------ running
+
+
+def run_all(module: Module, run: Run, given: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of every graph, as `graph.output`, each graph run once.
+
+    `given` holds inputs of the plain module. What passes add is filled in: a state is empty, nothing is `past`, every
+    token counts, a capacity is the number of tokens, and a decoder gets what the encoder returned.
+    """
+    results: dict[str, Array] = {}
+    for graph in module.graphs.values():
+        outputs = run(graph.name, _inputs(graph, given, results))
+        results.update((f"{graph.name}.{name}", x) for name, x in outputs.items())
+    return results
+
+
+def _inputs(graph: Graph, given: Mapping[str, Array], earlier: Mapping[str, Array]) -> dict[str, Array]:
+    first = graph.inputs[0] if graph.inputs else None
+    inputs: dict[str, Array] = {}
+    sizes: dict[str, int] = {}
+    for v in graph.inputs:
+        returned = earlier.get(f"encoder.{v.name.removeprefix('encoder_')}")
+        found = returned if returned is not None else given.get(v.name)
+        if found is not None:
+            inputs[v.name] = found
+            for d, n in zip(v.shape, found.shape, strict=False):
+                if isinstance(d, Sym) and d.is_plain:
+                    sizes[d.text] = n
+    tokens = inputs[first.name].shape[-1] if first is not None and inputs[first.name].ndim else 1
+    for v in graph.inputs:
+        if v.name not in inputs:
+            free = {s: tokens for s in v.type.symbols if s not in sizes}
+            type = v.type.bind({**sizes, **free})
+            inputs[v.name] = np.full(type.sizes, tokens if v.name == "count" else 0, NUMPY[type.dtype])
+    return inputs
+
+
+def run_in_float64(module: Module) -> Run:
+    """Runs the module's graphs with every float widened to float64, quantized numbers taken for what they stand for."""
+    weights: dict[str, Array] = {}
+
+    def weight(name: str) -> Array:
+        if name not in weights:
+            assert module.source is not None, "the module has no source of weights"
+            weights[name] = _wide(module.source.read(name))
+        return weights[name]
+
+    def run(graph: Graph, inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
+        values: dict[Value, Array] = {v: _wide(inputs[v.name]) for v in graph.inputs}
+        last = {v: node for node in [*graph.order(), graph.ret] for v in node.operands}
+        for node in graph.order():
+            if isinstance(node.op, Weight):
+                values[node.out] = weight(node.op.tensor)
+                continue
+            operands = [None if v is None else values[v] for v in node.inputs]
+            if not node.op.planewise and not node.op.takes_packed:
+                operands = [_wide(x.dequantize(np)) if isinstance(x, Packed) else x for x in operands]
+            dtypes = ["f64" if o.type.is_float else o.dtype for o in node.outputs]
+            bodies = [_body(b, sizes) for b in node.bodies]
+            results = evaluate(_wide_op(node.op.bind(sizes)), np, operands, dtypes, bodies)
+            values.update(zip(node.outputs, map(_wide, results), strict=True))
+            for v in dict.fromkeys(node.operands):
+                if last[v] is node:
+                    del values[v]
+        return {name: values[v] for name, v in graph.outputs.items()}
+
+    def _body(graph: Graph, sizes: Mapping[str, int]) -> Callable[..., tuple[Array, ...]]:
+        names = [v.name for v in graph.inputs]
+        return lambda *given: tuple(run(graph, dict(zip(names, given, strict=True)), sizes).values())
+
+    def run_named(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        graph = module.graphs[name]
+        sizes: dict[str, int] = {}
+        for v in graph.inputs:
+            for d, n in zip(v.shape, inputs[v.name].shape, strict=True):
+                if isinstance(d, Sym) and d.is_plain:
+                    sizes[d.text] = n
+        return run(graph, inputs, {s: int(bind(Sym(s), sizes)) for s in sizes})  # type: ignore[arg-type]
+
+    return run_named
+
+
+def _wide(x: Any) -> Any:
+    return x if isinstance(x, Packed) or x.dtype.kind in "iub" else np.asarray(x).astype("f8")
+
+
+def _wide_op(op: Op) -> Op:
+    to: Any = getattr(op, "to", None)
+    return dataclasses.replace(op, to="f64") if to in FLOATS else op  # type: ignore[type-var]
+
+
+# ---------------------------------------------------------------------------------------------------------- distances
+
+
+def error(result: Array, reference: Array) -> float:
+    """The largest deviation of a result, relative to the largest finite number of the reference.
+
+    Infinite for another shape, for other integers, and where one is not a number and the other is. Where the result
+    holds only the last row (`last-row`), it is compared with the reference's.
+    """
+    if reference.ndim == result.ndim > 1 and result.shape[1] == 1:
+        reference = reference[:, -1:]
+    if result.shape != reference.shape:
+        return float("inf")
+    a, b = np.asarray(result).astype("f8"), np.asarray(reference).astype("f8")
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
+        return float("inf")
+    if np.asarray(result).dtype.kind in "iub":
+        return 0.0 if np.array_equal(a, b) else float("inf")
+    size = np.abs(b[finite]).max(initial=0.0)
+    off = np.abs(a[finite] - b[finite]).max(initial=0.0)
+    return float(off / size) if size else float(off)
+
+
+def units_of(x: Array) -> float:
+    """A few units in the last place of the array's element type, for numbers around 1; 0 for integers."""
+    import ml_dtypes
+
+    return ULPS * float(ml_dtypes.finfo(x.dtype).eps) if x.dtype.kind not in "iub" else 0.0
+
+
+def same_bits(a: Array, b: Array) -> bool:
+    """Whether two results are equal to the last bit; see `error` for the last row."""
+    if b.ndim == a.ndim > 1 and a.shape[1] == 1:
+        b = b[:, -1:]
+    return bool(a.dtype == b.dtype and a.shape == b.shape and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes())

@@ -1,0 +1,93 @@
+"""A plugin: an op, a rule, a packed format and an architecture in one file outside of the library.
+
+    burnish run MODEL --plugin examples/plugin.py --prompt-ids 1,2,3
+    burnish compile MODEL -o OUT --plugin examples/plugin.py --quantize ternary
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from burnish.frontends.architecture import Architecture
+from burnish.ir.format import Array, Field, Fields, QuantFormat
+from burnish.ir.graph import Ops, Value
+from burnish.ir.op import Arrays, Op
+from burnish.ir.types import Type, require
+from burnish.passes.engine import Pattern, RewritePass, Rule
+
+
+class ScaleApart(Op):
+    """x / s and s, with s = max|x| + eps along `axis`: two results."""
+
+    axis: int = -1
+    eps: float = 1e-6
+
+    def infer(self, x: Type) -> tuple[Type, Type]:
+        require(x.is_float, f"scale_apart: {x} is not a float")
+        axis = x.axis(self.axis)
+        return x, x.with_shape(1 if i == axis else d for i, d in enumerate(x.shape))
+
+    def eval(self, xp: Arrays, x: Array) -> tuple[Array, Array]:
+        s = xp.max(xp.abs(x), axis=self.axis, keepdims=True) + x.dtype.type(self.eps)
+        return x / s, s
+
+
+class ScaleBack(Rule):
+    """y, s = scale_apart(x); mul(y, s) -> x"""
+
+    exactness = "rounding"
+    example = {"x": "f32[2, 4]", "axis": -1, "eps": 1e-6}
+
+    def match(self, op: Ops, x: Value, *, axis: int, eps: float) -> Pattern:
+        parts = op.scale_apart(x, axis=axis, eps=eps)
+        return op.mul(parts[0], parts[1])
+
+    def build(self, op: Ops, x: Value) -> Value:
+        return x
+
+
+class DropScales(RewritePass):
+    """Scales that are taken apart and put back."""
+
+    rules = (ScaleBack,)
+
+
+class Ternary(QuantFormat):
+    """w = d * q, q in -1, 0, 1: two bits each in groups of 16, an f16 scale. Two fields, so two planes."""
+
+    group = 16
+    fields = (Field("d", "f2"), Field("q", "u1", bits=2))
+
+    def quantize(self, x: np.ndarray) -> Fields:
+        """d is the mean magnitude; q rounds x / d."""
+        d = np.add.reduce(np.abs(x), axis=-1, keepdims=True) / np.float32(16)
+        q = np.clip(np.rint(np.divide(x, d, out=np.zeros_like(x), where=d != 0)), -1, 1).astype("i1") + 1
+        packed = q[..., 0::4] | q[..., 1::4] << 2 | q[..., 2::4] << 4 | q[..., 3::4] << 6
+        return {"d": d.astype("f2"), "q": packed.astype("u1")}
+
+    def dequantize(self, xp: Any, fields: Fields) -> Array:
+        """d * q."""
+        q = xp.stack([fields["q"] >> shift & 3 for shift in (0, 2, 4, 6)], axis=-1)
+        q = q.reshape(*q.shape[:-2], 16).astype("float32") - 1
+        return fields["d"].astype("float32") * q
+
+
+class Echo(Architecture):
+    """A causal model of one kind of block: scales apart, attention without projections, a linear."""
+
+    names = ("EchoForCausalLM",)
+
+    def forward(self, op: Ops, ids: Value) -> Value:
+        c = self.config
+        heads, width = c.integer("num_attention_heads"), c.integer("hidden_size")
+        x = op.embedding("embed", ids, to="f32")
+        for i in range(c.integer("num_hidden_layers")):
+            with op.scope(f"blocks.{i}"):
+                y, s = op.scale_apart(x)
+                h = op.reshape(y, shape=(*ids.shape, heads, width // heads))
+                h = op.attention(h, h, h, causal=True, scale=(width // heads) ** -0.5)
+                h = op.linear("out", op.reshape(h, shape=x.shape))
+                x = h + y * s
+        return op.linear("head", x)

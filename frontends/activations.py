@@ -1,0 +1,19 @@
+"""Activation functions by the names that configs give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from burnish.ir.graph import Ops, Value
+
+__all__ = ["ACTIVATIONS"]
+
+ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
+    "gelu": lambda op, x: op.gelu(x),
+    "gelu_new": lambda op, x: op.gelu(x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda op, x: op.gelu(x, approximate="tanh"),
+    "relu": lambda op, x: op.relu(x),
+    "silu": lambda op, x: op.silu(x),
+    "swish": lambda op, x: op.silu(x),
+    "tanh": lambda op, x: op.tanh(x),
+}

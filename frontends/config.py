@@ -1,0 +1,123 @@
+"""Configurations: the JSON files of a model's folder, read with checks."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Config", "LoadError", "parse_object", "read_object", "shown"]
+
+_LARGEST = 32 << 20  # bytes of JSON: the index of the largest models has 10 MB
+
+
+class LoadError(ValueError):
+    """A model that cannot be loaded: what is wrong, in which file or tensor, and what to do."""
+
+
+def shown(x: object, most: int = 80) -> str:
+    """What a file says, fit to be put into a message."""
+    text = repr(x) if isinstance(x, str) else str(x)
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file that holds a JSON object. Raises LoadError."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise LoadError(f"{path}: is not a file")
+        if status.st_size > _LARGEST:
+            raise LoadError(f"{path}: {status.st_size} bytes are too many for such a file")
+        return parse_object(path.read_bytes(), str(path))
+    except (OSError, ValueError) as e:
+        if isinstance(e, LoadError):
+            raise
+        raise LoadError(f"{path}: {getattr(e, 'strerror', None) or e}") from None
+
+
+def parse_object(raw: bytes, where: str) -> dict[str, Any]:
+    """A JSON object in which no key occurs twice. Raises LoadError."""
+    if len(raw) > _LARGEST:
+        raise LoadError(f"{where}: {len(raw)} bytes are too many for JSON of a model")
+    try:
+        value = json.loads(raw, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as e:
+        raise LoadError(f"{where}: is not JSON: {shown(e, 100)}") from None
+    if not isinstance(value, dict):
+        raise LoadError(f"{where}: is not a JSON object")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {shown(twice)} occurs twice")
+    return found
+
+
+class Config:
+    """A `config.json`: every field that is asked for is of the type and in the range asked for."""
+
+    def __init__(self, values: Mapping[str, Any], where: str = "config.json") -> None:
+        self.values, self.where = values, where
+
+    def has(self, key: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.values.get(key) is not None
+
+    def _get(self, key: str, default: Any) -> Any:
+        value = self.values.get(key)
+        if value is None:
+            if default is None:
+                raise LoadError(f"{self.where}: {key} is missing")
+            return default
+        return value
+
+    def integer(self, key: str, default: int | None = None, *, least: int = 1, most: int = 1 << 24) -> int:
+        """An integer. Raises LoadError outside least..most."""
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise LoadError(f"{self.where}: {key} must be an integer from {least} to {most}, not {shown(value)}")
+        return value
+
+    def quotient(self, key: str, by: str) -> int:
+        """One integer by another. Raises LoadError where that leaves a remainder."""
+        a, b = self.integer(key), self.integer(by)
+        if a % b:
+            raise LoadError(f"{self.where}: {key} {a} is not a multiple of {by} {b}")
+        return a // b
+
+    def number(self, key: str, default: float | None = None, *, least: float = 0.0, most: float = 1e12) -> float:
+        """A finite number. Raises LoadError outside least..most."""
+        value = self._get(key, default)
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not math.isfinite(value) or not least <= value <= most:
+            raise LoadError(f"{self.where}: {key} must be a number from {least:g} to {most:g}, not {shown(value)}")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """A truth value."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise LoadError(f"{self.where}: {key} must be true or false, not {shown(value)}")
+        return value
+
+    def choice(self, key: str, choices: Iterable[str], default: str | None = None) -> str:
+        """One of `choices`."""
+        value, choices = self._get(key, default), list(choices)
+        if not isinstance(value, str) or value not in choices:
+            raise LoadError(f"{self.where}: {key} {shown(value)} is not supported; supported are {', '.join(choices)}")
+        return value
+
+    def section(self, key: str) -> Config:
+        """A nested object; empty where it is missing."""
+        value = self.values.get(key)
+        if not isinstance(value, Mapping | None):
+            raise LoadError(f"{self.where}: {key} must be an object, not {shown(value)}")
+        return Config(value or {}, f"{self.where}: {key}")

@@ -1,0 +1,186 @@
+"""What is asked of every op: an oracle, the laws; and that the laws can fail."""
+
+import numpy as np
+import pytest
+
+from burnish.ir import OPS, Op, Type
+from burnish.ir.op import Array, Arrays
+from burnish.testing import Example, check_op
+from tests.ir.oracles import ORACLES, STRUCTURE, family, ours, without_oracle
+
+FAMILIES = "attention control elementwise linear normalization quantization reduction shape".split()
+
+
+def test_every_op_has_an_oracle() -> None:
+    assert without_oracle() == []
+    assert set(ORACLES) <= set(OPS)
+
+
+def test_an_op_without_an_oracle_is_found(registries: None) -> None:
+    class Nameless(Op):
+        """Nobody says what it means."""
+
+    Nameless.__module__ = "burnish.ir.ops.elementwise"
+    assert without_oracle() == ["nameless"]
+
+
+def test_every_family_has_a_test_file() -> None:
+    covered = {name for f in FAMILIES for name in family(f"ops.{f}")} | set(family("graph"))
+    assert covered == set(ours()) - set(STRUCTURE)
+
+
+@pytest.mark.parametrize("name", family("graph"))
+def test_a_leaf_obeys_the_laws(name: str) -> None:
+    check_op(OPS[name], *ORACLES[name])
+
+
+@pytest.mark.parametrize("name", ["add", "softmax", "linear", "attention", "concat"])
+def test_operands_are_found_by_trying(name: str) -> None:
+    check_op(OPS[name])
+
+
+X = np.arange(6, dtype="f4").reshape(2, 3)
+
+
+class _Faulty(Op):
+    """Twice x."""
+
+    def infer(self, x: Type) -> Type:
+        return x
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        return x + x
+
+
+def refused(cls: type[Op], *attributes: object, oracle: object = lambda x: 2 * x) -> str:
+    with pytest.raises(AssertionError) as error:
+        check_op(cls, Example(cls(*attributes), (X,), oracle))
+    return str(error.value)
+
+
+def test_a_sound_op_passes(registries: None) -> None:
+    class Twice(_Faulty):
+        """Twice x."""
+
+        elementwise = rowwise = by_last_axis = True
+
+    check_op(Twice, Example(Twice(), (X,), lambda x: 2 * x))
+
+
+def test_an_op_needs_a_docstring_infer_and_eval(registries: None) -> None:
+    class NoDoc(_Faulty):
+        scale: float = 1.0
+
+    class NoEval(Op):
+        """Twice x."""
+
+        def infer(self, x: Type) -> Type:
+            return x
+
+    class NoInfer(Op):
+        """Twice x."""
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return x
+
+    assert "no docstring" in refused(NoDoc)
+    assert "no eval" in refused(NoEval)
+    assert "no infer" in refused(NoInfer)
+
+
+def test_wrong_numbers_are_found(registries: None) -> None:
+    class Wrong(_Faulty):
+        """Twice x."""
+
+    message = refused(Wrong, oracle=lambda x: 2.00001 * x)
+    assert "wrong() of f32[2, 3], in f32: NumPy against the oracle: " in message
+
+
+def test_numpy_and_jax_must_agree(registries: None) -> None:
+    class Split(_Faulty):
+        """Twice x, in NumPy."""
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return x + x if xp is np else x * 3
+
+    assert "JAX against NumPy" in refused(Split)
+
+
+def test_a_wrong_type_is_found(registries: None) -> None:
+    class Column(_Faulty):
+        """A column less than it says."""
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return x[:, 1:]
+
+    assert "infers" in refused(Column)
+
+
+def test_changing_an_operand_is_found(registries: None) -> None:
+    class Scribble(_Faulty):
+        """x, made zero on the way."""
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            if xp is np:
+                x[...] = 0
+            return x
+
+    assert "an operand was changed" in refused(Scribble, oracle=None)
+
+
+def test_a_false_declaration_is_found(registries: None) -> None:
+    class Rows(_Faulty):
+        """The running sum over rows."""
+
+        rowwise = True
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return xp.cumsum(x, axis=0)
+
+    class LastAxis(Rows):
+        """The running sum over rows."""
+
+        rowwise = False
+        by_last_axis = True
+
+    class Elementwise(Rows):
+        """The running sum over rows."""
+
+        rowwise = False
+        elementwise = True
+
+    class Difference(Op):
+        """a - b"""
+
+        commutative = True
+
+        def infer(self, a: Type, b: Type) -> Type:
+            return a
+
+        def eval(self, xp: Arrays, a: Array, b: Array) -> Array:
+            return a - b
+
+    oracle = lambda x: np.cumsum(x, axis=0)  # noqa: E731
+    assert "declares `rowwise`" in refused(Rows, oracle=oracle)
+    assert "declares `by_last_axis`" in refused(LastAxis, oracle=oracle)
+    assert "declares `elementwise`" in refused(Elementwise, oracle=oracle)
+    with pytest.raises(AssertionError, match="declares `commutative`"):
+        check_op(Difference, Example(Difference(), (X, X[::-1].copy())))
+
+
+def test_bf16_accumulates_in_f32(registries: None) -> None:
+    """Without widening, NumPy's mean of 4,096 bf16 numbers is off by a factor of 8, in silence."""
+
+    class NarrowMean(Op):
+        """The mean along the last axis, added up in the operand's own precision."""
+
+        widen = False
+
+        def infer(self, x: Type) -> Type:
+            return x.with_shape(x.shape[:-1])
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return xp.mean(x, axis=-1)
+
+    with pytest.raises(AssertionError, match="in bf16: NumPy against the oracle"):
+        check_op(NarrowMean, Example(NarrowMean(), (np.full((1, 4096), 1.01, "f4"),), lambda x: x.mean(-1)))

@@ -1,0 +1,58 @@
+"""Tiny models of each family with random weights, made by transformers: the oracle's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+def llama(**changes: Any) -> Any:
+    """LlamaForCausalLM with grouped heads."""
+    given = {"vocab_size": 96, "num_key_value_heads": 2, "max_position_embeddings": 64} | SIZES | changes
+    return randomised(transformers.LlamaForCausalLM(transformers.LlamaConfig(**given)))
+
+
+def bert(**changes: Any) -> Any:
+    """BertModel."""
+    given = {"vocab_size": 96, "max_position_embeddings": 64} | SIZES | changes
+    return randomised(transformers.BertModel(transformers.BertConfig(**given)))
+
+
+def t5(**changes: Any) -> Any:
+    """T5ForConditionalGeneration, v1.1."""
+    given = {"vocab_size": 96, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4}
+    given |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0}
+    return randomised(transformers.T5ForConditionalGeneration(transformers.T5Config(**(given | changes))))
+
+
+def randomised(model: Any, seed: int = 0) -> Any:
+    """All weights random, so that no norm or bias is without effect; f32, ready to evaluate."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            scale = 0.1 if p.dim() == 1 else p.shape[-1] ** -0.5
+            p.copy_(torch.randn(p.shape, generator=generator) * scale + (p.dim() == 1 and "bias" not in name))
+    return model.float().eval()
+
+
+def saved(model: Any, folder: Path, **options: Any) -> Path:
+    """The model as a checkpoint."""
+    model.save_pretrained(folder, **options)
+    return folder
+
+
+def tokens(shape: tuple[int, ...], vocabulary: int = 96, seed: int = 0) -> np.ndarray:
+    """Random ids, none of them 0 or 1."""
+    return np.random.default_rng(seed).integers(2, vocabulary, shape).astype(np.int32)
+
+
+def logits_of(model: Any, **inputs: Any) -> np.ndarray:
+    """What the oracle computes, f32."""
+    with torch.no_grad():
+        return model(**{k: torch.tensor(v, dtype=torch.long) for k, v in inputs.items()}).logits.numpy()

@@ -1,0 +1,78 @@
+"""Prefill, decode and generation, on the embedded backend."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import burnish
+from burnish.runtime.executable import Executable, greedy, sampler
+from tests import models
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return models.llama()
+
+
+@pytest.fixture(scope="module")
+def executable(oracle, tmp_path_factory) -> Executable:
+    folder: Path = models.saved(oracle, tmp_path_factory.mktemp("llama"))
+    return burnish.executable(burnish.optimize(burnish.load(folder)))
+
+
+def test_greedy_text_is_the_oracles(oracle, executable) -> None:
+    prompt = models.tokens((1, 7))
+    with torch.no_grad():
+        expected = oracle.generate(torch.tensor(prompt), max_new_tokens=12, do_sample=False, eos_token_id=None)
+    assert list(executable.generate(prompt[0].tolist(), 12, stop=())) == expected[0, 7:].tolist()
+
+
+def test_a_stop_token_ends_the_text_and_is_not_part_of_it(executable) -> None:
+    prompt = models.tokens((1, 7))[0].tolist()
+    whole = list(executable.generate(prompt, 12, stop=()))
+    assert list(executable.generate(prompt, 12, stop=[whole[3]])) == whole[: whole.index(whole[3])]
+
+
+def test_a_batch_of_different_lengths(oracle, executable) -> None:
+    ids, count = models.tokens((3, 9)), np.array([9, 4, 1], np.int32)
+    state = executable.start(3, 16)
+    logits = executable.prefill(ids, state, count)
+    assert state.past.tolist() == [9, 4, 1]
+    for b, n in enumerate(count):
+        expected = models.logits_of(oracle, input_ids=ids[b : b + 1, :n])[0, -1]
+        assert np.abs(logits[b] - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def test_a_long_prompt_goes_in_chunks(oracle, executable, monkeypatch) -> None:
+    monkeypatch.setattr("burnish.runtime.executable.CHUNK", 4)
+    ids = models.tokens((2, 11))
+    logits = executable.prefill(ids, executable.start(2, 16), np.array([11, 3], np.int32))
+    for b, n in enumerate((11, 3)):
+        expected = models.logits_of(oracle, input_ids=ids[b : b + 1, :n])[0, -1]
+        assert np.abs(logits[b] - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def test_a_state_that_is_full_refuses(executable) -> None:
+    state = executable.start(1, 4)
+    with pytest.raises(ValueError, match="do not fit a state of 4"):
+        executable.prefill(models.tokens((1, 5)), state)
+
+
+def test_sampling_is_reproducible_and_follows_the_temperature() -> None:
+    logits = np.array([0.0, 1.0, 2.0], np.float32)
+    draws = [sampler(1.0, 3)(logits) for _ in range(4)]
+    assert len(set(draws)) == 1
+    choose = sampler(1.0, 0)
+    share = np.bincount([choose(logits) for _ in range(4000)], minlength=3) / 4000
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert np.abs(share - expected).max() < 4 * 0.5 / 4000**0.5  # four standard errors
+    assert sampler(0.0, 0) is greedy
+
+
+def test_an_encoder_makes_no_text(tmp_path) -> None:
+    module = burnish.load(models.saved(models.llama(), tmp_path))
+    del module.graphs["forward"]
+    with pytest.raises(ValueError, match="makes no text"):
+        burnish.executable(module).start(1, 4)
