@@ -2,103 +2,54 @@
 
     class Llama(Architecture):
         names = ("LlamaForCausalLM",)
-        def forward(self, op: Ops, ids: Value) -> Value: ...
+        def forward(self, op: Layers, ids: Value) -> Value: ...
 
 A method named after a graph (`forward`, or `encoder` and `decoder`) builds it; its parameters are the graph's inputs.
-No cache, no mask, no phase, no quantization: passes add those.
+No cache, no mask, no phase, no quantization: passes add those. Every parameter is asked for with its shape, so that a
+checkpoint is held against the config tensor by tensor, and `parameters` knows them all without a checkpoint.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from burnish.ir.dims import Sym
-from burnish.ir.graph import Module, Ops, Value, WeightEntry
+from burnish.frontends.config import Config, LoadError, shown
+from burnish.frontends.pooling import Pooling
+from burnish.ir.dims import Dim, Sym
+from burnish.ir.graph import Graph, Module, Ops, Value, WeightEntry
+from burnish.ir.ops.attention import RelativeBias
+from burnish.ir.ops.linear import Embedding, Linear
+from burnish.ir.ops.normalization import LayerNorm, RmsNorm
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import WeightSource
 
-__all__ = ["ARCHITECTURES", "Architecture", "Config", "LoadError", "build_module"]
+__all__ = ["ARCHITECTURES", "Architecture", "Config", "Layers", "LoadError", "build_module", "parameters"]
 
 B, S, T = Sym("B"), Sym("S"), Sym("T")  # sequences, tokens, tokens of an encoder that a decoder attends to
 
-
-class LoadError(ValueError):
-    """A model that cannot be loaded: what is wrong, in which file or tensor, and what to do."""
-
-
-class Config:
-    """A `config.json`, read with checks: every field that is asked for is of the type and in the range asked for."""
-
-    def __init__(self, values: Mapping[str, Any], where: str = "config.json") -> None:
-        self.values, self.where = values, where
-
-    def has(self, key: str) -> bool:
-        """Whether the field is there and not null."""
-        return self.values.get(key) is not None
-
-    def _get(self, key: str, default: Any) -> Any:
-        value = self.values.get(key)
-        if value is None:
-            if default is None:
-                raise LoadError(f"{self.where}: {key} is missing")
-            return default
-        return value
-
-    def integer(self, key: str, default: int | None = None, *, least: int = 1, most: int = 1 << 24) -> int:
-        """An integer. Raises LoadError outside least..most."""
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise LoadError(f"{self.where}: {key} must be an integer from {least} to {most}, not {value!r}")
-        return value
-
-    def number(self, key: str, default: float | None = None, *, least: float = 0.0, most: float = 1e12) -> float:
-        """A finite number. Raises LoadError outside least..most."""
-        value = self._get(key, default)
-        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not good or not least <= value <= most:
-            raise LoadError(f"{self.where}: {key} must be a number from {least:g} to {most:g}, not {value!r}")
-        return float(value)
-
-    def flag(self, key: str, default: bool) -> bool:
-        """A truth value."""
-        value = self._get(key, default)
-        if not isinstance(value, bool):
-            raise LoadError(f"{self.where}: {key} must be true or false, not {value!r}")
-        return value
-
-    def choice(self, key: str, choices: Iterable[str], default: str | None = None) -> str:
-        """One of `choices`."""
-        value, choices = self._get(key, default), list(choices)
-        if value not in choices:
-            raise LoadError(f"{self.where}: {key} {value!r} is not supported; supported are {', '.join(choices)}")
-        return str(value)
-
-    def section(self, key: str) -> Config:
-        """A nested object; empty where it is missing."""
-        value = self.values.get(key) or {}
-        if not isinstance(value, Mapping):
-            raise LoadError(f"{self.where}: {key} must be an object, not {value!r}")
-        return Config(value, f"{self.where}: {key}")
+#: what older versions of transformers stored beside the parameters; it follows from the config
+BUFFERS = ("position_ids", "rotary_emb.inv_freq")
+#: old names of parameters, by how they end
+OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
 
 class Architecture:
     """Base of all architectures, one file each in `frontends/architectures/`, registered by being defined.
 
-    `names` are the values of `architectures` in a `config.json`. `inputs` gives types to parameters of graph methods
-    that are not among the usual ones; `prefixes` are put before the names of a checkpoint's tensors, or taken off,
-    where a base model was saved without its head.
+    `names` are the values of `architectures` in a `config.json`. Tensors are named as in the whole model.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
     graphs: ClassVar[tuple[str, ...]] = ("forward",)
-    #: name fragments of tensors that a checkpoint may hold and the forward does not read
-    unused: ClassVar[tuple[str, ...]] = ()
-    #: the output of each graph
+    #: the output of each graph, where its method returns one value
     outputs: ClassVar[Mapping[str, str]] = {"forward": "logits", "encoder": "hidden", "decoder": "logits"}
+    #: what the names of the base model's tensors begin with; a base model that was saved alone lacks it
+    base: ClassVar[str] = ""
+    #: fragments of the names of tensors that a checkpoint may hold and no graph reads
+    unused: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         for name in cls.names:
@@ -108,80 +59,180 @@ class Architecture:
         self.config = config
 
     def attributes(self) -> dict[str, Any]:
-        """Facts for those who run the model: `context` (tokens) and the like."""
+        """Facts for those who run the model: `context` (tokens), `decoder_start` (a token)."""
         return {}
 
-    def inputs(self) -> dict[str, Type]:
-        """The types of the graphs' inputs by name."""
-        return {
-            "ids": Type("i32", (B, S)),
-            "count": Type("i32", (B,)),
-        }
+    def tied(self) -> Mapping[str, str]:
+        """For a tensor that need not be stored, the one that stands in for it."""
+        return {}
+
+    def inputs(self, graph: str) -> Mapping[str, Type]:
+        """The types of a graph's inputs by name."""
+        return {"ids": Type("i32", (B, S)), "count": Type("i32", (B,))}
 
 
 ARCHITECTURES: dict[str, type[Architecture]] = {}
 
 
-class _Recorder(Ops):
-    """Ops that note which weights are read, and which were looked for in vain."""
+class _Checkpoint:
+    """The tensors that are stored, against those that an architecture asks for."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.missing: dict[str, None] = {}
-        self.read: dict[str, None] = {}
+    def __init__(self, stored: Mapping[str, Type], model: Architecture) -> None:
+        self.stored, self.model, self.tied = stored, model, model.tied()
+        self.prefixed = not stored or any(n.startswith(f"{model.base}.") for n in stored)
+        self.asked: dict[str, Type] = {}
+        self.wrong: list[str] = []
 
-    def weight(self, tensor: str) -> Value:
-        self.read[tensor] = None
-        return super().weight(tensor)
+    def find(self, name: str, shape: tuple[Dim, ...]) -> tuple[str, Type]:
+        """The stored name and type of a parameter. One that is missing or wrong is noted, and taken as asked for."""
+        at = next((n for n in self._spellings(name) if n in self.stored), None)
+        if at is None:
+            name = self.tied.get(name, name)
+            at = name if self.prefixed else self._without_base(name)
+        stored, wanted = self.stored.get(at), Type("f32", shape)
+        if at not in self.asked and stored is not None and not (stored.shape == shape and stored.is_float):
+            self.wrong.append(f"{at!r} is {stored}, but must be {wanted}, or of another float type")
+            stored = None
+        return at, self.asked.setdefault(at, stored or wanted)
+
+    def _spellings(self, name: str) -> Iterator[str]:
+        for n in filter(None, (name, self.tied.get(name))):
+            for m in (n, self._without_base(n)):
+                yield m
+                yield from (m.removesuffix(new) + old for new, old in OLD_NAMES.items() if m.endswith(new))
+
+    def _without_base(self, name: str) -> str:
+        return name.removeprefix(f"{self.model.base}.")
+
+    def complaints(self) -> list[str]:
+        """What is wrong, each tensor named: of another shape, missing, or read by nothing."""
+        missing = [n for n in self.asked if n not in self.stored]
+        spare = {m for pair in self.tied.items() for n in pair for m in self._spellings(n)}
+        ignored = (*BUFFERS, *self.model.unused)
+        extra = [n for n in self.stored if n not in self.asked and n not in spare and not any(u in n for u in ignored)]
+        found = [_listed("tensors of another shape or type than the config says", self.wrong)] if self.wrong else []
+        if missing:
+            found.append(_listed("missing tensors", _with_nearest(missing, extra or self.stored)))
+        if extra:
+            found.append(_listed("tensors that nothing reads", _with_nearest(extra, missing or self.asked)))
+        return found
+
+
+def _listed(what: str, items: Iterable[str], most: int = 50) -> str:
+    items = list(items)
+    return f"{what}: {', '.join(items[:most])}" + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def _with_nearest(names: list[str], known: Iterable[str]) -> list[str]:
+    """The names, those that are shown with the nearest of `known`; where a file has thousands, some are looked at."""
+    near: list[str] = [n for n in known if len(n) < 200][:500]
+    texts = []
+    for i, name in enumerate(names):
+        close = difflib.get_close_matches(name, near, n=1, cutoff=0.5) if i < 50 and len(name) < 200 else []
+        texts.append(shown(name, 200) + (f" (nearest: {close[0]!r})" if close else ""))
+    return texts
+
+
+class Layers(Ops):
+    """Ops, and layers whose parameters are a checkpoint's, found by module path: `name` under the scopes around it."""
+
+    def __init__(self, graph: Graph, checkpoint: _Checkpoint) -> None:
+        super().__init__(graph)
+        self.checkpoint = checkpoint
+
+    def parameter(self, name: str, *shape: Dim) -> Value:
+        """The leaf of a stored tensor, which must have this shape."""
+        at, type = self.checkpoint.find(".".join([*self._scope, name]), shape)
+        self.graph.module.weights[at] = WeightEntry(type)
+        return self.weight(at)
+
+    def linear(self, name: str, x: Value, out: int, bias: bool = False) -> Value:
+        """x @ weight[out, K].T, with bias[out] if there is one."""
+        with self.scope(name):
+            w = self.parameter("weight", out, x.shape[-1])
+            return self.emit(Linear(), [x, w, self.parameter("bias", out) if bias else None])
+
+    def embedding(self, name: str, ids: Value, rows: int, width: int) -> Value:
+        """Rows of weight[rows, width], in f32: what the products of a checkpoint in bf16 compute with."""
+        with self.scope(name):
+            return self.emit(Embedding(to="f32"), [ids, self.parameter("weight", rows, width)])
+
+    def rms_norm(self, name: str, x: Value, eps: float) -> Value:
+        """Root mean square norm with a weight."""
+        with self.scope(name):
+            return self.emit(RmsNorm(eps=eps), [x, self.parameter("weight", x.shape[-1])])
+
+    def layer_norm(self, name: str, x: Value, eps: float, bias: bool = True) -> Value:
+        """Layer norm with a weight, and a bias if there is one."""
+        with self.scope(name):
+            w, b = self.parameter("weight", x.shape[-1]), self.parameter("bias", x.shape[-1]) if bias else None
+            return self.emit(LayerNorm(eps=eps), [x, w, b])
+
+    def relative_bias(self, name: str, buckets: int, heads: int, **attributes: Any) -> Value:
+        """T5's bias by distance, from a table [buckets, heads]."""
+        with self.scope(name):
+            return self.emit(RelativeBias(**attributes), [self.parameter("weight", buckets, heads)])
 
 
 def build_module(
-    architecture: str, config: Config, weights: Mapping[str, Type], source: WeightSource | None
+    name: str,
+    config: Config,
+    weights: Mapping[str, Type],
+    source: WeightSource | None = None,
+    pooling: Pooling | None = None,
 ) -> Module:
-    """The module of a checkpoint: the architecture's forward over these weights, verified against their shapes.
+    """The module of a checkpoint: the forward of the architecture called `name` over its tensors.
 
-    Raises LoadError, naming every tensor that is missing or that nothing reads.
+    `pooling` turns an encoder's `hidden` into an `embedding` too. Raises LoadError, naming every tensor that is
+    missing, of the wrong shape, or read by nothing.
     """
-    cls = ARCHITECTURES.get(architecture)
-    if cls is None:
-        near = difflib.get_close_matches(architecture, ARCHITECTURES, n=2)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise LoadError(f"{config.where}: architecture {architecture!r} is not supported{hint} (supported: {known})")
-    model = cls(config)
-    module = Module(source=source)
-    module.attributes = {"architecture": architecture, **model.attributes()}
-    module.weights = {name: WeightEntry(type) for name, type in weights.items()}
-    types = model.inputs()
-    read: dict[str, None] = {}
-    for name in cls.graphs:
-        graph = module.graph(name)
-        method = getattr(model, name)
-        graph.ops = op = _Recorder(graph)
-        try:
-            inputs = [graph.input(p, types[p]) for p in list(inspect.signature(method).parameters)[1:]]
-            results = method(op, *inputs)
-        except InferError as e:
-            raise LoadError(_explain(config, str(e), weights)) from None
-        graph.set_outputs(results if isinstance(results, dict) else {cls.outputs[name]: results})
-        read |= op.read
-    extra = [n for n in weights if n not in read and not any(u in n for u in cls.unused)]
-    if extra:
-        raise LoadError(f"{config.where}: the checkpoint has tensors that {architecture} does not: {_some(extra)}")
-    module.weights = {n: e for n, e in module.weights.items() if n in read}
-    module.normalize()
+    module, checkpoint = _build(find_architecture(name, config), config, weights, pooling)
+    if complaints := checkpoint.complaints():
+        raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
+    module.attributes = {"architecture": name, **module.attributes}
+    module.source = source
     return module
 
 
-def _explain(config: Config, message: str, weights: Mapping[str, Type]) -> str:
-    import re
-
-    m = re.search(r"there is no weight '(.*)'", message)
-    if m is None:
-        return f"{config.where} does not agree with the tensors: {message}"
-    near = difflib.get_close_matches(m[1], weights, n=1, cutoff=0.4)
-    return f"tensor {m[1]!r} is missing" + (f"; the nearest that is there is {near[0]!r}" if near else "")
+def parameters(architecture: type[Architecture], config: Config) -> dict[str, Type]:
+    """The tensors that a checkpoint must hold, by name, in f32. Raises LoadError for a config that is not sound."""
+    return _build(architecture, config, {})[1].asked
 
 
-def _some(names: list[str], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def find_architecture(name: str, config: Config) -> type[Architecture]:
+    """The architecture of that name. Raises LoadError, listing those that there are."""
+    cls = ARCHITECTURES.get(name)
+    if cls is None:
+        near = difflib.get_close_matches(name[:100], ARCHITECTURES, n=2)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise LoadError(f"{config.where}: architecture {shown(name)} is not supported{hint} (supported: {known})")
+    return cls
+
+
+def _build(
+    architecture: type[Architecture], config: Config, weights: Mapping[str, Type], pooling: Pooling | None = None
+) -> tuple[Module, _Checkpoint]:
+    module = Module()
+    try:
+        model = architecture(config)
+        module.attributes = model.attributes()
+        checkpoint = _Checkpoint(weights, model)
+        for name in architecture.graphs:
+            _build_graph(module.graph(name), model, checkpoint, pooling)
+    except InferError as e:
+        raise LoadError(f"{config.where}: {architecture.__name__} cannot be built from this config: {e}") from None
+    module.normalize()
+    return module, checkpoint
+
+
+def _build_graph(graph: Graph, model: Architecture, checkpoint: _Checkpoint, pooling: Pooling | None) -> None:
+    method, types = getattr(model, graph.name), model.inputs(graph.name)
+    inputs = [graph.input(n, types[n]) for n in list(inspect.signature(method).parameters)[1:]]
+    op = Layers(graph, checkpoint)
+    results = method(op, *inputs)
+    outputs = dict(results) if isinstance(results, Mapping) else {model.outputs[graph.name]: results}
+    count = graph.find_input("count")
+    if pooling is not None and "hidden" in outputs and count is not None:
+        outputs["embedding"] = pooling.build(op, outputs["hidden"], count)
+    graph.set_outputs(outputs)

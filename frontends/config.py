@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Config", "LoadError", "parse_object", "read_object", "shown"]
+__all__ = ["Config", "LoadError", "parse_json", "parse_object", "read_json", "read_object", "shown"]
 
 _LARGEST = 32 << 20  # bytes of JSON: the index of the largest models has 10 MB
 
@@ -20,33 +19,43 @@ class LoadError(ValueError):
 
 def shown(x: object, most: int = 80) -> str:
     """What a file says, fit to be put into a message."""
-    text = repr(x) if isinstance(x, str) else str(x)
+    text = repr(x)
     return text if len(text) <= most else text[:most] + "…"
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A file that holds a JSON object. Raises LoadError."""
+def read_json(path: Path) -> Any:
+    """What a file of JSON says. Raises LoadError."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise LoadError(f"{path}: is not a file")
         if status.st_size > _LARGEST:
             raise LoadError(f"{path}: {status.st_size} bytes are too many for such a file")
-        return parse_object(path.read_bytes(), str(path))
-    except (OSError, ValueError) as e:
-        if isinstance(e, LoadError):
-            raise
-        raise LoadError(f"{path}: {getattr(e, 'strerror', None) or e}") from None
+        raw = path.read_bytes()
+    except OSError as e:
+        raise LoadError(f"{path}: {e.strerror or e}") from None
+    return parse_json(raw, str(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file that holds a JSON object. Raises LoadError."""
+    return _object(read_json(path), str(path))
 
 
 def parse_object(raw: bytes, where: str) -> dict[str, Any]:
-    """A JSON object in which no key occurs twice. Raises LoadError."""
-    if len(raw) > _LARGEST:
-        raise LoadError(f"{where}: {len(raw)} bytes are too many for JSON of a model")
+    """The JSON object that `raw` is. Raises LoadError."""
+    return _object(parse_json(raw, where), where)
+
+
+def parse_json(raw: bytes, where: str) -> Any:
+    """What `raw` says; a key that occurs twice in one object is refused. Raises LoadError."""
     try:
-        value = json.loads(raw, object_pairs_hook=_without_duplicates)
+        return json.loads(raw, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as e:
-        raise LoadError(f"{where}: is not JSON: {shown(e, 100)}") from None
+        raise LoadError(f"{where}: is not JSON: {str(e)[:200]}") from None
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise LoadError(f"{where}: is not a JSON object")
     return value
@@ -94,10 +103,10 @@ class Config:
         return a // b
 
     def number(self, key: str, default: float | None = None, *, least: float = 0.0, most: float = 1e12) -> float:
-        """A finite number. Raises LoadError outside least..most."""
+        """A number. Raises LoadError outside least..most."""
         value = self._get(key, default)
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or not math.isfinite(value) or not least <= value <= most:
+        if not good or not least <= value <= most:  # NaN is not in between
             raise LoadError(f"{self.where}: {key} must be a number from {least:g} to {most:g}, not {shown(value)}")
         return float(value)
 

@@ -48,6 +48,7 @@ def _compiled() -> Callable[[np.ndarray, np.ndarray], None]:
     from numba.core.types import Array, float32, void
 
     magnitude_bits = np.int32(0x7FFFFFFF)
+    per_code, most = np.float32(1 / 127), np.float32(127)
     half_even = np.float32(1.5 * 2**23)  # added and taken away, it rounds what is below 2**22
 
     @njit(void(Array(float32, 3, "C", readonly=True), Array(float32, 3, "C")), nogil=True)
@@ -61,10 +62,11 @@ def _compiled() -> Callable[[np.ndarray, np.ndarray], None]:
                 for i in range(32):
                     largest = max(largest, bits[token, g, i] & magnitude_bits)
                 blocks.view(np.int32)[token, g, 0] = largest
-                scale = blocks[token, g, 0] / np.float32(127)
+                scale = blocks[token, g, 0] * per_code
                 blocks[token, g, 0] = scale
                 divisor = scale if scale != 0 else np.float32(1)
                 for i in range(32):
-                    codes[token, g, 4 + i] = np.int8((values[token, g, i] / divisor + half_even) - half_even)
+                    code = (values[token, g, i] / divisor + half_even) - half_even
+                    codes[token, g, 4 + i] = np.int8(min(max(code, -most), most))
 
     return quantize

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from burnish.ir.graph import Module, Node
 from burnish.passes.engine import Application, Controller, Pass
 
-__all__ = ["All", "Fuel", "Only", "PrintChanges", "Skip"]
+__all__ = ["All", "Fuel", "Only", "PrintChanges", "Record", "Skip", "graphs_text"]
 
 
 @dataclass
@@ -54,6 +54,21 @@ class Only:
     def __call__(self, application: Application) -> str | None:
         """The reason, for all others."""
         return None if application.id in self.ids else "not among those that are tried"
+
+
+@dataclass
+class Record:
+    """Asks another controller, and keeps what it allowed, each once, in order."""
+
+    controller: Controller
+    allowed: dict[str, Application] = field(default_factory=dict)
+
+    def __call__(self, application: Application) -> str | None:
+        """The other controller's answer."""
+        reason = self.controller(application)
+        if reason is None:
+            self.allowed.setdefault(application.id, application)
+        return reason
 
 
 @dataclass

@@ -50,8 +50,8 @@ class Repeat(Op):
 
     Operands, in this order: `carries` values that go from one run to the next, `shared` values that every run reads,
     `states` stacks [count, …] of which each run reads its own and returns the new one, and stacks that are only read.
-    The body takes (carries, shared, its states, its slices) and returns (carries, its new states); the results are
-    the last carries and the new stacks.
+    The body takes (carries, shared, its states, its slices) and returns (carries, its new states, further values);
+    the results are the last carries, the new stacks, and the further values of all runs, stacked.
     """
 
     count: int
@@ -74,8 +74,9 @@ class Repeat(Op):
         require(given == expected, f"repeat: the body takes {given}, is given {expected}")
         returned = [v.type for v in bodies[0].outputs.values()]
         wanted = [*operands[: self.carries], *expected[fixed : fixed + self.states]]
-        require(returned == wanted, f"repeat: the body returns {returned}, not {wanted}")
-        return (*operands[: self.carries], *stacks[: self.states])
+        further = returned[len(wanted) :]
+        require(returned == [*wanted, *further], f"repeat: the body returns {returned}, not {wanted} and more")
+        return (*operands[: self.carries], *stacks[: self.states], *(t.with_shape((self.count, *t.shape)) for t in further))
 
     def eval(self, xp: Arrays, *operands: Array, bodies: Sequence[Callable[..., Any]]) -> Any:
         from burnish.ir.format import Packed
@@ -87,13 +88,12 @@ class Repeat(Op):
 
         fixed = self.carries + self.shared
         carries, shared, stacks = operands[: self.carries], operands[self.carries : fixed], operands[fixed:]
-        states: list[list[Array]] = [[] for _ in range(self.states)]
+        rest = []
         for i in range(self.count):
             results = bodies[0](*carries, *shared, *(at(x, i) for x in stacks))
             carries = results[: self.carries]
-            for stack, new in zip(states, results[self.carries :], strict=True):
-                stack.append(new)
-        return (*carries, *(xp.stack(s) for s in states))
+            rest.append(results[self.carries :])
+        return (*carries, *map(xp.stack, zip(*rest, strict=True)))
 
     def cost(self, *operands: Type | None, bodies: Sequence[Graph]) -> Cost:
         """`count` times the body."""

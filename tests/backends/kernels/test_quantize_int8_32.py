@@ -28,7 +28,8 @@ def test_ties_zeros_and_the_ends_of_f32() -> None:
     ties = np.arange(32, dtype=np.float32) - 15.5
     ties[0] = 127
     tiny = np.linspace(-1, 1, 32, dtype=np.float32) * np.float32(1e-39)
-    same_bytes(np.stack([ties, -ties, np.zeros(32, np.float32), -np.zeros(32, np.float32), tiny, ties * np.float32(2e36)]))
+    zeros, huge = np.zeros(32, np.float32), ties * np.float32(2e36)
+    same_bytes(np.stack([ties, -ties, zeros, -zeros, tiny, tiny * np.float32(1e-5), huge]))
 
 
 def test_a_view_that_is_not_contiguous() -> None:

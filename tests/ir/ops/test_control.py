@@ -21,7 +21,7 @@ def module_with_if() -> Module:
     bodies = "\n".join(str(g) for g in (THEN, ELSE))
     text = f"""module {{
       graph forward(%c: bool[], %x: f32[3]) {{
-        %0: f32[3], %1: i32[] = if(%c, %x, i32(5)) {{
+        %0, %1: f32[3], i32[] = if(%c, %x, i32(5)) {{
           {bodies}
         }} <- "source"
         return y=%0, n=%1

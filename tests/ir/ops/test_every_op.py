@@ -1,10 +1,13 @@
 """What is asked of every op: an oracle, the laws; and that the laws can fail."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from burnish.ir import OPS, Op, Type
-from burnish.ir.op import Array, Arrays
+from burnish.ir.box import Box
+from burnish.ir.op import Array, Arrays, Part
 from burnish.testing import Example, check_op
 from tests.ir.oracles import ORACLES, STRUCTURE, family, ours, without_oracle
 
@@ -62,7 +65,7 @@ def test_a_sound_op_passes(registries: None) -> None:
     class Twice(_Faulty):
         """Twice x."""
 
-        elementwise = rowwise = by_last_axis = True
+        elementwise = by_last_axis = True
 
     check_op(Twice, Example(Twice(), (X,), lambda x: 2 * x))
 
@@ -97,13 +100,13 @@ def test_wrong_numbers_are_found(registries: None) -> None:
 
 
 def test_numpy_and_jax_must_agree(registries: None) -> None:
-    class Split(_Faulty):
+    class TwiceOrThrice(_Faulty):
         """Twice x, in NumPy."""
 
         def eval(self, xp: Arrays, x: Array) -> Array:
             return x + x if xp is np else x * 3
 
-    assert "JAX against NumPy" in refused(Split)
+    assert "JAX against NumPy" in refused(TwiceOrThrice)
 
 
 def test_a_wrong_type_is_found(registries: None) -> None:
@@ -129,24 +132,23 @@ def test_changing_an_operand_is_found(registries: None) -> None:
 
 
 def test_a_false_declaration_is_found(registries: None) -> None:
-    class Rows(_Faulty):
+    class Parts(_Faulty):
         """The running sum over rows."""
 
-        rowwise = True
+        def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+            return Part(self, (box,))
 
         def eval(self, xp: Arrays, x: Array) -> Array:
             return xp.cumsum(x, axis=0)
 
-    class LastAxis(Rows):
+    class LastAxis(Parts):
         """The running sum over rows."""
 
-        rowwise = False
         by_last_axis = True
 
-    class Elementwise(Rows):
+    class Elementwise(Parts):
         """The running sum over rows."""
 
-        rowwise = False
         elementwise = True
 
     class Difference(Op):
@@ -161,7 +163,7 @@ def test_a_false_declaration_is_found(registries: None) -> None:
             return a - b
 
     oracle = lambda x: np.cumsum(x, axis=0)  # noqa: E731
-    assert "declares `rowwise`" in refused(Rows, oracle=oracle)
+    assert "`part`" in refused(Parts, oracle=oracle)
     assert "declares `by_last_axis`" in refused(LastAxis, oracle=oracle)
     assert "declares `elementwise`" in refused(Elementwise, oracle=oracle)
     with pytest.raises(AssertionError, match="declares `commutative`"):

@@ -14,7 +14,8 @@ def test_an_op_obeys_the_laws(name: str) -> None:
 
 
 def test_quantizing_at_run_time_is_the_same_in_jax() -> None:
-    (ours,), (traced,) = (run(op("quantize", format="int8_32"), [normal(300, 64)]) for run in (run_numpy, run_jax))
+    x = normal(300, 64)
+    (ours,), (traced,) = (run(op("quantize", format="int8_32"), [x]) for run in (run_numpy, run_jax))
     assert np.array_equal(ours.planes["bytes"], traced.planes["bytes"])
 
 

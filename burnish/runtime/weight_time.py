@@ -1,0 +1,63 @@
+"""Partial evaluation: the values of weight time, tile by tile, from parts of the weights.
+
+A tile asks its operands for just what it needs (`Op.part`), down to byte ranges of the files, so that memory holds a
+few tiles and never a tensor. An op that does not know its parts is computed whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from burnish.ir.box import Box, boxes_of, cut, whole
+from burnish.ir.evaluate import evaluate
+from burnish.ir.graph import Constant, Value, Weight
+from burnish.ir.op import Array
+from burnish.ir.weights import WeightSource
+
+__all__ = ["TILE", "tiles"]
+
+TILE = 1 << 22  # elements: a transposed tile reads pieces of rows, which must not become too short
+
+
+def tiles(value: Value, source: WeightSource, elements: int = TILE) -> Iterator[Array]:
+    """A weight-time value in tiles of about so many elements, in the order of memory: arrays, or Packed.
+
+    Each byte of a weight is read once for each path on which the value depends on it. Raises OSError.
+    """
+    parts = _Parts(source)
+    for box in boxes_of(value.type.sizes, elements):
+        yield parts.of(value, box)
+
+
+@dataclass
+class _Parts:
+    source: WeightSource
+    kept: dict[Value, Array] = field(default_factory=dict)  # what one tile needs whole, the next needs again
+
+    def of(self, value: Value, box: Box) -> Array:
+        if box != whole(value.type.sizes):
+            return self.compute(value, box)
+        if value not in self.kept:
+            self.kept[value] = self.compute(value, box)
+        return self.kept[value]
+
+    def compute(self, value: Value, box: Box) -> Array:
+        node = value.node
+        assert node is not None and node.time == "weight"
+        if isinstance(node.op, Weight):
+            return self.source.read_part(node.op.tensor, box)
+        if isinstance(node.op, Constant):
+            return cut(node.op.value.data, box)
+        part = node.op.part(box, [v and v.type for v in node.inputs], value.index)
+        if part is not None:
+            given = zip(node.inputs, part.boxes, strict=True)
+            operands = [None if v is None or b is None else self.of(v, b) for v, b in given if v is None or b is not None]
+            return evaluate(part.op, np, operands, [value.dtype])[0]
+        every = whole(value.type.sizes)
+        if box != every:
+            return cut(self.of(value, every), box)
+        operands = [None if v is None else self.of(v, whole(v.type.sizes)) for v in node.inputs]
+        return evaluate(node.op, np, operands, [o.dtype for o in node.outputs])[value.index]

@@ -1,0 +1,104 @@
+"""Ops over values that may be known while a file is read: shape arithmetic that leaves no tensors behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from burnish.ir.dims import Dim, Sym
+from burnish.ir.evaluate import evaluate
+from burnish.ir.graph import Graph, Ops, Origin, Value
+from burnish.ir.op import Op
+from burnish.ir.types import NUMPY, Type, dtype_name
+
+__all__ = ["Known", "KnownOps", "known_dims", "type_of"]
+
+Known = np.ndarray  # with objects as elements where one of them is a symbolic dimension; those count as i64
+_LARGEST = 1 << 16  # elements that are computed here; more is left in the graph
+_SYMBOLIC = "add sub mul div cast concat slice gather squeeze unsqueeze reshape transpose broadcast_to".split()
+
+
+class KnownOps(Ops):
+    """Ops of which an operand may be an array: what follows from known operands alone is computed, and known again.
+
+    Arithmetic and views work on symbolic dimensions too. A known operand beside one that is not becomes a constant.
+    Nodes belong to `scope` and to `source`, a name that no other source has.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.place, self.source, self.count = "", "", 0
+
+    def at_source(self, scope: str, source: str) -> None:
+        """What is made from now on comes from here."""
+        self.place, self.source, self.count = scope, source, 0
+
+    def origin(self, op: Op) -> Origin:
+        """The current source; a second node made from it gets a number."""
+        self.count += 1
+        return Origin(self.place, (self.source if self.count == 1 else f"{self.source}.{self.count}",))
+
+    def values(self, operands: Sequence[Any]) -> list[Any]:
+        """Operands, with Python numbers made into arrays of the others' element type."""
+        dtype = next((type_of(v).dtype for v in operands if isinstance(v, Value | Known)), "f32")
+        return [v if v is None or isinstance(v, Value | Known) else np.array(v, NUMPY[dtype]) for v in operands]
+
+    def emit(self, op: Op, inputs: Sequence[Any], bodies: Sequence[Graph] = ()) -> Any:
+        """The result of `op`: known where it follows from what is known, else a new node's. Raises InferError."""
+        if inputs and all(v is None or isinstance(v, Known) for v in inputs):
+            results = _compute(op, inputs)
+            if results is not None:
+                return results[0] if len(results) == 1 else results
+        return super().emit(op, [self.lift(v) for v in inputs], bodies)
+
+    def lift(self, value: Value | Known | None) -> Value | None:
+        """The value in the graph."""
+        if value is None or isinstance(value, Value):
+            return value
+        if value.dtype != object:
+            return self.constant(value)
+        elements = [self._number(d) for d in value.ravel().tolist()]
+        joined = elements[0] if len(elements) == 1 else self.concat(*elements, axis=0)
+        return joined if value.ndim == 1 else self.reshape(joined, shape=value.shape)
+
+    def _number(self, d: Dim) -> Value:
+        """i64[1] that holds a dimension: the last of 0, 1, …, d."""
+        if isinstance(d, int):
+            return self.constant(np.array([d], "i8"))
+        return self.slice(self.iota(size=d + 1, dtype="i64"), axis=0, start=d, stop=d + 1)
+
+
+def known_dims(value: Value | Known | None, what: str) -> tuple[Dim, ...]:
+    """The elements of a known vector or number. Raises ValueError for what is only known at run time."""
+    if not isinstance(value, Known):
+        raise ValueError(f"its {what} must be known from shapes and constants")
+    return tuple(d if isinstance(d, Sym) else int(d) for d in value.ravel().tolist())
+
+
+def type_of(value: Value | Known) -> Type:
+    """The type, of a known array too."""
+    if isinstance(value, Value):
+        return value.type
+    return Type("i64" if value.dtype == object else dtype_name(value.dtype), value.shape)
+
+
+def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None:
+    types = op.results(*(None if v is None else type_of(v) for v in inputs))
+    if op.has_symbols or not op.reproducible or sum(int(np.prod(t.sizes, dtype=object)) for t in types) > _LARGEST:
+        return None
+    if not any(v is not None and v.dtype == object for v in inputs):
+        return evaluate(op, np, inputs, [t.dtype for t in types])
+    if op.name not in _SYMBOLIC or any(t.dtype not in ("i64", "i32") for t in types):
+        return None
+    if op.name == "div":  # of sizes: nothing is negative
+        results = np.floor_divide(*inputs)
+    else:
+        results = inputs[0] if op.name == "cast" else op.eval(np, *inputs)
+    return (_settled(np.asarray(results, object)),)
+
+
+def _settled(array: Known) -> Known:
+    """An array of objects as one of numbers, if they all are."""
+    return array if any(isinstance(d, Sym) for d in array.ravel().tolist()) else array.astype("i8")

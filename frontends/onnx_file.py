@@ -1,0 +1,283 @@
+"""ONNX files: the graph translated node by node, shape arithmetic done away with, names and signature made ours.
+
+Token inputs are i32[B, S] and called as elsewhere (`input_ids` is `ids`); other inputs keep their names. An output is
+`logits` where its last axis is the vocabulary, else `hidden`. Matrices that were stored for `x @ w` are read as the
+linears' weights that they were exported from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from burnish.frontends.architecture import LoadError
+from burnish.frontends.known import Known, KnownOps
+from burnish.frontends.onnx_names import Names
+from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS
+from burnish.frontends.onnx_tensors import Tensor, Turned, read_tensor
+from burnish.ir.dims import Dim, DimError, Sym
+from burnish.ir.graph import Graph, Module, Value, WeightEntry
+from burnish.ir.guards import Equal
+from burnish.ir.types import InferError, Type
+from burnish.ir.weights import WeightsOf, WeightSource
+
+__all__ = ["load_onnx"]
+
+_LARGEST = (1 << 31) - 1  # bytes; what protobuf can hold
+_OLDEST = 18  # since then, reductions take their axes as an input
+_TOKENS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "token_type_ids"}
+_CONSTANT = 1 << 16  # elements; larger tensors are weights whatever they are for
+_RESERVED = ("B", "S", "T", "C")
+_FAULTS = (InferError, DimError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, OSError)
+
+
+def load_onnx(path: Path) -> Module:
+    """The module of an `.onnx` file, with one graph, `forward`.
+
+    Two symbols that must be equal become one; a symbol that must be a number becomes that number. Raises LoadError.
+    """
+    proto = _parse(path)
+    _check_operators(proto, path)
+    alike: dict[Dim, Dim] = {}
+    for _ in range(64):
+        module = _Importer(path, proto, alike).run()
+        found = {g.b: g.a for g in module.guards if isinstance(g, Equal) and isinstance(g.b, Sym) and g.b.is_plain}
+        found |= {g.a: g.b for g in module.guards if isinstance(g, Equal) and isinstance(g.b, int)}
+        found = {k: v for k, v in found.items() if isinstance(k, Sym) and k.is_plain and k not in alike}
+        if not found:
+            return module
+        alike |= found
+    raise LoadError(f"{path}: its symbolic dimensions depend on each other in too many ways")
+
+
+def _parse(path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise LoadError(f"{path}: {path.stat().st_size} bytes are more than the format allows")
+        proto = onnx.ModelProto.FromString(path.read_bytes())
+    except OSError as e:
+        raise LoadError(f"{path}: {e.strerror or e}") from None
+    except DecodeError:
+        raise LoadError(f"{path}: is not an ONNX model, or is cut short") from None
+    if not proto.HasField("graph") or not proto.graph.node:
+        raise LoadError(f"{path}: holds no graph")
+    return proto
+
+
+def _check_operators(proto: Any, path: Path) -> None:
+    """All that is not supported, at once."""
+    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if version < _OLDEST:
+        raise LoadError(f"{path}: its operators are of version {version}; export it with opset_version={_OLDEST} or newer")
+    missing = sorted(
+        {
+            f"{n.domain}.{n.op_type}".lstrip(".")
+            for n in proto.graph.node
+            if n.domain not in ("", "ai.onnx") or n.op_type not in TRANSLATIONS
+        }
+    )
+    if missing:
+        raise LoadError(f"{path}: has operators that are not supported: {', '.join(missing)}")
+
+
+@dataclass
+class _Stored:
+    """An initializer under the name that its data has in the module."""
+
+    tensor: Tensor
+    turned: bool
+
+
+@dataclass
+class _Importer:
+    path: Path
+    proto: Any
+    alike: Mapping[Dim, Dim]  # symbols, and what they are
+    values: dict[str, Value | Known] = field(default_factory=dict)
+    stored: dict[str, _Stored] = field(default_factory=dict)  # by the names in the module
+    symbols: dict[str, Dim] = field(default_factory=dict)  # by the names in the file
+
+    def run(self) -> Module:
+        proto = self.proto.graph
+        self.module = Module()
+        self.graph: Graph = self.module.graph("forward")
+        self.op = KnownOps(self.graph)
+        self.names = Names.of(proto)
+        where = str(self.path)
+        self.tensors = {t.name: read_tensor(t, self.path.parent, where) for t in proto.initializer}
+        self.inputs([i for i in proto.input if i.name not in self.tensors])
+        sources = self._sources()
+        for node, source in zip(proto.node, sources, strict=True):
+            self.node(node, source)
+        self.outputs()
+        self.graph.erase_dead(list(self.graph))
+        read = {n.op.tensor for n in self.graph if n.op.name == "weight"}  # type: ignore[attr-defined]
+        self.module.weights = {k: e for k, e in self.module.weights.items() if k in read}
+        self.module.source = WeightsOf({k: self._source(k) for k in self.module.weights})
+        self.module.normalize()
+        return self.module
+
+    def _source(self, name: str) -> WeightSource:
+        stored = self.stored[name]
+        source = stored.tensor.source(name)
+        return Turned(source) if stored.turned else source
+
+    # ------------------------------------------------------------------------------------------------- the signature
+
+    def inputs(self, inputs: list[Any]) -> None:
+        """Inputs in order; `ids` says what the symbols of its axes are called."""
+        tokens = next((i for i in inputs if i.name == "input_ids"), None)
+        if tokens is not None:
+            for d, name in zip(tokens.type.tensor_type.shape.dim, ("B", "S"), strict=False):
+                if d.dim_param:
+                    self.symbols.setdefault(d.dim_param, self._renamed(Sym(name)))
+        token_shape = self._dims(tokens) if tokens is not None else ()
+        for i in inputs:
+            if i.name in self.values:
+                raise LoadError(f"{self.path}: has two inputs called {i.name!r}")
+            dtype = DTYPES.get(i.type.tensor_type.elem_type)
+            if dtype is None or not i.type.tensor_type.HasField("shape"):
+                raise LoadError(f"{self.path}: input {i.name!r} must be a tensor of plain numbers and of known rank")
+            # Inputs by these names lie beside the tokens; an exporter may give their axes symbols of their own.
+            beside = i.name in _TOKENS and len(i.type.tensor_type.shape.dim) == len(token_shape)
+            shape = token_shape if beside else self._dims(i)
+            self.op.at_source("", i.name)
+            value: Any = self.graph.input(_TOKENS.get(i.name, i.name), Type("i32" if dtype == "i64" else dtype, shape))
+            self.values[i.name] = self.op.cast(value, to="i64") if dtype == "i64" else value
+
+    def _dims(self, info: Any) -> tuple[Dim, ...]:
+        dims: list[Dim] = []
+        for axis, d in enumerate(info.type.tensor_type.shape.dim):
+            if d.HasField("dim_value"):
+                if not 0 <= d.dim_value < 1 << 48:
+                    raise LoadError(f"{self.path}: input {info.name!r}: a size of {d.dim_value} is not possible")
+                dims.append(d.dim_value)
+            else:
+                dims.append(self._symbol(d.dim_param or f"{info.name}_{axis}"))
+        return tuple(dims)
+
+    def _symbol(self, text: str) -> Dim:
+        if text not in self.symbols:
+            plain = re.sub(r"\W", "_", text, flags=re.ASCII)[:64]
+            taken = {str(s) for s in self.symbols.values()}
+            if not re.match(r"[A-Za-z]", plain) or plain in (*_RESERVED, *taken):
+                plain = f"n{len(self.symbols)}_{plain}"
+            self.symbols[text] = self._renamed(Sym(plain))
+        return self.symbols[text]
+
+    def _renamed(self, d: Dim) -> Dim:
+        while d in self.alike:
+            d = self.alike[d]
+        return d
+
+    def outputs(self) -> None:
+        outputs: dict[str, Value] = {}
+        vocabulary = [
+            n.inputs[0].shape[0]  # type: ignore[union-attr]
+            for n in self.graph
+            if n.op.name == "gather" and n.inputs[0] is not None and n.inputs[0].is_weight
+        ]
+        for info in self.proto.graph.output:
+            if info.name not in self.values:
+                raise LoadError(f"{self.path}: output {info.name!r} is not made by any node")
+            value = self.op.lift(self.values[info.name])
+            assert value is not None
+            name = "logits" if value.shape[-1:] and value.shape[-1] == max(vocabulary, default=None) else "hidden"
+            if len(self.proto.graph.output) > 1 and name in outputs:
+                name = info.name
+            outputs[name] = value
+        self.graph.set_outputs(outputs)
+
+    # ----------------------------------------------------------------------------------------------------- the nodes
+
+    def _sources(self) -> list[str]:
+        """A name for each node that no other has: its own, else its first result's."""
+        nodes = self.proto.graph.node
+        count: dict[str, int] = {}
+        for n in nodes:
+            count[n.name] = count.get(n.name, 0) + 1
+        return [n.name if n.name and count[n.name] == 1 else f"{n.op_type}:{next(iter(n.output), '')}" for n in nodes]
+
+    def node(self, node: Any, source: str) -> None:
+        """Translate one node."""
+        where = f"{self.path}: node {source!r} ({node.op_type})"
+        self.op.at_source(self.names.scope(node), source)
+        given = [i for i, name in enumerate(node.input) if name in self.tensors]
+        operands = []
+        for i, name in enumerate(node.input):
+            if name in self.tensors:
+                operands.append(self._initializer(node, i, given))
+            elif name and name not in self.values:
+                raise LoadError(f"{where}: reads {name!r}, which nothing before it makes (the nodes must be in order)")
+            else:
+                operands.append(self.values[name] if name else None)
+        try:
+            attributes = {a.name: self._attribute(a, where) for a in node.attribute}
+            results = TRANSLATIONS[node.op_type](self.op, *operands, **attributes)
+        except LoadError:
+            raise
+        except _FAULTS as e:
+            raise LoadError(f"{where}: {e}") from None
+        made = results if isinstance(results, tuple) else (results,)
+        if len(node.output) > len(made):
+            raise LoadError(f"{where}: has {len(node.output)} results, of which {len(made)} are supported")
+        for name, value in zip(node.output, made, strict=False):
+            if name in self.values or name in self.tensors:
+                raise LoadError(f"{where}: makes {name!r}, which is there already")
+            if name:
+                self.values[name] = value
+
+    def _attribute(self, a: Any, where: str) -> Any:
+        match a.type:
+            case 1:
+                return a.f
+            case 2:
+                return a.i
+            case 3:
+                return a.s.decode("utf-8")
+            case 4:
+                return read_tensor(a.t, self.path.parent, where).array()
+            case 6:
+                return tuple(a.floats)
+            case 7:
+                return tuple(a.ints)
+        raise ValueError(f"attribute {a.name} is of a kind that is not supported")
+
+    def _initializer(self, node: Any, position: int, given: list[int]) -> Value | Known:
+        """An initializer as operand: known where it is no parameter, else the weight that the model called so."""
+        tensor = self.tensors[node.input[position]]
+        large = [i for i in given if self.tensors[node.input[i]].elements > 8]
+        name = self.names.parameter_of(node, position, large, tensor.name) if position in large else None
+        if name is None and tensor.elements <= (_CONSTANT if self.names.parameters or not tensor.type.is_float else 8):
+            return tensor.array()
+        own = self.names.strip(tensor.name)
+        # A linear's matrix is stored as x @ w needs it; the parameter is its transpose.
+        turned = name not in (None, own) and node.op_type == "MatMul" and tensor.type.rank == 2
+        name = self._claim(name or own, tensor, turned) or self._claim(own, tensor, turned) or tensor.name
+        weight = self.op.weight(name)
+        return self.op.transpose(weight, perm=(1, 0)) if turned else weight
+
+    def _claim(self, name: str, tensor: Tensor, turned: bool) -> str | None:
+        """Enter a tensor in the table of weights under a name; None where the name is another tensor's."""
+        known = self.stored.get(name)
+        if known is None:
+            shape = tensor.type.sizes[::-1] if turned else tensor.type.sizes
+            self.stored[name] = _Stored(tensor, turned)
+            self.module.weights[name] = WeightEntry(tensor.type.with_shape(shape))
+            return name
+        if (known.tensor.name, known.turned) == (tensor.name, turned) or self._equal(known, _Stored(tensor, turned)):
+            return name
+        return None
+
+    def _equal(self, a: _Stored, b: _Stored) -> bool:
+        """Whether two tensors are the same matrix, bit for bit: a tied one is stored once each way."""
+        x, y = (s.tensor.array().T if s.turned else s.tensor.array() for s in (a, b))
+        return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()

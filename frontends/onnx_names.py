@@ -1,0 +1,77 @@
+"""The names that an exporter's metadata remembers: module paths, and of which parameter an initializer is the data.
+
+`torch.onnx.export(dynamo=True)` writes, for each node, the path of modules it was traced in and the traced call with its
+parameters; for the graph, the parameters' names in the model. Initializers lose theirs when they are transposed or
+merged with equal ones. Without such metadata, names stay as they are in the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Names"]
+
+_PREFIX = "pkg.torch.onnx."
+_SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
+_OUTSIDE = "_empty_nn_module_stack_from_metadata_hook"
+
+
+@dataclass
+class Names:
+    """What the metadata of one graph says."""
+
+    parameters: dict[str, str] = field(default_factory=dict)  # placeholder in a traced call -> the parameter's name
+    prefix: str = ""  # of a wrapper around the model, in all module paths
+
+    @classmethod
+    def of(cls, graph: Any) -> Names:
+        """Read the metadata of a GraphProto."""
+        signature = next((p.value for p in graph.metadata_props if p.key == _SIGNATURE), "")
+        found = re.findall(r"^(\w+): PARAMETER target='([^']*)'", signature, re.MULTILINE)
+        scopes = {s for node in graph.node if (s := _scope(node)) is not None}
+        prefix = ".".join(os.path.commonprefix([s.split(".") for s in scopes])) if scopes else ""
+        names = cls(dict(found), prefix + "." if prefix else "")
+        names.parameters = {k: names.strip(v) for k, v in names.parameters.items()}
+        return names
+
+    def strip(self, name: str) -> str:
+        """A name without the wrapper's prefix."""
+        return name.removeprefix(self.prefix)
+
+    def scope(self, node: Any) -> str:
+        """The module path that a node belongs to."""
+        return self.strip(f"{_scope(node) or ''}.").rstrip(".")
+
+    def parameter_of(self, node: Any, position: int, initializers: Sequence[int], name: str) -> str | None:
+        """The parameter that operand `position` of a node is, as the model called it; None where that is not said.
+
+        `initializers` are the positions of the operands that are initializers, `name` what this one is called.
+        """
+        call = _metadata(node, "fx_node")
+        arguments = re.findall(r"%(\w+)", call.partition("args = ")[2])
+        known = [self.parameters[a] for a in arguments if a in self.parameters]
+        if self.strip(name) in known:
+            return self.strip(name)
+        if "aten.linear" in call:  # written as a product and a sum
+            known = known[:1] if node.op_type == "MatMul" else known[1:]
+        at = list(initializers).index(position)
+        return known[at] if at < len(known) else None
+
+
+def _metadata(node: Any, key: str) -> str:
+    return next((p.value for p in node.metadata_props if p.key == _PREFIX + key), "")
+
+
+def _scope(node: Any) -> str | None:
+    try:
+        path = ast.literal_eval(_metadata(node, "name_scopes"))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    if not isinstance(path, list) or len(path) < 2 or not all(isinstance(p, str) for p in path):
+        return None
+    return None if path[0] == _OUTSIDE else path[-2]
