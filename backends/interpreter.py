@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels import Kernel, find_kernel
-from burnish.ir.evaluate import evaluate
-from burnish.ir.graph import Constant, Graph, Module, Node, Value, Weight
+from burnish.backends.static import evaluate_numpy, static_operands, static_values
+from burnish.ir.graph import Graph, Module, Node, Value
 from burnish.ir.op import Array, Op
 from burnish.ir.types import NUMPY, Type
 
@@ -133,14 +133,14 @@ class Interpreter:
         steps = []
         for node in order:
             if node.time != "run":
-                for o in node.outputs:
-                    self._static(o)
                 continue
             frees = [v for v in dict.fromkeys(node.operands) if last[v] is node and v not in kept and v.time == "run"]
             frees += [o for o in node.outputs if not o.uses]
             run, how = self._how(node, node.op.bind(sizes), sizes)
             steps.append(Step(node, node.op, tuple(node.inputs), run, how, tuple(frees)))
-        return Plan(graph, steps, {v: a for v, a in self.static.items() if v.graph is graph})
+        static = static_operands(graph)
+        self.static.update(static_values(v for v in static if v not in self.static))
+        return Plan(graph, steps, {v: self.static[v] for v in static})
 
     def _how(self, node: Node, op: Op, sizes: Mapping[str, int]) -> tuple[Callable[..., tuple[Array, ...]], str]:
         dtypes = [o.dtype for o in node.outputs]
@@ -151,31 +151,8 @@ class Interpreter:
         if kernel is not None:
             return partial(_compiled, kernel, op, dtypes=dtypes), f"kernel {kernel.name}"
         if any(v.type.format for v in node.operands) and op.kind in ("linear", "matmul"):
-            return partial(_evaluate, op, dtypes=dtypes, bodies=bodies), f"numpy, dequantized ({why_not})"
-        return partial(_evaluate, op, dtypes=dtypes, bodies=bodies), "numpy"
-
-    def _static(self, value: Value) -> Array:
-        """A value that weights and constants alone determine, computed once."""
-        if value not in self.static:
-            node = value.node
-            assert node is not None
-            if isinstance(node.op, Weight):
-                assert self.module.source is not None, "the module has no source of weights"
-                results: tuple[Array, ...] = (self.module.source.read(node.op.tensor),)
-            elif isinstance(node.op, Constant):
-                results = (node.op.value.data,)
-            else:
-                operands = [None if v is None else self._static(v) for v in node.inputs]
-                bodies = [_body(self.plan(b, {})) for b in node.bodies]
-                results = _evaluate(node.op, operands, [o.dtype for o in node.outputs], bodies)
-            self.static.update(zip(node.outputs, results, strict=True))
-        return self.static[value]
-
-
-def _evaluate(
-    op: Op, operands: Sequence[Array | None], dtypes: Sequence[str], bodies: Sequence[Callable[..., Any]]
-) -> tuple[Array, ...]:
-    return evaluate(op, np, operands, dtypes, bodies)
+            return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), f"numpy, dequantized ({why_not})"
+        return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), "numpy"
 
 
 def _compiled(kernel: Kernel, op: Op, operands: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:
@@ -186,7 +163,10 @@ def _writes_in_place(node: Node) -> bool:
     """Whether the node is the only one to read a state that its op can write into."""
     at = node.op.inplace
     state = node.inputs[at] if at is not None else None
-    return state is not None and state.node is None and state.name in state.graph.outputs and len(state.uses) == 1
+    if state is None or state.node is not None or len(state.uses) != 1:
+        return False
+    graph = state.graph  # the inputs of a body are not states: the graph around may still read what they are given
+    return graph.module.graphs.get(graph.name) is graph and state.name in graph.outputs
 
 
 def _overwrite(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:

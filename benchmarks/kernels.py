@@ -36,13 +36,10 @@ def main() -> None:
     if options.threads:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when NumPy is imported
             os.environ[name] = str(options.threads)
-    from burnish.backends.kernels import layouts_for, threads
+    from burnish.backends.kernels import layouts_for, linear, threads
 
     count = options.threads or threads.cores()
-    threads.cores = lambda: count
-    from burnish.backends.kernels import linear
-
-    linear.cores = threads.cores
+    linear.cores = lambda: count
     lines = [
         measure(format, layout, shape, tokens, count)
         for format, layout in layouts_for("linear").items()
@@ -55,9 +52,10 @@ def main() -> None:
     print(f"{count} threads; memory: a plain sum; f32: NumPy's product of the same shape; x: how many times as fast")
     print(f"{'weights':>16} {'shape':>12} {'rows':>5} {'us':>8} {'GB/s':>6} {'of memory':>9} {'GOP/s':>6} {'x f32':>6}")
     for line in lines:
+        memory = f"{line['gb_s']:6.1f} {line['of_memory']:9.0%}" if line["rows"] <= 4 else " " * 16
         print(
-            f"{line['weights']:>16} {line['shape']:>12} {line['rows']:5} {line['us']:8.0f} {line['gb_s']:6.1f} "
-            f"{line['of_memory']:9.0%} {line['gop_s']:6.0f} {line['x_f32']:6.1f}"
+            f"{line['weights']:>16} {line['shape']:>12} {line['rows']:5} {line['us']:8.0f} {memory} "
+            f"{line['gop_s']:6.0f} {line['x_f32']:6.1f}"
         )
 
 

@@ -146,7 +146,7 @@ class Layers(Ops):
         self.graph.module.weights[at] = WeightEntry(type)
         return self.weight(at)
 
-    def linear(self, name: str, x: Value, out: int, bias: bool = False) -> Value:
+    def linear(self, name: str, x: Value, out: Dim, bias: bool = False) -> Value:
         """x @ weight[out, K].T, with bias[out] if there is one."""
         with self.scope(name):
             w = self.parameter("weight", out, x.shape[-1])

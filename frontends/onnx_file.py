@@ -209,16 +209,18 @@ class _Importer:
     def node(self, node: Any, source: str) -> None:
         """Translate one node."""
         where = f"{self.path}: node {source!r} ({node.op_type})"
-        self.op.at_source(self.names.scope(node), source)
+        scope = self.names.scope(node)
         given = [i for i, name in enumerate(node.input) if name in self.tensors]
         operands = []
         for i, name in enumerate(node.input):
             if name in self.tensors:
+                self.op.at_source(scope, f"{source}: {name}")
                 operands.append(self._initializer(node, i, given))
             elif name and name not in self.values:
                 raise LoadError(f"{where}: reads {name!r}, which nothing before it makes (the nodes must be in order)")
             else:
                 operands.append(self.values[name] if name else None)
+        self.op.at_source(scope, source)
         try:
             attributes = {a.name: self._attribute(a, where) for a in node.attribute}
             results = TRANSLATIONS[node.op_type](self.op, *operands, **attributes)

@@ -17,6 +17,7 @@ from burnish.ir import guards
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Value
 from burnish.ir.literal import number_text
+from burnish.ir.ops.shape import Reshape as ReshapeOp
 from burnish.ir.ops.shape import Transpose
 
 __all__ = ["DTYPES", "TRANSLATIONS", "translates"]
@@ -235,7 +236,8 @@ def range_(op: KnownOps, start: X, limit: X, delta: X) -> X:
 @translates("Reshape")
 def reshape(op: KnownOps, x: X, shape: X, *, allowzero: int = 0) -> X:
     dims = [x.shape[i] if d == 0 and not allowzero else d for i, d in enumerate(known_dims(shape, "shape"))]
-    return op.reshape(x, shape=tuple(dims))
+    sizes = ReshapeOp(shape=tuple(dims)).infer(type_of(x)).shape  # a -1 resolved
+    return op.reshape(x, shape=sizes)
 
 
 @translates("Squeeze")

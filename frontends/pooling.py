@@ -71,5 +71,6 @@ def _mode(folder: Path, module: Config) -> str:
     config = Config(read_object(folder / name / "config.json"), str(folder / name / "config.json"))
     modes = [mode for key, mode in _MODES.items() if config.flag(key, False)]
     if len(modes) != 1 or modes[0] not in ("cls", "mean"):
-        raise LoadError(f"{config.where}: pooling by {', '.join(modes) or 'nothing'} is not supported; cls and mean are")
+        asked = ", ".join(modes) or "nothing"
+        raise LoadError(f"{config.where}: pooling by {asked} is not supported; by cls and by mean are")
     return modes[0]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from burnish.frontends.architecture import Config
+from burnish.frontends.config import Config, LoadError
 
 __all__ = ["rope_frequencies"]
 
@@ -33,7 +33,9 @@ def rope_frequencies(config: Config, head_dim: int) -> np.ndarray:
 def _llama3(frequencies: list[float], scaling: Config) -> list[float]:
     """Long wavelengths are stretched by `factor`, short ones stay, those between are blended."""
     factor = scaling.number("factor", least=1e-6)
-    low, high = scaling.number("low_freq_factor"), scaling.number("high_freq_factor")
+    low, high = (scaling.number(key, least=1e-6) for key in ("low_freq_factor", "high_freq_factor"))
+    if low >= high:
+        raise LoadError(f"{scaling.where}: low_freq_factor {low:g} must be less than high_freq_factor {high:g}")
     context = scaling.number("original_max_position_embeddings", least=1)
     scaled = []
     for f in frequencies:

@@ -5,7 +5,9 @@ Format: https://huggingface.co/docs/safetensors (u64 little-endian header length
 
 from __future__ import annotations
 
+import json
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from burnish.frontends.config import LoadError, parse_object, shown
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor
 
-__all__ = ["read_header"]
+__all__ = ["header_of", "read_header"]
 
 _DTYPES = {
     "BOOL": "bool",
@@ -30,7 +32,21 @@ _DTYPES = {
     "F32": "f32",
     "F64": "f64",
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _LARGEST_HEADER = 32 << 20  # bytes; the format allows 100 MB, which would take gigabytes to parse
+
+
+def header_of(types: Mapping[str, Type]) -> bytes:
+    """What a file of these tensors begins with; their bytes follow in this order. Quantized ones are stored as U8."""
+    entries, end = {}, 0
+    for name, stored in ((name, type.storage) for name, type in types.items()):
+        start, size = end, stored.nbytes
+        assert isinstance(size, int)
+        end += size
+        entries[name] = {"dtype": _NAMES[stored.dtype], "shape": list(stored.sizes), "data_offsets": [start, end]}
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # the data is aligned
+    return len(header).to_bytes(8, "little") + header
 
 
 def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
@@ -57,13 +73,12 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict):
         raise LoadError(f"{path}: its __metadata__ is not a JSON object")
-    data = size - 8 - length
-    tensors = {name: _tensor(path, name, entry, 8 + length, data) for name, entry in header.items()}
-    _check_order(path, tensors, size)
+    tensors = {name: _tensor(path, name, entry, 8 + length, size) for name, entry in header.items()}
+    _check_order(path, tensors, 8 + length, size)
     return tensors, {str(k): str(v) for k, v in metadata.items()}
 
 
-def _tensor(path: Path, name: str, entry: Any, base: int, available: int) -> StoredTensor:
+def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredTensor:
     where = f"{path}: tensor {shown(name)}"
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise LoadError(f"{where}: its entry needs dtype, shape and data_offsets")
@@ -73,21 +88,28 @@ def _tensor(path: Path, name: str, entry: Any, base: int, available: int) -> Sto
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _counts(shape) or len(shape) > 8:
         raise LoadError(f"{where}: its shape {shown(shape)} is not a list of sizes")
-    if not _counts(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= available:
-        raise LoadError(f"{where}: its data_offsets {shown(offsets)} do not lie in the {available} bytes of data")
+    if not _counts(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= size - start:
+        raise LoadError(f"{where}: its data_offsets {shown(offsets)} do not lie in the {size - start} bytes of data")
     wanted = NUMPY[dtype].itemsize
     for d in shape:
         wanted *= d
     if wanted != offsets[1] - offsets[0]:
         raise LoadError(f"{where}: {entry['dtype']}{shape} needs {wanted} bytes, has {offsets[1] - offsets[0]}")
-    return StoredTensor(path, base + offsets[0], Type(dtype, tuple(shape)))
+    return StoredTensor(path, start + offsets[0], Type(dtype, tuple(shape)))
 
 
 def _counts(x: Any) -> bool:
     return isinstance(x, list) and all(isinstance(d, int) and not isinstance(d, bool) and 0 <= d < 1 << 48 for d in x)
 
 
-def _check_order(path: Path, tensors: dict[str, StoredTensor], size: int) -> None:
-    """Refuse tensors that overlap, and bytes that belong to none, which the format does not allow."""
-    end, before = None, ""
+def _check_order(path: Path, tensors: dict[str, StoredTensor], start: int, size: int) -> None:
+    """Tensors must neither overlap nor leave bytes between them: the format has no holes."""
+    end, before = start, "the header"
     for name, t in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].type.nbytes)):
+        if t.offset != end:
+            what = "overlap" if t.offset < end else "leave bytes between them"
+            raise LoadError(f"{path}: {before} and tensor {shown(name)} {what}")
+        assert isinstance(t.type.nbytes, int)
+        end, before = t.offset + t.type.nbytes, f"tensor {shown(name)}"
+    if end != size:
+        raise LoadError(f"{path}: {size - end} bytes follow the last tensor")

@@ -156,6 +156,8 @@ def _floordiv() -> type[Expr]:
 
 
 def _apply(function: str, a: Dim, b: Dim) -> Dim:
+    if function == "floordiv" and b == 0:
+        raise DimError(f"{dim_text(a)} divided by zero")
     return a // b if function == "floordiv" else maximum(a, b) if function == "Max" else minimum(a, b)
 
 

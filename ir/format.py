@@ -121,7 +121,7 @@ class Packed:
         fmt = FORMATS[format]
         fmt.check(x.shape[-1])
         group = fmt.group_size(x.shape[-1])
-        fields = fmt.quantize(x.reshape(*x.shape[:-1], -1, group))
+        fields = fmt.quantize(x.reshape(*x.shape[:-1], x.shape[-1] // group if group else 0, group))
         return cls(format, "", tuple(x.shape), LAYOUTS[""].pack(xp, fmt, fields, tuple(x.shape)))
 
     def unpack(self, xp: Any) -> Fields:
@@ -196,7 +196,8 @@ class Blocks(Layout):
     def unpack(self, xp: Any, format: QuantFormat, planes: Mapping[str, Array], shape: tuple[int, ...]) -> Fields:
         """u8[..., row_bytes] -> fields."""
         group = format.group_size(shape[-1])
-        blocks = planes["bytes"].reshape(*shape[:-1], shape[-1] // group, -1)
+        groups = shape[-1] // group if group else 0
+        blocks = planes["bytes"].reshape(*shape[:-1], groups, format.row_bytes(group))
         fields, at = {}, 0
         for f in format.fields:
             size = f.size(group) * np.dtype(f.dtype).itemsize

@@ -432,23 +432,22 @@ class Module:
     @property
     def every_graph(self) -> list[Graph]:
         """The graphs and all the bodies in them."""
-        found, work = [], list(self.graphs.values())
-        while work:
-            graph = work.pop(0)
-            found.append(graph)
-            work += [b for node in graph for b in node.bodies]
-        return found
+        return _with_bodies(self.graphs.values())
 
     def normalize(self) -> None:
         """Put every graph into the normal form."""
         for graph in self.graphs.values():
             graph.normalize()
 
+    def literals(self) -> Iterator[Literal]:
+        """The values of all constants, those of guards too."""
+        assumed = _with_bodies(g.graph for g in self.guards if isinstance(g, guards.AllTrue))
+        for graph in [*self.every_graph, *assumed]:
+            yield from (node.op.value for node in graph if isinstance(node.op, Constant))
+
     def constants(self) -> dict[str, np.ndarray]:
         """The constants that are not written inline, by their sha."""
-        nodes = (node for graph in self.every_graph for node in graph)
-        literals = (n.op.value for n in nodes if isinstance(n.op, Constant))
-        return {v.sha: v.data for v in literals if v.inline is None and v.has_data}
+        return {v.sha: v.data for v in self.literals() if v.inline is None and v.has_data}
 
     def __str__(self) -> str:
         from burnish.ir.text import module_text
@@ -461,6 +460,15 @@ class Module:
         return isinstance(other, Module) and same_module(self, other)
 
     __hash__ = None  # type: ignore[assignment]  # mutable
+
+
+def _with_bodies(graphs: Iterable[Graph]) -> list[Graph]:
+    found, work = [], list(graphs)
+    while work:
+        graph = work.pop(0)
+        found.append(graph)
+        work += [b for node in graph for b in node.bodies]
+    return found
 
 
 class Ops:

@@ -67,6 +67,10 @@ class Application:
     def __str__(self) -> str:
         return f"{self.id} {self.pass_name}/{self.rule} at {self.scope or self.graph}"
 
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, for machines."""
+        return dataclasses.asdict(self)
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -121,7 +125,7 @@ class Rule:
         """None, or why the rule does not apply here."""
         return None
 
-    def around(self, op: Ops, *outs: Value) -> Value | tuple[Value, ...]:
+    def around(self, op: Ops, *outs: Any, **__: Any) -> Any:
         """What reads the pattern's results in the instance of `example`, for a `where` that asks about it."""
         return outs
 
@@ -141,12 +145,13 @@ class Rule:
     def call(self, method: Callable[..., Any], match: Match, *first: Any) -> Any:
         """`where` or `build` with the names that it asks for."""
         known = match.bindings | {"out": match.roots[0], "outs": match.roots}
-        return method(*first, **{n: known[n] for n in _parameters(type(self), method.__name__)[len(first) :]})
+        names = _parameters(getattr(method, "__func__", method))[len(first) :]
+        return method(*first, **{n: known[n] for n in names})
 
 
 @cache
-def _parameters(rule: type[Rule], method: str) -> tuple[str, ...]:
-    parameters = list(inspect.signature(getattr(rule, method)).parameters.values())[1:]
+def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = list(inspect.signature(method).parameters.values())[1:]
     return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 
 
@@ -352,20 +357,24 @@ class Context:
         self._done(application, op.made)
         return [n for n in op.made if n.graph is not None]
 
-    def restructure(self, rule: str, graph: Graph, change: Callable[[Ops], None]) -> bool:
-        """A change to a graph's signature: one application a graph. `change` edits it as it needs.
+    def restructure(
+        self, rule: str, graph: Graph, change: Callable[[Ops], None], nodes: Sequence[Node] = ()
+    ) -> bool:
+        """A change to a graph's signature: one application a graph, or one for each set of `nodes` that it is about.
 
-        Returns whether it was applied.
+        `change` edits the graph as it needs. Returns whether it was applied.
         """
         assert self.current is not None
-        sources = tuple(n.origin.sources[0] for n in graph if n.origin.sources and n.time == "run")[:1]
-        id_ = _identity(self.current.name, rule, graph.name, ())
+        about = Origin.union(n.origin for n in nodes)
+        id_ = _identity(self.current.name, rule, graph.name, sorted(about.sources))
+        first = tuple(n.origin.sources[0] for n in graph if n.origin.sources and n.time == "run")[:1]
+        sources = about.sources or first
         application = Application(
-            id_, self.current.name, rule, self.current.exactness, graph.name, "", sources, f"graph {graph.name}"
+            id_, self.current.name, rule, self.current.exactness, graph.name, about.scope, sources, f"graph {graph.name}"
         )
         if not self._ask(application):
             return False
-        op = Ops(graph, Origin("", sources, (rule,)))
+        op = Ops(graph, Origin(about.scope, sources, (rule,)))
         change(op)
         graph.erase_dead(list(graph))
         self._done(application, op.made)

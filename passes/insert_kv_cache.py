@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from burnish.ir.dims import Sym
 from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value
-from burnish.ir.op import Op
 from burnish.ir.ops.attention import Attention, Positions, RelativeBias
 from burnish.ir.types import Type
 from burnish.passes.engine import Context, Pass
@@ -22,84 +22,84 @@ class InsertKvCache(Pass):
     `k0`, `v0`, … (returned under the same names), and `cross_k0`, `cross_v0`, ….
     """
 
+    exactness = "rounding"  # sums over a cache's rows add up in another order
+
     def run(self, module: Module, ctx: Context) -> None:
         for graph in module.graphs.values():
-            if any(_is_causal(n) for n in graph):
-                ctx.restructure("InsertKvCache", graph, partial(_insert, graph=graph))
+            if any(_needs_cache(n) for n in graph):
+                ctx.restructure("InsertKvCache", graph, partial(_insert_caches, graph=graph))
         encoder, decoder = module.graphs.get("encoder"), module.graphs.get("decoder")
-        if encoder is not None and decoder is not None and _is_stateful(decoder):
-            ctx.restructure("CrossAttentionOnce", decoder, lambda op: _compute_once(encoder, decoder))
+        if encoder is not None and decoder is not None and decoder.find_input("past") is not None:
+            ctx.restructure("CrossAttentionOnce", decoder, partial(_attend_once, encoder=encoder, decoder=decoder))
 
 
-def _is_causal(node: Node) -> bool:
+def _needs_cache(node: Node) -> bool:
     return isinstance(node.op, Attention) and node.op.causal and (len(node.inputs) < 4 or node.inputs[3] is None)
 
 
-def _is_stateful(graph: Graph) -> bool:
-    return graph.find_input("past") is not None
+def _insert_caches(op: Ops, graph: Graph) -> None:
+    batch = next(n.out.shape[0] for n in graph if _needs_cache(n))
+    past = graph.input("past", Type("i32", (batch,)))
+    caches: dict[str, Value] = {}
 
+    def cached(letter: str, new: Value) -> Value:
+        name = f"{letter}{len(caches) // 2}"
+        cache = graph.input(name, new.type.with_shape((new.shape[0], CAPACITY, *new.shape[2:])))
+        caches[name] = op.cache_update(cache, new, past)
+        return caches[name]
 
-def _insert(op: Ops, graph: Graph) -> None:
-    ids = graph.inputs[0]
-    past = graph.input("past", Type("i32", ids.shape[:1]))
-    outputs = dict(graph.outputs)
-    caches = 0
     for node in graph.order():
-        if isinstance(node.op, Positions):
-            _replace(graph, op, node, [node.inputs[0], past])
-        elif isinstance(node.op, RelativeBias) and not node.op.bidirectional:
-            bias = type(node.op)(node.op.query, CAPACITY, node.op.bidirectional, node.op.max_distance)
-            _replace(graph, op, node, [node.inputs[0], past], bias)
-        elif _is_causal(node):
-            q, k, v = node.operands[:3]
-            stored = []
-            for letter, new in (("k", k), ("v", v)):
-                shape = (new.shape[0], CAPACITY, *new.shape[2:])
-                cache = graph.input(f"{letter}{caches}", new.type.with_shape(shape))
-                with op.at(Origin.union([node.origin], "InsertKvCache")):
-                    updated = op.cache_update(cache, new, past)
-                outputs[cache.name] = updated
-                stored.append(updated)
-            _replace(graph, op, node, [q, *stored, past, *node.inputs[4:]])
-            caches += 1
-    # Replaced values may have left the graph themselves: the outputs are those of now.
-    graph.set_outputs({**graph.outputs, **{k: v for k, v in outputs.items() if k not in graph.outputs}})
+        with op.at(Origin.union([node.origin], "InsertKvCache")):
+            if isinstance(node.op, Positions):
+                made = op.positions(node.inputs[0], past)
+            elif isinstance(node.op, RelativeBias) and not node.op.bidirectional:
+                made = op.emit(replace(node.op, key=CAPACITY), [node.inputs[0], past])
+            elif _needs_cache(node):
+                q, k, v, *_ = node.operands
+                bias = node.inputs[5] if len(node.inputs) > 5 else None
+                # No `count`: padding on the right is behind every real token already.
+                made = op.emit(node.op, [q, cached("k", k), cached("v", v), past, None, bias])
+            else:
+                continue
+        graph.replace(node.out, made)
+    graph.set_outputs(graph.outputs | caches)
 
 
-def _replace(graph: Graph, op: Ops, node: Node, inputs: list[Value | None], new_op: Op | None = None) -> None:
-    """The node again with other operands; its own origin, by this pass. Its result may be of another shape."""
-    with op.at(Origin.union([node.origin], "InsertKvCache")):
-        made = op.emit(new_op or node.op, inputs)
-    graph.replace(node.out, made)
-
-
-def _compute_once(encoder: Graph, decoder: Graph) -> None:
-    """Move what depends on the encoder's results alone, and is attended to, into the encoder."""
-    given = {v: o for v in decoder.inputs if (o := encoder.outputs.get(v.name.removeprefix("encoder_"))) is not None}
+def _attend_once(op: Ops, encoder: Graph, decoder: Graph) -> None:
+    """Keys and values that are made of the encoder's results alone come in as results of the encoder."""
+    results = encoder.outputs
+    given = {v: results[n] for v in decoder.inputs if (n := v.name.removeprefix("encoder_")) in results}
+    fixed = set(given)
+    for node in decoder.order():
+        if all(v in fixed or v.time != "run" for v in node.operands):
+            fixed.update(node.outputs)
+    crossing = [n for n in decoder.order() if isinstance(n.op, Attention) and fixed.issuperset(n.operands[1:3])]
+    there = Ops(encoder)
     moved = dict(given)
-    outputs = dict(encoder.outputs)
-    crossing = [n for n in decoder.order() if isinstance(n.op, Attention) and not n.op.causal]
     for i, node in enumerate(crossing):
         for position, letter in ((1, "k"), (2, "v")):
-            value = node.inputs[position]
-            assert value is not None
+            value = node.operands[position]
             name = f"cross_{letter}{i}"
-            outputs[name] = _copy(encoder, value, moved)
+            results[name] = _again(there, value, moved)
             node.set_input(position, decoder.input(name, value.type))
-    encoder.set_outputs(outputs)
+    op.made += there.made
+    encoder.set_outputs(results)
     decoder.erase_dead(list(decoder))
     for value in given:
         if not value.uses:
             decoder.remove_input(value)
 
 
-def _copy(target: Graph, value: Value, moved: dict[Value, Value]) -> Value:
-    """The computation of `value` again in another graph, where `moved` says what its inputs are there."""
-    if value not in moved:  # what the tokens have no part in
+def _again(op: Ops, value: Value, moved: dict[Value, Value]) -> Value:
+    """The computation of `value` in another graph, where `moved` says what is there already."""
+    if value not in moved:
         node = value.node
-        assert node is not None, f"{value!r} is not the encoder's"
-        inputs = [None if v is None else _copy(target, v, moved) for v in node.inputs]
-        types = [o.type for o in node.outputs]
-        copy = target.emit(node.op, inputs, types, node.origin)
-        moved.update(zip(node.outputs, copy.outputs, strict=True))
+        assert node is not None, f"{value!r} is no result of the encoder"
+        inputs = [None if v is None else _again(op, v, moved) for v in node.inputs]
+        with op.at(node.origin if node.is_leaf else Origin.union([node.origin], "CrossAttentionOnce")):
+            if node.is_leaf:
+                made = op.emit_typed(node.op, inputs, [value.type])
+            else:
+                made = op.emit(node.op, inputs, node.bodies)
+        moved.update(zip(node.outputs, made, strict=True))
     return moved[value]

@@ -5,19 +5,24 @@ from __future__ import annotations
 from functools import partial
 
 from burnish.ir.graph import Graph, Module, Ops, Origin, Value
+from burnish.ir.ops.attention import Attention
 from burnish.ir.types import Type
 from burnish.passes.engine import Context, Pass
 
 
 class LastRow(Pass):
-    """logits[B, S, V] -> logits[B, 1, V], row count[b] - 1: what follows the last mixing of tokens runs on one row"""
+    """logits[B, S, V] -> logits[B, 1, V], row count[b] - 1: what follows the last mixing of tokens runs on one row
+
+    Of graphs that attend causally: in others, every token's logits say something of that token.
+    """
 
     exactness = "rounding"  # a product of one row adds up in another order
 
     def run(self, module: Module, ctx: Context) -> None:
         for graph in module.graphs.values():
             logits = graph.outputs.get("logits")
-            if logits is not None and logits.type.rank == 3:
+            causal = any(isinstance(n.op, Attention) and n.op.causal for n in graph)
+            if causal and logits is not None and logits.type.rank == 3:
                 ctx.restructure("LastRow", graph, partial(_take_last, graph=graph, logits=logits))
 
 

@@ -44,9 +44,14 @@ PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fuse-fma", "after all that recovers an op from its parts: an fma hides the addition"),
         ("canonicalize", "what the fusions left over"),
     ),
-    # Prefill and decode with caches.
     # The NumPy interpreter's own.
     "numpy": (),
+    # XLA's own, after all passes that are free of a target.
+    "xla": (
+        ("set-layouts{layout=planes}", "before roll-blocks, which stacks the weights as they lie"),
+        ("roll-blocks", "last: whatever made blocks unequal is done, and no pass need look into a loop"),
+    ),
+    # Prefill and decode with caches.
     "stateful": (
         ("insert-kv-cache", ""),
         ("last-row", ""),

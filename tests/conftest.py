@@ -1,7 +1,7 @@
 """What all tests share: the repository on the path, hypothesis without chance, registries that are put back."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,49 @@ settings.register_profile(
 settings.load_profile("burnish")
 
 
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write golden files anew in place of comparing.")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden("fuse-fma", "mul_add")`: the pass turns golden/fuse-fma/mul_add.before.graph into mul_add.after.graph,
+    which ends with what became of each place, and the two graphs agree as far as the pass's exactness goes."""
+    from burnish.debug.check import Checker
+    from burnish.ir.text import copy_module, parse
+    from burnish.passes.engine import Context
+    from burnish.passes.pipelines import parse_pass
+
+    def compare(pass_text: str, case: str) -> None:
+        pass_ = parse_pass(pass_text)
+        before, after = (GOLDEN / pass_.name / f"{case}.{when}.graph" for when in ("before", "after"))
+        module = parse(before.read_text("utf-8"))
+        context = Context(copy_module(module))
+        context.run(pass_)
+        remarks = [f"# {str(r).partition(' ')[2]}\n" for r in context.remarks]  # without the id
+        text = str(context.module) + "".join(remarks)
+        if request.config.getoption("--update-golden"):
+            before.write_text(str(module), "utf-8")
+            after.write_text(text, "utf-8")
+        assert after.exists(), f"{after} is missing; pytest --update-golden writes it"
+        assert before.read_text("utf-8") == str(module), f"{before} is not in normal form; see --update-golden"
+        assert text == after.read_text("utf-8")
+        (verdict,) = Checker(module)(pass_text)
+        assert verdict.fault is None, verdict
+
+    return compare
+
+
 @pytest.fixture
 def registries() -> Iterator[None]:
-    """Ops, formats and layouts that a test defines are gone after it."""
+    """Ops, formats, layouts and passes that a test defines are gone after it."""
     from burnish.ir import FORMATS, LAYOUTS, OPS
+    from burnish.passes.engine import PASSES
 
-    tables: list[dict] = [OPS, FORMATS, LAYOUTS]
+    tables: list[dict] = [OPS, FORMATS, LAYOUTS, PASSES]
     before = [dict(t) for t in tables]
     yield
     for table, entries in zip(tables, before, strict=True):

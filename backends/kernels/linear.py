@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ACTIVATIONS", "Int8Linear", "TileShape"]
 
 ACTIVATIONS = "int8_32"
-PANEL_WORDS = 10  # 32-bit words a group and token: see `simd.product.panels`
+PANEL_WORDS = 10  # 32-bit words a group and token: see `simd.product.make_panels`
 BYTES_WORTH_A_THREAD = 1 << 22  # of weights, times tokens: 0.1 ms; a thread takes about 30 µs to wake
 CHUNKS_A_THREAD = 8  # so that a thread that is held up leaves its work to the others
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["CheckFailed", "Inconclusive", "exit_code", "json_option", "main", "plugin_option", "source_argument"]
+__all__ = ["CheckFailed", "Inconclusive", "exit_code", "json_option", "main", "plugin_option", "show_progress", "source_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -91,6 +91,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if code is not None else 2)
 
 
+def show_progress(what: str, done: int, total: int) -> None:
+    """A line on a terminal's standard error that says how far long work is."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{what}: {100 * done // max(total, 1)} %", nl=done >= total, err=True)
+
+
 def source_argument(function: F) -> F:
     """The argument SRC."""
     return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(function)
@@ -119,4 +125,5 @@ def _load_plugins(ctx: click.Context, parameter: click.Parameter, files: tuple[P
     from burnish.runtime.sources import load_plugins
 
     load_plugins(files)
+    ctx.meta["plugins"] = files
     return files

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from burnish.cli import json_option, plugin_option, source_argument
+from burnish.cli import json_option, plugin_option, show_progress, source_argument
 
 
 @click.command()
@@ -43,14 +43,9 @@ def command(
         tokenizer=tokenizer_of(source),
         made_by={"pipeline": passes},
         force=force,
-        progress=None if as_json else _progress,
+        progress=None if as_json else show_progress,
     )
     if as_json:
         click.echo(json.dumps(report.as_json()))
     else:
         click.echo(report.text())
-
-
-def _progress(what: str, done: int, total: int) -> None:
-    if click.get_text_stream("stderr").isatty():
-        click.echo(f"\r{what}: {100 * done // max(total, 1)} %", nl=done >= total, err=True)

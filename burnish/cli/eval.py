@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from burnish.cli import json_option, plugin_option, source_argument
+from burnish.cli import json_option, plugin_option, show_progress, source_argument
 
 
 @click.command()
@@ -44,7 +44,8 @@ def command(
         raise LoadError(f"{source}: eval needs a tokenizer.json beside the model")
     context = module.attributes.get("context")
     texts = read_documents(data, Tokenizer.load(file), context if isinstance(context, int) else None)[:documents]
-    measures = evaluate_variants(module, texts, wanted, backend, None if as_json else _progress)
+    progress = None if as_json else show_progress
+    measures = evaluate_variants(module, texts, wanted, backend, progress)
     if as_json:
         click.echo(json.dumps({"documents": len(texts), "measures": [m.as_json() for m in measures]}))
         return
@@ -54,8 +55,3 @@ def command(
     for m in measures:
         row = f"{m.variant:16}{m.loss!s:>18}{m.loss_difference!s:>20}{m.divergence!s:>20}"
         click.echo(row + "".join(f"{e!s:>20}" for e in m.right.values()) + f"{m.bytes:>12,}")
-
-
-def _progress(what: str, done: int, total: int) -> None:
-    if click.get_text_stream("stderr").isatty():
-        click.echo(f"\r{what}: {done}/{total}", nl=done >= total, err=True)

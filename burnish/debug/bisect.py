@@ -9,15 +9,18 @@ both ways and more than once: with the culprits alone it fails, with all but the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from burnish.debug.check import Checker
-from burnish.debug.controllers import Only, Record, Skip
-from burnish.passes.engine import Application, Controller, PassError
+from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip, graphs_text
+from burnish.ir.text import copy_module
+from burnish.passes.engine import Application, Context, Controller, PassError
 from burnish.passes.pipelines import Expect, parse_pipeline
 
-__all__ = ["Bisection", "Outcome", "Probe", "bisect", "probe_of"]
+__all__ = ["Bisection", "Outcome", "Probe", "bisect", "changes_of", "probe_of"]
 
 REPEATS = 2  # how often each run that the verdict rests on is made
 
@@ -37,15 +40,15 @@ class Outcome:
 Probe = Callable[[Controller], Outcome]
 
 
-def probe_of(checker: Checker, pipeline: str) -> Probe:
-    """A run of `debug check` up to its first fault, or until a pass crashes.
+def probe_of(checker: Checker, pipeline: str, skipped: Collection[str] = ()) -> Probe:
+    """A run of `debug check`, always without `skipped`, up to its first fault or until a pass crashes.
 
     What the pipeline says must match does not count: with something left out, less does.
     """
     passes = [p for p in parse_pipeline(pipeline) if not isinstance(p, Expect)]
 
     def probe(controller: Controller) -> Outcome:
-        record = Record(controller)
+        record = Record(All([Skip(skipped), controller]))
         try:
             fault = next((f for v in checker.verdicts(passes, record) if (f := v.fault) is not None), None)
             return Outcome(fault, tuple(record.allowed.values()), "numbers")
@@ -53,6 +56,17 @@ def probe_of(checker: Checker, pipeline: str) -> Probe:
             return Outcome(str(e), tuple(record.allowed.values()), "crash")
 
     return probe
+
+
+def changes_of(checker: Checker, pipeline: str, ids: Collection[str], skipped: Collection[str] = ()) -> dict[str, str]:
+    """What these applications do to the graph's text, each as a diff by its id, in a run of the whole pipeline."""
+    found: dict[str, str] = {}
+    context = Context(copy_module(checker.module), Skip(skipped))
+    context.observers = [PrintChanges(lambda a, text: found.update({a.id: text}), graphs_text(context.module), ids)]
+    with suppress(PassError):  # a crash ends it; what came before is told
+        for pass_ in parse_pipeline(pipeline):
+            context.run(pass_)
+    return found
 
 
 @dataclass
@@ -68,6 +82,24 @@ class Bisection:
     def ids(self) -> list[str]:
         """The ids of all culprits."""
         return [a.id for group in self.culprits or () for a in group]
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        groups = None if self.culprits is None else [[a.as_json() for a in group] for group in self.culprits]
+        return {"fault": self.fault, "culprits": groups, "reason": self.reason, "probes": self.probes}
+
+    def __str__(self) -> str:
+        if not self.culprits:
+            return f"{'inconclusive: ' if self.culprits is None else ''}{self.reason} ({self.probes} runs)"
+        lines = [f"fault: {self.fault}"]
+        for group in self.culprits:
+            lines.append("culprit:" if len(group) == 1 else f"culprits, together ({len(group)}):")
+            for a in group:
+                lines += [f"  {a.id} {a.pass_name}/{a.rule} ({a.exactness})", f"    scope: {a.scope or a.graph}"]
+                lines += [f"    sources: {', '.join(a.sources)}", f"    replaces: {a.before}"]
+        confirmed = self.reason or f"confirmed {REPEATS} times: with them it fails, without them it does not"
+        lines.append(f"{confirmed} ({self.probes} runs)")
+        return "\n".join(lines)
 
 
 class _Inconclusive(Exception):
@@ -86,7 +118,8 @@ def bisect(probe: Probe) -> Bisection:
         rest = full
         while rest.fault is not None:
             if rest.kind != full.kind:
-                raise _Inconclusive(f"without the culprits another fault appears: {rest.fault}")
+                reason = f"without them another fault appears: {rest.fault}"
+                return Bisection(full.fault, culprits, reason, search.probes)
             culprits.append(search.group(rest.allowed))
             rest = search.steadily([a.id for group in culprits for a in group])
         return Bisection(full.fault, culprits, "", search.probes)

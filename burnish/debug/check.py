@@ -8,7 +8,8 @@ graph on dequantized weights, and the passes after it are held to that.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from burnish.passes.pipelines import parse_pipeline
 
 __all__ = ["FACTOR", "Checker", "Verdict"]
 
+Results = Mapping[str, Array]
 FACTOR = 4  # how many times the plain graph's own error a rounding rewrite may have
 
 
@@ -30,7 +32,7 @@ class Verdict:
     """What a pass did to the results, all relative to the largest number of an output.
 
     `error` is what the graph is off from float64 afterwards, and `limit` what it may be (rounding). `loss` is the
-    change that a lossy pass made; `error` is then how far its graph is from itself in float64, with dequantized weights.
+    change that a lossy pass made; `error` is then how far its graph is from itself in float64, on dequantized weights.
     """
 
     pass_text: str
@@ -40,6 +42,10 @@ class Verdict:
     error: float = 0.0
     limit: float = 0.0
     loss: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, for machines; what is not finite becomes a string."""
+        return {k: str(v) if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
 
     def __str__(self) -> str:
         done = f"{self.applications} applied" if self.applications else "nothing applied"
@@ -63,11 +69,11 @@ class _Baseline:
     limits: dict[str, float]
 
     @classmethod
-    def of(cls, module: Module, results: Mapping[str, Array], given: Mapping[str, Array]) -> _Baseline:
+    def of(cls, module: Module, results: Results, given: Mapping[str, Array]) -> _Baseline:
         exact = run_all(module, run_in_float64(module), given)
         return cls(exact, {k: FACTOR * error(x, exact[k]) + units_of(x) for k, x in results.items()})
 
-    def furthest(self, results: Mapping[str, Array]) -> tuple[float, float, str]:
+    def furthest(self, results: Results) -> tuple[float, float, str]:
         """(error, limit, output) where the error is largest beside its limit."""
         found = [(error(results[k], self.exact[k]), limit, k) for k, limit in self.limits.items() if k in results]
         return max(found, key=lambda f: f[0] / f[1] if f[1] else f[0], default=(0.0, 0.0, ""))
@@ -110,24 +116,31 @@ class Checker:
                 yield Verdict(str(pass_), pass_.exactness, 0, None)
                 continue
             after = self._run(context.module)
-            if pass_.exactness == "exact":
-                yield Verdict(str(pass_), "exact", made, _other_bits(before, after))
-            elif pass_.exactness == "rounding":
-                off, limit, name = baseline.furthest(after)
-                fault = f"{name}: error {off:.3g} against float64, at most {limit:.3g}" if off > limit else None
-                yield Verdict(str(pass_), "rounding", made, fault, off, limit)
-            else:
-                loss = max((error(after[k], before[k]) for k in before.keys() & after.keys()), default=0.0)
-                fault = None if np.isfinite(loss) else "the results are of another shape, or not finite"
+            verdict = self._verdict(pass_, made, before, after, baseline)
+            if verdict.exactness == "lossy" or verdict.fault is not None:  # those that follow start from here
                 baseline = _Baseline.of(context.module, after, self.given)
-                yield Verdict(str(pass_), "lossy", made, fault, baseline.furthest(after)[0], loss=loss)
+            if verdict.exactness == "lossy":
+                verdict = replace(verdict, error=baseline.furthest(after)[0])
             before = after
+            yield verdict
+
+    def _verdict(self, pass_: Pass, made: int, before: Results, after: Results, baseline: _Baseline) -> Verdict:
+        verdict = Verdict(str(pass_), pass_.exactness, made, None)
+        if pass_.exactness == "exact":
+            return replace(verdict, fault=_other_bits(before, after))
+        if pass_.exactness == "rounding":
+            off, limit, name = baseline.furthest(after)
+            fault = f"{name}: error {off:.3g} against float64, at most {limit:.3g}" if off > limit else None
+            return replace(verdict, fault=fault, error=off, limit=limit)
+        loss = max((error(after[k], before[k]) for k in before.keys() & after.keys()), default=0.0)
+        fault = None if np.isfinite(loss) else "the results are of another shape, or not finite"
+        return replace(verdict, fault=fault, loss=loss)
 
     def _run(self, module: Module) -> dict[str, Array]:
         return run_all(module, Interpreter(module), self.given)
 
 
-def _other_bits(before: Mapping[str, Array], after: Mapping[str, Array]) -> str | None:
+def _other_bits(before: Results, after: Results) -> str | None:
     for name in before.keys() & after.keys():
         if not same_bits(before[name], after[name]):
             return f"{name}: not the same bits; error {error(after[name], before[name]):.3g}"

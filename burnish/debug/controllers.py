@@ -86,7 +86,7 @@ class All:
 class PrintChanges:
     """Tells each application as a unified diff of the graphs' text. `only` restricts it to some ids."""
 
-    tell: Callable[[str], None]
+    tell: Callable[[Application, str], None]
     before: str
     only: Collection[str] = ()
 
@@ -94,7 +94,7 @@ class PrintChanges:
         """The difference that it made."""
         after = graphs_text(module)
         if not self.only or application.id in self.only:
-            self.tell(f"{application}\n{_difference(self.before, after)}")
+            self.tell(application, _difference(self.before, after))
         self.before = after
 
     def after_pass(self, pass_: Pass, module: Module) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from burnish.frontends.architecture import LoadError
 from burnish.ir.graph import Module
 from burnish.runtime.doors import executable, optimize
-from burnish.runtime.parts import frontier
+from burnish.runtime.parts import bytes_by_part, parts_of
 from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["Document", "Estimate", "Measure", "Variant", "evaluate_variants", "read_documents"]
@@ -146,7 +146,8 @@ def evaluate_variants(
     for variant in variants:
         made = optimize(module, variant.pipeline)
         model = executable(made, backend, variant.activations)
-        losses, divergences = [], []
+        losses: list[float] = []
+        divergences: list[float] = []
         right: dict[str, list[float]] = {}
         for k, batch in enumerate(batches):
             for document, logp in _log_probabilities(model, [documents[i] for i in batch]):
@@ -169,7 +170,7 @@ def evaluate_variants(
                 Estimate.of(np.subtract(losses, base).tolist()),
                 Estimate.of(divergences),
                 {kind: Estimate.of(x) for kind, x in sorted(right.items())},
-                sum(int(v.type.nbytes) for v in frontier(made)),  # type: ignore[call-overload]  # weights have no symbols
+                sum(n for sizes in bytes_by_part(parts_of(made)).values() for n in sizes.values()),
             )
         )
     return measures

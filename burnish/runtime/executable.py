@@ -42,7 +42,7 @@ class Executable:
         if kind not in ("int8", "float"):
             raise ValueError(f"activations are int8 or float, not {kind!r}")
         self.module, self.backend_name, self.activations = module, backend, kind
-        self._target = ("quantize-activations," if kind == "int8" else "") + backend
+        self._target = ",".join([*_activation_passes(backend, kind), backend])
         self._plain: Backend | None = None
         self._stateful: Backend | None = None
         self._name = "decoder" if "decoder" in module.graphs else "forward"
@@ -183,6 +183,16 @@ class Executable:
     @staticmethod
     def _numpy(backend: Backend, results: Mapping[str, Array]) -> dict[str, np.ndarray]:
         return {k: backend.to_numpy(v) for k, v in results.items()}
+
+
+def _activation_passes(backend: str, activations: str) -> list[str]:
+    """What brings int8 activations, and on NumPy the weights of kernels that take them, into place."""
+    if activations != "int8":
+        return []
+    from burnish.backends.kernels import layouts_for
+
+    layouts = dict.fromkeys(layouts_for("linear").values()) if backend == "numpy" else {}
+    return ["quantize-activations", *(f"set-layouts{{layout={layout}}}" for layout in layouts)]
 
 
 def _counts(ids: np.ndarray, count: np.ndarray | None) -> np.ndarray:

@@ -19,7 +19,7 @@ from burnish.ir.weights import WeightSource
 
 __all__ = ["TILE", "tiles"]
 
-TILE = 1 << 22  # elements: a transposed tile reads pieces of rows, which must not become too short
+TILE = 1 << 21  # elements: a transposed tile reads pieces of rows, which must not become too short
 
 
 def tiles(value: Value, source: WeightSource, elements: int = TILE) -> Iterator[Array]:
@@ -51,10 +51,12 @@ class _Parts:
             return self.source.read_part(node.op.tensor, box)
         if isinstance(node.op, Constant):
             return cut(node.op.value.data, box)
-        part = node.op.part(box, [v and v.type for v in node.inputs], value.index)
+        part = node.op.part(box, [None if v is None else v.type for v in node.inputs], value.index)
         if part is not None:
-            given = zip(node.inputs, part.boxes, strict=True)
-            operands = [None if v is None or b is None else self.of(v, b) for v, b in given if v is None or b is not None]
+            operands = []
+            for v, b in zip(node.inputs, part.boxes, strict=True):
+                if v is None or b is not None:
+                    operands.append(None if v is None or b is None else self.of(v, b))
             return evaluate(part.op, np, operands, [value.dtype])[0]
         every = whole(value.type.sizes)
         if box != every:

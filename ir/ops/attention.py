@@ -120,8 +120,15 @@ class Attention(Op):
         b, s, h, d = q.shape
         t, groups = k.shape[1:3]
         heads = q.reshape(b, s, groups, h // groups, d).transpose(0, 2, 3, 1, 4).reshape(b, groups, -1, d)
-        scores = xp.matmul(heads, k.transpose(0, 2, 3, 1)).reshape(b, h, s, t) * q.dtype.type(self.scale)
-        visible = self.visible(xp, s, t, past, count)
+        scores = xp.matmul(heads, k.transpose(0, 2, 3, 1)).reshape(b, h, s, t)
+        p = self.weights(xp, scores, past, count, bias).reshape(b, groups, -1, t)
+        y = xp.matmul(p, v.transpose(0, 2, 1, 3)).reshape(b, groups, h // groups, s, v.shape[3])
+        return y.transpose(0, 3, 1, 2, 4).reshape(b, s, h, v.shape[3])
+
+    def weights(self, xp: Arrays, scores: Array, past: Array | None, count: Array | None, bias: Array | None) -> Array:
+        """How much of each value a token gets, [B, H, S, T], from the scores q kᵀ of that shape."""
+        scores = scores * scores.dtype.type(self.scale)
+        visible = self.visible(xp, *scores.shape[2:], past, count)
         if bias is not None and bias.dtype == bool:
             visible = bias if visible is None else visible & bias
         elif bias is not None:
@@ -131,9 +138,7 @@ class Attention(Op):
         top = xp.max(scores, axis=-1, keepdims=True)
         e = xp.exp(scores - xp.where(top == -xp.inf, 0, top))
         total = xp.sum(e, axis=-1, keepdims=True)
-        p = (e / xp.where(total == 0, 1, total)).reshape(b, groups, -1, t)
-        y = xp.matmul(p, v.transpose(0, 2, 1, 3)).reshape(b, groups, h // groups, s, v.shape[3])
-        return y.transpose(0, 3, 1, 2, 4).reshape(b, s, h, v.shape[3])
+        return e / xp.where(total == 0, 1, total)
 
     def visible(self, xp: Arrays, s: int, t: int, past: Array | None, count: Array | None) -> Array | None:
         """bool[B or 1, 1, S, T], or None where everything is."""

@@ -76,7 +76,8 @@ class Repeat(Op):
         wanted = [*operands[: self.carries], *expected[fixed : fixed + self.states]]
         further = returned[len(wanted) :]
         require(returned == [*wanted, *further], f"repeat: the body returns {returned}, not {wanted} and more")
-        return (*operands[: self.carries], *stacks[: self.states], *(t.with_shape((self.count, *t.shape)) for t in further))
+        made = [t.with_shape((self.count, *t.shape)) for t in further]
+        return (*operands[: self.carries], *stacks[: self.states], *made)
 
     def eval(self, xp: Arrays, *operands: Array, bodies: Sequence[Callable[..., Any]]) -> Any:
         from burnish.ir.format import Packed

@@ -267,10 +267,46 @@ class Gather(_Memory):
         return x.with_shape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
-        size = x.shape[self.axis]
-        if indices.dtype.itemsize < 4:
-            indices = indices.astype("int32")  # the size may not fit
-        return xp.take(x, xp.where(indices < 0, indices + size, indices), axis=self.axis, mode="clip")
+        return xp.take(x, _within(xp, indices, x.shape[self.axis]), axis=self.axis, mode="clip")
+
+
+class GatherElements(_Memory):
+    """x at `indices` along `axis`, each in its own place along the others: x[indices[i, j], j]; bounds as for gather"""
+
+    axis: int
+
+    def infer(self, x: Type, indices: Type) -> Type:
+        require(x.format is None, f"gather_elements: {x} is packed")
+        require(indices.is_integer and indices.rank == x.rank, f"gather_elements: {indices} do not index {x}")
+        x.axis(self.axis)
+        return x.with_shape(indices.shape)
+
+    def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
+        axis = self.axis % x.ndim
+        lead = tuple(slice(None) if i == axis else slice(0, n) for i, n in enumerate(indices.shape))
+        return xp.take_along_axis(x[lead], _within(xp, indices, x.shape[axis]), axis=axis)
+
+
+class GatherNd(_Memory):
+    """x at each vector along the last axis of `indices`, which indexes the first axes of x; bounds as for gather"""
+
+    def infer(self, x: Type, indices: Type) -> Type:
+        require(x.format is None, f"gather_nd: {x} is packed")
+        require(indices.is_integer and indices.rank > 0, f"gather_nd: {indices} are not indices")
+        depth = indices.shape[-1]
+        require(isinstance(depth, int) and 0 < depth <= x.rank, f"gather_nd: {indices} do not index {x}")
+        return x.with_shape((*indices.shape[:-1], *x.shape[depth:]))  # type: ignore[misc]  # an int, see above
+
+    def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
+        at = [_within(xp, indices[..., i], x.shape[i]) for i in range(indices.shape[-1])]
+        return x[tuple(at)]
+
+
+def _within(xp: Arrays, indices: Array, size: int) -> Array:
+    """Indices from 0 to size - 1: negative ones count from the end, the others are clipped to the nearest."""
+    if indices.dtype.itemsize < 4:
+        indices = indices.astype("int32")  # the size may not fit
+    return xp.clip(xp.where(indices < 0, indices + size, indices), 0, size - 1)
 
 
 def _shape(shape: tuple[Dim, ...] | list[Dim]) -> str:

@@ -395,6 +395,23 @@ ORACLES: dict[str, list[Example]] = {
             units=0,
         ),
     ],
+    "gather_elements": [
+        Example(
+            op("gather_elements", axis=1),
+            (normal(3, 10), np.array([[0, 3], [-1, 9], [12, -20]])),
+            lambda x, i: x[[[0, 0], [1, 1], [2, 2]], [[0, 3], [9, 9], [9, 0]]],
+            units=0,
+        ),
+        Example(op("gather_elements", axis=0), (normal(3, 4), np.array([[2, 1]])), lambda x, i: x[[[2, 1]], [[0, 1]]]),
+    ],
+    "gather_nd": [
+        Example(
+            op("gather_nd"),
+            (normal(3, 10, 2), np.array([[[0, 3], [-1, 9]], [[7, -20], [1, 1]]])),
+            lambda x, i: x[[[0, 2], [2, 1]], [[3, 9], [0, 1]]],
+            units=0,
+        ),
+    ],
     # matrix products
     "matmul": [
         Example(op("matmul"), (normal(2, 1, 5, 64), normal(3, 64, 4)), by_torch(torch.matmul), units=16),

@@ -1,5 +1,7 @@
 """linear.q4_0 against float64, on every instruction set that is here."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -18,11 +20,13 @@ pytestmark = pytest.mark.skipif(not LAYOUTS, reason="this CPU has no instruction
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
+@functools.cache
 def weights(rows: int, inputs: int, seed: int = 0) -> Packed:
     x = np.random.default_rng(seed).standard_normal((rows, inputs), np.float32)
     return Packed.quantize(np, x, "q4_0")
 
 
+@functools.cache
 def activations(*shape: int, seed: int = 1) -> Packed:
     x = np.random.default_rng(seed).standard_normal(shape, np.float32)
     return Packed.quantize(np, x, "int8_32")
@@ -51,7 +55,7 @@ def check(x: Packed, w: Packed, layout: str) -> None:
 
 @every_layout
 @pytest.mark.parametrize("inputs", [32, 96, 896, 4864])
-@pytest.mark.parametrize("rows", [1, 5, 8, 33, 100])
+@pytest.mark.parametrize("rows", [1, 8, 33])
 def test_it_agrees_with_float64(layout: str, rows: int, inputs: int) -> None:
     for tokens in range(1, 10):
         check(activations(tokens, inputs, seed=tokens), weights(rows, inputs), layout)

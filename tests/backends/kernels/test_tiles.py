@@ -52,10 +52,12 @@ def test_planes_start_at_a_cache_line(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LANES)
-def test_jax_packs_the_same(layout: str) -> None:
+def test_jax_packs_and_unpacks_the_same(layout: str) -> None:
     weights = any_q4_0(9, 64)
-    mine, numpys = (weights.relayout(xp, layout).planes for xp in (jnp, np))
-    assert all(np.array_equal(np.asarray(mine[name]).view(np.uint8), numpys[name].view(np.uint8)) for name in numpys)
+    there, expected = (weights.relayout(xp, layout) for xp in (jnp, np))
+    for name, plane in expected.planes.items():
+        assert np.array_equal(np.asarray(there.planes[name]).view(np.uint8), plane.view(np.uint8))
+    assert np.array_equal(there.relayout(jnp, "").planes["bytes"], weights.planes["bytes"])
 
 
 @pytest.mark.parametrize(

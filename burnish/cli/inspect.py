@@ -1,0 +1,45 @@
+"""burnish inspect: what a model is made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from burnish.cli import json_option, plugin_option, source_argument
+
+
+@click.command()
+@source_argument
+@plugin_option
+@json_option
+def command(source: Path, as_json: bool) -> None:
+    """Say what SRC is made of: tensors, bytes by part and type, ops by kind, cache bytes a token."""
+    from burnish.runtime.doors import load
+    from burnish.runtime.inspection import describe
+    from burnish.runtime.sources import kind_of
+
+    facts = {"source": str(source), "format": kind_of(source)} | describe(load(source))
+    click.echo(json.dumps(facts) if as_json else _text(facts))
+
+
+def _text(facts: dict[str, Any]) -> str:
+    lines = [f"{facts['source']}: {facts['format']}, {facts['architecture']}"]
+    lines += [f"  {k} = {v}" for k, v in facts["attributes"].items()]
+    lines.append(
+        f"{facts['tensors']} tensors, {facts['parameters']:,} parameters, {facts['parameters_per_tensor']:,} a tensor"
+    )
+    total = sum(facts["bytes_by_type"].values())
+    lines.append(f"{total:,} bytes: " + ", ".join(f"{k} {n:,}" for k, n in facts["bytes_by_type"].items()))
+    for part, types in facts["bytes_by_part"].items():
+        lines.append(f"  {part:24} " + ", ".join(f"{k} {n:,}" for k, n in types.items()))
+    if facts["cache_bytes_per_token"] is not None:
+        lines.append(f"cache: {facts['cache_bytes_per_token']:,} bytes a token and sequence")
+    for graph, inputs in facts["graphs"].items():
+        lines.append(f"graph {graph}({inputs})")
+        for kind, ops in facts["ops"][graph].items():
+            lines.append(f"  {kind:8} " + ", ".join(f"{n} {op}" for op, n in ops.items()))
+    lines += [f"guard: {g}" for g in facts["guards"]]
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""The law of rules: every rule is tried on an instance that its own pattern builds, and both sides are compared."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from burnish.backends.interpreter import Interpreter
+from burnish.debug.check import FACTOR
+from burnish.debug.numbers import error, made_up, run_all, run_in_float64, same_bits, units_of
+from burnish.ir.graph import Graph, Module, Ops, Value, WeightEntry
+from burnish.ir.op import Array
+from burnish.ir.text import copy_module, parse, parse_type
+from burnish.ir.types import InferError
+from burnish.ir.verify import verify
+from burnish.ir.weights import MemoryWeights
+from burnish.passes.engine import Context, RewritePass, Rule
+
+__all__ = ["check_rule"]
+
+
+def check_rule(rule: type[Rule]) -> None:
+    """Raise AssertionError unless the rule keeps its word on every alternative of its pattern.
+
+    It has a docstring of the form `before -> after`, states its exactness, and its `example` makes an instance of each
+    alternative, with the optional operands and without them. There the engine applies it, records it, what results
+    verifies and reads back from its text, and both sides agree: to the last bit for an exact rule; for a rounding one
+    with an error against float64 of at most four times that of the original and a few units in the last place; a
+    lossy one in shape, and its numbers are finite.
+    """
+    name = rule.__name__
+    doc = inspect.cleandoc(rule.__doc__ or "")
+    assert "->" in doc, f"{name}: its docstring must be of the form `before -> after`"
+    assert rule.exactness in ("exact", "rounding", "lossy"), f"{name}: exactness {rule.exactness!r}"
+    parameters = list(inspect.signature(rule.match).parameters.values())[2:]
+    lost = [p.name for p in parameters if p.name not in rule.example and p.default is inspect.Parameter.empty]
+    assert not lost, f"{name}: its example says nothing of {', '.join(lost)}"
+    optional = {p.name for p in parameters if p.default is None}
+    for i in range(len(rule().alternatives)):
+        for absent in [set(), optional] if optional else [set()]:
+            where = f"{name}, alternative {i}" + (f" without {', '.join(sorted(absent))}" if absent else "")
+            module, inputs = _instance(rule, i, absent, where)
+            _check_instance(rule, module, inputs, where)
+
+
+class _Instances(Ops):
+    """Builds what a pattern stands for: looking through casts is looking at none."""
+
+    def __getattr__(self, name: str) -> Callable[..., Value]:
+        return (lambda x: x) if name.startswith("maybe_") else super().__getattr__(name)
+
+
+def _instance(rule: type[Rule], alternative: int, absent: set[str], where: str) -> tuple[Module, dict[str, Array]]:
+    module, arrays = Module(), dict[str, Array]()
+    module.source = MemoryWeights(arrays)
+    graph = module.graph("forward")
+    inputs: dict[str, Array] = {}
+    positional: list[Value | None] = []
+    keywords: dict[str, Any] = {}
+    for p in list(inspect.signature(rule.match).parameters.values())[2:]:
+        given = rule.example.get(p.name)
+        if p.kind is p.KEYWORD_ONLY:
+            keywords[p.name] = given
+        elif p.kind is p.VAR_POSITIONAL:
+            assert given, f"{where}: its example must list the types of {p.name}"
+            positional += [_operand(graph, arrays, inputs, f"{p.name}{i}", g) for i, g in enumerate(given)]
+        else:
+            missing = p.name in absent or given is None
+            positional.append(None if missing else _operand(graph, arrays, inputs, p.name, given))
+    op = _Instances(graph)
+    try:
+        with op.scope("layers.0"):
+            built = rule.match(rule(), op, *positional, **keywords)
+            roots = built[alternative] if isinstance(built, list) else built
+            roots = roots if isinstance(roots, tuple) else (roots,)
+            outs = rule().around(op, *roots)
+    except InferError as e:
+        raise AssertionError(f"{where}: its example makes no instance: {e}") from e
+    outs = outs if isinstance(outs, tuple) else (outs,)
+    graph.set_outputs({f"y{i}": v for i, v in enumerate(outs)})
+    graph.erase_dead(list(graph))
+    for v in [v for v in graph.inputs if not v.uses]:
+        graph.remove_input(v)
+    module.normalize()
+    return module, {v.name: inputs[v.name] for v in graph.inputs}
+
+
+def _operand(graph: Graph, arrays: dict[str, Array], inputs: dict[str, Array], name: str, given: Any) -> Value:
+    """An operand: `f32[2, 3]` is an input, `@f32[2, 3]` a weight, anything but text a constant."""
+    if not isinstance(given, str):
+        return graph.ops.constant(given)
+    type = parse_type(given.removeprefix("@"))
+    sizes = {s: 2 + len(s) for s in type.symbols} | {"B": 2, "S": 3}
+    data = made_up(type.bind(sizes), name, below=3)
+    if not given.startswith("@"):
+        inputs[name] = data
+        return graph.input(name, type)
+    arrays[name] = data
+    graph.module.weights[name] = WeightEntry(type)
+    return graph.ops.weight(name)
+
+
+def _check_instance(rule: type[Rule], module: Module, inputs: Mapping[str, Array], where: str) -> None:
+    verify(module)
+    alone = type("_Alone", (RewritePass,), {"rules": (rule,)})
+    after = copy_module(module)
+    context = Context(after)
+    context.run(alone())
+    names = [a.rule for a in context.applied]
+    reasons = "; ".join(f"{r.application.rule}: {r.reason}" for r in context.remarks if r.reason)
+    assert names, f"{where}: is not applied to an instance of its own pattern ({reasons or 'no match'})\n{module}"
+    assert set(names) == {rule.__name__}, f"{where}: applications are recorded as {names}"
+    text = str(after)
+    assert str(parse(text, after.constants())) == text, f"{where}: the text does not read back equal:\n{text}"
+    old, new = (run_all(m, Interpreter(m), inputs) for m in (module, after))
+    truth = run_all(module, run_in_float64(module), inputs)
+    for name, x in new.items():
+        here = f"{where}: {name.removeprefix('forward.')}"
+        assert x.shape == old[name].shape and x.dtype == old[name].dtype, f"{here}: of another type\n{module}\n{after}"
+        if rule.exactness == "exact":
+            off = error(x, old[name])
+            assert same_bits(x, old[name]), f"{here}: is declared exact, but is off by {off:.3g}\n{module}\n{after}"
+        elif rule.exactness == "rounding":
+            off, limit = error(x, truth[name]), FACTOR * error(old[name], truth[name]) + units_of(x)
+            assert off <= limit, f"{here}: is off by {off:.3g}, at most {limit:.3g} is rounding\n{module}\n{after}"
+        else:
+            assert np.isfinite(error(x, truth[name])), f"{here}: is not finite\n{module}\n{after}"

@@ -1,0 +1,299 @@
+"""The compiled package: a folder with one graph, the weights in parts, the tokenizer, and a manifest of it all.
+
+    manifest.json            format, versions of the ops, size and sha256 of every file, what made it
+    model.graph              the module's text
+    embedding.safetensors    tables of tokens; a tied head of the same format is this tensor
+    block_00.safetensors …   what a block reads (encoder.block_00, decoder.block_00 where there are several graphs)
+    lm.safetensors           the rest: the last norm, the head
+    constants.safetensors    constants that are too long for the text, by their hash
+    tokenizer.json, .txt     the tokenizer as it came; and line by line the bytes of each token in base64
+
+A quantized tensor is stored as U8 in its default layout; its type is in the graph. The same module gives the same
+bytes, whatever the folder, the number of threads, the processor. Nothing in it depends on a target.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from burnish.frontends.config import LoadError, read_object, shown
+from burnish.frontends.safetensors_file import header_of, read_header
+from burnish.ir.format import Packed
+from burnish.ir.graph import Module
+from burnish.ir.op import OPS, Array
+from burnish.ir.text import TextError, copy_module, parse
+from burnish.ir.types import Type, dtype_name
+from burnish.ir.verify import VerifyError, verify
+from burnish.ir.weights import StoredTensor, StoredWeights
+from burnish.runtime.parts import Tensor, bytes_by_part, parts_of, replace_weight_time
+from burnish.runtime.replace_folder import replace_folder
+from burnish.runtime.token_bytes import token_bytes
+from burnish.runtime.weight_time import tiles
+
+__all__ = ["PackageReport", "is_package", "read_package", "write_package"]
+
+FORMAT = "burnish-package"
+VERSION = 1
+MANIFEST, GRAPH, CONSTANTS = "manifest.json", "model.graph", "constants.safetensors"
+_LARGEST_TEXT = 256 << 20  # bytes of a graph or a tokenizer
+
+Progress = Callable[[str, int, int], None]
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class PackageReport:
+    """What was written: the bytes of each element type in each part, the number of tensors, the time it took."""
+
+    out: Path
+    parts: Mapping[str, Mapping[str, int]]
+    tensors: int
+    seconds: float
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors."""
+        return sum(n for part in self.parts.values() for n in part.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {"out": str(self.out), "parts": self.parts, "tensors": self.tensors, "seconds": round(self.seconds, 3)}
+
+    def text(self) -> str:
+        """A line for each part; blocks that are alike share one."""
+        lines: list[tuple[str, str, str]] = []
+        for part, dtypes in self.parts.items():
+            sizes = ", ".join(f"{dtype} {n:,}" for dtype, n in dtypes.items())
+            if lines and "block_" in part and lines[-1][2] == sizes:
+                lines[-1] = (lines[-1][0], part, sizes)
+            else:
+                lines.append((part, part, sizes))
+        rows = [f"  {a if a == b else f'{a} to {b}'}: {sizes} bytes" for a, b, sizes in lines]
+        return "\n".join([f"{self.out}: {self.tensors} tensors, {self.nbytes:,} bytes, {self.seconds:.1f} s", *rows])
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def write_package(
+    module: Module,
+    out: Path,
+    *,
+    tokenizer: Path | None = None,
+    made_by: Mapping[str, str] = {},
+    force: bool = False,
+    progress: Progress | None = None,
+) -> PackageReport:
+    """Do the weight-time work of every graph, and write what is left as a package. `module` stays as it is.
+
+    `tokenizer` is a `tokenizer.json`; `made_by` goes into the manifest; `progress(file, bytes done, bytes in all)` is
+    told of each tile. The folder appears when it is complete, and not before. Raises LoadError where `out` is in the
+    way (`force` replaces a package, and nothing else), where a weight cannot be read, or the disk is full.
+    """
+    started = time.perf_counter()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        if not is_package(out):
+            raise LoadError(f"{out}: is there already, and is not a package; choose another name")
+        if not force:
+            raise LoadError(f"{out}: is there already; replace it with --force, or choose another name")
+    module = copy_module(module)
+    parts = parts_of(module)
+    sizes = bytes_by_part(parts)
+    total = sum(n for part in sizes.values() for n in part.values())
+    try:
+        with replace_folder(out) as folder:
+            files = _Files(folder)
+            if tokenizer is not None:
+                _write_tokenizer(files, tokenizer)
+            done = 0
+            for part, tensors in parts.items():
+                name = f"{part}.safetensors"
+                for size in files.each(name, _tensor_pieces(module, tensors)):
+                    done += size
+                    if progress is not None:
+                        progress(name, min(done, total), total)
+            replace_weight_time(module, (t for tensors in parts.values() for t in tensors))
+            if constants := module.constants():
+                header = header_of({sha: Type(dtype_name(c.dtype), c.shape) for sha, c in constants.items()})
+                files.write(CONSTANTS, header, *map(_raw, constants.values()))
+            files.write(GRAPH, str(module).encode())
+            files.write(MANIFEST, _manifest(module, files.written, made_by))
+    except OSError as e:
+        raise LoadError(f"{out}: cannot be written: {e}") from None
+    return PackageReport(out, sizes, sum(map(len, parts.values())), time.perf_counter() - started)
+
+
+class _Files:
+    """Writes the files of a package, and notes the size and the digest of each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.written: dict[str, dict[str, int | str]] = {}
+
+    def write(self, name: str, *pieces: Buffer) -> None:
+        """A file made of these pieces."""
+        for _ in self.each(name, pieces):
+            pass
+
+    def each(self, name: str, pieces: Iterable[Buffer]) -> Iterator[int]:
+        """The same, piece by piece: the size of each."""
+        digest, size = hashlib.sha256(), 0
+        with (self.folder / name).open("xb") as f:
+            for piece in pieces:
+                digest.update(piece)
+                size += (written := _put(f, piece))
+                yield written
+        self.written[name] = {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _put(file: BinaryIO, piece: Buffer) -> int:
+    """The one place that writes: tests make it fail, at each piece in turn."""
+    return file.write(piece)
+
+
+def _tensor_pieces(module: Module, tensors: list[Tensor]) -> Iterator[Buffer]:
+    if module.source is None:
+        raise LoadError("the module has no source of weights: it was read from text alone")
+    yield header_of({t.name: t.value.type for t in tensors})
+    for t in tensors:
+        yield from map(_raw, tiles(t.value, module.source))
+
+
+def _raw(x: Array) -> memoryview:
+    stored = x.planes["bytes"] if isinstance(x, Packed) else x
+    return np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data
+
+
+def _write_tokenizer(files: _Files, tokenizer: Path) -> None:
+    if tokenizer.stat().st_size > _LARGEST_TEXT:
+        raise LoadError(f"{tokenizer}: {tokenizer.stat().st_size} bytes are too many for a tokenizer")
+    raw = tokenizer.read_bytes()
+    try:
+        tokens = token_bytes(raw.decode())
+    except Exception as e:  # the library raises the base class
+        raise LoadError(f"{tokenizer}: is not a tokenizer: {e}") from None
+    files.write("tokenizer.json", raw)
+    files.write("tokenizer.txt", b"".join(base64.b64encode(t) + b"\n" for t in tokens))
+
+
+def _manifest(module: Module, files: Mapping[str, Any], made_by: Mapping[str, str]) -> bytes:
+    ops = {node.op.name: node.op.version for graph in module.every_graph for node in graph}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "made_by": dict(sorted(made_by.items())),
+        "ops": dict(sorted(ops.items())),
+        "files": dict(sorted(files.items())),
+    }
+    return json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def is_package(path: Path) -> bool:
+    """Whether a folder says that it is a package; `read_package` finds out whether it is a sound one."""
+    try:
+        return read_object(path / MANIFEST).get("format") == FORMAT
+    except LoadError:
+        return False
+
+
+def read_package(folder: Path, *, verify_digests: bool = False) -> Module:
+    """The module of a package. Its weights are read from the files as they are asked for.
+
+    The manifest must be complete, every file there and of its size, the graph sound, and the tensors just those of its
+    table. Digests are compared too: of the weights, which may take minutes, only where `verify_digests` is given.
+    Raises LoadError.
+    """
+    files = _checked_files(folder, verify_digests)
+    tensors: dict[str, StoredTensor] = {}
+    for name in files:
+        if name.endswith(".safetensors") and name != CONSTANTS:
+            found, _ = read_header(folder / name)
+            if twice := sorted(found.keys() & tensors.keys()):
+                raise LoadError(f"{folder / name}: tensor {shown(twice[0])} is in another part too")
+            tensors |= found
+    module = _read_graph(folder, _read_constants(folder / CONSTANTS) if CONSTANTS in files else {})
+    for name, entry in module.weights.items():
+        stored = tensors.get(name)
+        if stored is None:
+            raise LoadError(f"{folder}: tensor {shown(name)} of {GRAPH} is in none of the parts")
+        if entry.type.layout or stored.type != entry.type.storage:
+            raise LoadError(f"{stored.path}: tensor {shown(name)} is {stored.type}, but {GRAPH} says {entry.type}")
+    if extra := sorted(tensors.keys() - module.weights.keys()):
+        raise LoadError(f"{tensors[extra[0]].path}: tensor {shown(extra[0])} is not in {GRAPH}")
+    module.source = StoredWeights({n: replace(tensors[n], type=e.type) for n, e in module.weights.items()})
+    return module
+
+
+def _checked_files(folder: Path, verify_digests: bool) -> Mapping[str, Any]:
+    where = folder / MANIFEST
+    manifest = read_object(where)
+    if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        found = f"{shown(manifest.get('format'))} {shown(manifest.get('version'))}"
+        raise LoadError(f"{where}: the format is {found}; this is read: {FORMAT} {VERSION}. Compile the model again")
+    ops, files = manifest.get("ops"), manifest.get("files")
+    if not isinstance(ops, dict) or not isinstance(files, dict) or GRAPH not in files:
+        raise LoadError(f"{where}: must list the ops, and the files with {GRAPH} among them")
+    for name, version in ops.items():
+        known = OPS.get(name)
+        if known is None:
+            raise LoadError(f"{where}: op {shown(name)} is not known; give the --plugin that defines it")
+        if version != known.version:
+            raise LoadError(
+                f"{where}: op {name} has version {shown(version)} there, {known.version} here: compile the model again"
+            )
+    for name, entry in files.items():
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise LoadError(f"{where}: names the file {shown(name)}, which is outside of the package's folder")
+        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
+            raise LoadError(f"{where}: file {shown(name)} needs bytes and sha256")
+        _check_file(folder / name, entry, verify_digests or not name.endswith(".safetensors"))
+    return files
+
+
+def _check_file(path: Path, entry: Mapping[str, Any], digest: bool) -> None:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise LoadError(f"{path}: is not a file")
+        if status.st_size != entry["bytes"]:
+            raise LoadError(f"{path}: has {status.st_size} bytes, not {shown(entry['bytes'])}: the package is damaged")
+        if digest:
+            with path.open("rb") as f:
+                if hashlib.file_digest(f, "sha256").hexdigest() != entry["sha256"]:
+                    raise LoadError(f"{path}: its sha256 is not that of {MANIFEST}: the package is damaged or changed")
+    except OSError as e:
+        raise LoadError(f"{path}: {e.strerror or e}") from None
+
+
+def _read_constants(path: Path) -> dict[str, np.ndarray]:
+    tensors, _ = read_header(path)
+    source = StoredWeights(tensors)
+    return {name: source.read(name) for name in tensors}
+
+
+def _read_graph(folder: Path, constants: Mapping[str, np.ndarray]) -> Module:
+    path = folder / GRAPH
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise LoadError(f"{path}: {path.stat().st_size} bytes are too many for a graph")
+    try:
+        module = parse(path.read_text("utf-8"), constants)
+        verify(module)
+    except (TextError, VerifyError, UnicodeDecodeError) as e:
+        raise LoadError(f"{path}: {e}") from None
+    for literal in module.literals():
+        if not literal.has_data:
+            raise LoadError(f"{folder / CONSTANTS}: constant {literal.sha} is missing")
+    return module

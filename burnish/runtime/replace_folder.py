@@ -1,0 +1,57 @@
+"""Writing a folder so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["replace_folder"]
+
+
+@contextmanager
+def replace_folder(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out`, which takes its place when the block ends well, and is gone otherwise.
+
+    What a process that was killed has left is cleaned up by the next. Between two renames, and at no other moment, a
+    folder that is replaced is not under its name: the next use puts it back. Raises OSError.
+    """
+    out = Path(os.path.abspath(out))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _clean(out)
+    new, old = (out.with_name(f".{out.name}.{what}-{os.getpid()}") for what in ("tmp", "old"))
+    new.mkdir()
+    try:
+        yield new
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _clean(out: Path) -> None:
+    for left in sorted(out.parent.iterdir()):
+        what, _, process = left.name.removeprefix(f".{out.name}.").partition("-")
+        if left.name == f".{out.name}.{what}-{process}" and process.isdecimal() and not _is_running(int(process)):
+            if what == "old" and not out.exists():
+                left.rename(out)
+            elif what in ("old", "tmp"):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    """Whether another process has this id; our own was a killed one's, if a folder is named after it."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()

@@ -1,0 +1,212 @@
+"""roll-blocks: repeated blocks as one loop, so that what compiles a graph sees the block once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from burnish.ir.format import LAYOUTS
+from burnish.ir.graph import Constant, Graph, Module, Node, Ops, Origin, Value, Weight
+from burnish.ir.literal import Literal
+from burnish.ir.ops.control import Repeat
+from burnish.passes.engine import Context, Pass
+from burnish.passes.repetition import Block, Entered, External, Inner, Reference, find_blocks
+
+RULE = "RollBlocks"
+Column = tuple[Value, ...]  # what stands in one place of every block
+
+
+class RollBlocks(Pass):
+    """block, block, … -> repeat(count) { block } over stacked weights, caches and results
+
+    Caches of the blocks become one input [count, …] and the output of the same name; so do inputs that another graph
+    of the module makes. Blocks are told from the graph alone, and may have several layers.
+    """
+
+    def run(self, module: Module, ctx: Context) -> None:
+        for graph in list(module.graphs.values()):
+            refused: set[Node] = set()
+            while blocks := find_blocks(graph, without=refused):
+                roll, nodes = _Roll(graph, blocks), [n for b in blocks for n in b.nodes]
+                if reason := roll.why_not():
+                    ctx.remark(RULE, nodes, blocks[-1].last.outputs, reason)
+                    refused.update(nodes)
+                elif not ctx.restructure(RULE, graph, roll, nodes):
+                    refused.update(nodes)
+
+
+@dataclass
+class _Roll:
+    """One run of blocks, and what their loop reads and returns."""
+
+    graph: Graph
+    blocks: Sequence[Block]
+
+    @cached_property
+    def columns(self) -> dict[Column, list[int]]:
+        """What the blocks read from outside, and the numbers under which they know it."""
+        columns: dict[Column, list[int]] = {}
+        for at, column in enumerate(zip(*(b.external for b in self.blocks), strict=True)):
+            columns.setdefault(column, []).append(at)
+        return columns
+
+    @cached_property
+    def shared(self) -> list[Column]:
+        """What every block reads."""
+        return [c for c in self.columns if len(set(c)) == 1]
+
+    @cached_property
+    def states(self) -> dict[Column, Inner]:
+        """The caches: inputs of which each is read by its block alone, and returned by it under its own name."""
+        return {c: made for c in self.columns if c not in self.shared and (made := self._returned(c)) is not None}
+
+    @cached_property
+    def slices(self) -> list[Column]:
+        """The rest: a weight of each block, as a rule."""
+        return [c for c in self.columns if c not in self.shared and c not in self.states]
+
+    @cached_property
+    def further(self) -> list[Inner]:
+        """Results that leave a block otherwise than as its state or to the block that follows."""
+        found: dict[Inner, None] = {}
+        for i, block in enumerate(self.blocks):
+            inside, following = set(block.nodes), set(self.blocks[i + 1].nodes) if i + 1 < len(self.blocks) else set()
+            for a, node in enumerate(block.nodes):
+                for o in node.outputs:
+                    users = set(o.users) - inside - (following if node is block.last else set())
+                    if node is block.last and not following:
+                        continue
+                    names = [k for k, v in self.graph.outputs.items() if v is o and k not in self._state_names]
+                    if users - {self.graph.ret} or names:
+                        found[Inner(a, o.index)] = None
+        return list(found)
+
+    @cached_property
+    def _state_names(self) -> set[str]:
+        return {v.name for c in self.states for v in c}
+
+    def _returned(self, column: Column) -> Inner | None:
+        places = set()
+        for v, block in zip(column, self.blocks, strict=True):
+            new = self.graph.outputs.get(v.name) if v.node is None else None
+            if new is None or new.node not in block.nodes or any(u not in block.nodes for u in v.users):
+                return None
+            places.add(Inner(block.nodes.index(new.node), new.index))
+        return places.pop() if len(places) == 1 else None
+
+    def why_not(self) -> str | None:
+        """None, or why the blocks cannot run in a loop."""
+        nodes = {n for b in self.blocks for n in b.nodes}
+        after = list(nodes)
+        for node in after:
+            found = [u for o in node.outputs for u in o.users if u not in nodes]
+            nodes.update(found)
+            after += found
+        for column in self.columns:
+            if (v := next((v for v in column if v.node in nodes), None)) is not None:
+                return f"a block reads {v.type} of another block that is not the one before it"
+            t = column[0].type
+            if len(set(column)) > 1 and t.format is not None and not LAYOUTS[t.layout].by_rows:
+                return f"{t} cannot be stacked in its layout"
+        return None
+
+    def __call__(self, op: Ops) -> None:
+        """Put the loop in the place of the blocks."""
+        graph, first, last = self.graph, self.blocks[0], self.blocks[-1]
+        count, states = len(self.blocks), list(self.states)
+        stacked_inputs = {c: self._input(c) for c in states}
+        stacks = [*stacked_inputs.values(), *(self._stack(op, c) for c in self.slices)]
+        repeat = Repeat(count=count, carries=len(last.last.outputs), shared=len(self.shared), states=len(states))
+        results = list(
+            op.emit(repeat, [*first.before.outputs, *(c[0] for c in self.shared), *stacks], bodies=(self._body(),))
+        )
+        carries, rest = results[: repeat.carries], results[repeat.carries :]
+        for old, new in zip(last.last.outputs, carries, strict=True):
+            graph.replace(old, new)
+        for column, new in zip(states, rest, strict=False):
+            self._rename(graph, column, {stacked_inputs[column].name: new})
+        for place, new in zip(self.further, rest[len(states) :], strict=True):
+            for i, block in enumerate(self.blocks):
+                graph.replace(block.nodes[place.node].outputs[place.index], op.index(new, index=i))
+        graph.erase_dead([n for b in reversed(self.blocks) for n in b.nodes])
+        for v in [v for c in self.columns for v in c if v in graph.inputs and not v.uses]:
+            graph.remove_input(v)
+
+    def _body(self) -> Graph:
+        """The block, once."""
+        body = Graph(self.graph.module, "block")
+        block = self.blocks[0]
+        entered = [body.input(f"x{i or ''}", o.type) for i, o in enumerate(block.before.outputs)]
+        external: dict[int, Value] = {}
+        for column in [*self.shared, *self.states, *self.slices]:
+            value = body.input(_free(_body_name(column[0]), body.inputs), column[0].type)
+            external.update(dict.fromkeys(self.columns[column], value))
+        made: list[Node] = []
+
+        def operand(r: Reference) -> Value | None:
+            match r:
+                case Inner(node, index):
+                    return made[node].outputs[index]
+                case Entered(index):
+                    return entered[index]
+                case External(at):
+                    return external[at]
+                case Literal():
+                    return body.ops.constant(r.data)
+            return None
+
+        for i, node in enumerate(block.nodes):
+            origin = Origin.union((b.nodes[i].origin for b in self.blocks), RULE)
+            inputs = [operand(r) for r in block.operands[i]]
+            made.append(body.emit(node.op, inputs, [o.type for o in node.outputs], origin, node.bodies))
+        leaving = [Inner(block.nodes.index(block.last), o.index) for o in block.last.outputs]
+        values = [made[r.node].outputs[r.index] for r in [*leaving, *self.states.values(), *self.further]]
+        body.set_outputs({f"y{i or ''}": v for i, v in enumerate(values)})
+        return body
+
+    def _stack(self, op: Ops, column: Column) -> Value:
+        """The values of one place, stacked: where another graph makes them all, there, and once."""
+        names = [v.name for v in column]
+        others = (g for g in self.graph.module.graphs.values() if g is not self.graph and {*names} <= {*g.outputs})
+        maker = next(others, None) if all(v.node is None for v in column) else None
+        if maker is None or any(u not in b.nodes for v, b in zip(column, self.blocks, strict=True) for u in v.users):
+            with op.at(Origin.union([op.origin(Repeat), *(v.node.origin for v in column if v.node is not None)])):
+                return op.stack(*column)
+        value = self._input(column)
+        self._rename(maker, column, {value.name: Ops(maker, op.fixed).stack(*(maker.outputs[n] for n in names))})
+        return value
+
+    def _input(self, column: Column) -> Value:
+        """A new input for those of a column, stacked."""
+        others = {v.name for v in self.graph.inputs if v not in column} | {*self.graph.outputs} - {v.name for v in column}
+        stems = {re.sub(r"\d+$", "", v.name) for v in column}
+        name = stems.pop()
+        if stems or not name or name in others:
+            name = column[0].name
+            self.graph.inputs[self.graph.inputs.index(column[0])].name = _free(f"{name} of one block", self.graph.inputs)
+        return self.graph.input(name, column[0].type.with_shape((len(column), *column[0].shape)))
+
+    @staticmethod
+    def _rename(graph: Graph, column: Column, new: dict[str, Value]) -> None:
+        """Return `new` in the place of the outputs that have the names of a column."""
+        names = [v.name for v in column]
+        graph.set_outputs({k: v for k, v in graph.outputs.items() if k not in names} | new)
+
+
+def _body_name(value: Value) -> str:
+    """What the body calls a value: a weight as its own block does, whatever was made of it meanwhile."""
+    while value.node is not None and not isinstance(value.op, Weight | Constant) and len(value.node.inputs) == 1:
+        value = value.node.operands[0]
+    if isinstance(value.op, Weight):
+        return re.sub(r"^.*\.\d+\.", "", value.op.tensor)
+    return re.sub(r"\d+$", "", value.name) or (value.op.name if value.op is not None else "s")
+
+
+def _free(name: str, taken: Sequence[Value]) -> str:
+    """The name, with a number where another value has it."""
+    names, n = {v.name for v in taken}, 1
+    while (name if n == 1 else f"{name}.{n}") in names:
+        n += 1
+    return name if n == 1 else f"{name}.{n}"

@@ -1,0 +1,10 @@
+"""quantize-activations: golden/quantize-activations shows what it does."""
+
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.mark.parametrize("case", ["groups"])
+def test_golden(golden: Callable[[str, str], None], case: str) -> None:
+    golden("quantize-activations", case)
