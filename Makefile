@@ -18,7 +18,7 @@ lint: .venv/test.stamp
 	$(BIN)/lint-imports
 
 matrix: .venv/test.stamp
-	$(BIN)/python benchmarks/matrix.py
+	$(BIN)/python -m tests.matrix
 
 docs: .venv/test.stamp
 	$(BIN)/python docs/generate.py

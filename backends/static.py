@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -28,12 +28,11 @@ def evaluate_numpy(
 def run_graph(
     graph: Graph, known: Mapping[Value, Array], sizes: Mapping[str, Dim] | None = None, run: Run = evaluate_numpy
 ) -> tuple[Array, ...]:
-    """The outputs of a graph; `known` holds its inputs, and whatever else is there already."""
+    """The outputs of a graph; `known` holds its inputs, and whatever else need not be computed."""
     values = dict(known)
-    for node in graph.order():
-        if node.outputs[0] not in values:
-            operands = [None if v is None else values[v] for v in node.inputs]
-            values.update(zip(node.outputs, _run_node(node, operands, sizes or {}, run), strict=True))
+    for node in _needed(graph.outputs.values(), known):
+        operands = [None if v is None else values[v] for v in node.inputs]
+        values.update(zip(node.outputs, _run_node(node, operands, sizes or {}, run), strict=True))
     return tuple(values[v] for v in graph.outputs.values())
 
 
@@ -65,8 +64,8 @@ def static_values(wanted: Iterable[Value]) -> Iterator[tuple[Value, Array]]:
 
     They come one after the other, so that whoever keeps an array elsewhere (on a device) holds it but once here.
     """
-    wanted = set(order := list(wanted))
-    nodes = _needed(order)
+    wanted = dict.fromkeys(wanted)
+    nodes = _needed(wanted, {})
     readers = {v: 0 for node in nodes for v in node.outputs}
     for node in nodes:
         for v in node.operands:
@@ -88,14 +87,14 @@ def static_values(wanted: Iterable[Value]) -> Iterator[tuple[Value, Array]]:
             del array
 
 
-def _needed(wanted: Sequence[Value]) -> list[Node]:
-    """The nodes that make these values, each after its operands and shortly before its reader."""
+def _needed(wanted: Iterable[Value], known: Container[Value]) -> list[Node]:
+    """The nodes that make these values out of known ones, each after its operands and shortly before its reader."""
     done: dict[Node, None] = {}
-    stack = [v.node for v in reversed(wanted)]
+    stack = [v.node for v in reversed(list(wanted)) if v not in known]
     while stack:
         node = stack[-1]
-        assert node is not None, "an input of the graph is known at run time only"
-        todo = [v.node for v in reversed(node.operands) if v.node not in done]
+        assert node is not None, "an input of the graph has no array"
+        todo = [v.node for v in reversed(node.operands) if v not in known and v.node not in done]
         if todo and node not in done:
             stack += todo
         else:

@@ -102,7 +102,7 @@ class Xla:
     def _arguments(self, graph: str, sizes: Mapping[str, int]) -> tuple[Any, ...]:
         g = self.module.graphs[graph]
         types = {v.name: v.type.bind(sizes) for v in g.inputs}
-        shapes = {n: jax.ShapeDtypeStruct(t.sizes, NUMPY[t.dtype]) for n, t in types.items()}
+        shapes = {n: jax.ShapeDtypeStruct(t.sizes, NUMPY[t.dtype]) for n, t in types.items()}  # type: ignore[no-untyped-call]
         return (*_by_state(g, shapes), self.weights(graph))
 
     def _jitted(self, graph: str, sizes: Mapping[str, int]) -> Any:

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -116,20 +116,30 @@ def run_numpy(op: Op, inputs: Sequence[Array | None], bodies: Sequence[Graph] = 
 
 def run_jax(op: Op, inputs: Sequence[Array | None], bodies: Sequence[Graph] = ()) -> tuple[Array, ...]:
     """The same traced and compiled by JAX, with 64-bit types; results are NumPy arrays."""
+    return _run_jax([(op, inputs, bodies)])[0]
+
+
+def _run_jax(calls: list[tuple[Op, Sequence[Array | None], Sequence[Graph]]]) -> list[tuple[Array, ...]]:
+    """Several at once, for compiling is what takes time."""
     import jax
 
-    packed = {i: x for i, x in enumerate(inputs) if isinstance(x, Packed)}
-    made: list[Any] = []
+    made: list[tuple[Array, ...]] = []
 
-    def traced(arrays: list[Any]) -> list[Any]:
-        given = [packed[i].with_planes(a, packed[i].shape) if i in packed else a for i, a in enumerate(arrays)]
-        made[:] = _run(op, jax.numpy, given, bodies)
-        return [r.planes if isinstance(r, Packed) else r for r in made]
+    def traced(arrays: list[list[Any]]) -> list[list[Any]]:
+        made.clear()
+        for (op, inputs, bodies), planes in zip(calls, arrays, strict=True):
+            given = [
+                x.with_planes(a, x.shape) if isinstance(x, Packed) else a for x, a in zip(inputs, planes, strict=True)
+            ]
+            made.append(_run(op, jax.numpy, given, bodies))
+        return [[r.planes if isinstance(r, Packed) else r for r in results] for results in made]
 
     with jax.enable_x64(True):
-        arrays = jax.jit(traced)([x.planes if isinstance(x, Packed) else x for x in inputs])
-    results = [jax.tree.map(np.asarray, a) for a in arrays]
-    return tuple(m.with_planes(r, m.shape) if isinstance(m, Packed) else r for m, r in zip(made, results, strict=True))
+        arrays = jax.jit(traced)([[x.planes if isinstance(x, Packed) else x for x in call[1]] for call in calls])
+    return [
+        tuple(m.with_planes(r, m.shape) if isinstance(m, Packed) else r for m, r in zip(call, results, strict=True))
+        for call, results in zip(made, jax.tree.map(np.asarray, arrays), strict=True)
+    ]
 
 
 def _run(op: Op, xp: Arrays, inputs: Sequence[Array | None], bodies: Sequence[Graph]) -> tuple[Array, ...]:
@@ -158,44 +168,63 @@ def check_op(op_class: type[Op], *given: Example) -> None:
     assert set(op_class.parameters) <= {o.name for o in op_class.operands()}, f"{name}: parameters are no operands"
     cases = list(given) or list(itertools.islice(examples(op_class), 6))
     assert cases, f"{name}: found no operands that its infer accepts; give an Example"
+    trials = [trial for example in cases for trial in _trials(op_class, example)]
+    for trial in trials:
+        _check_declarations(trial.example, trial.inputs, trial.results, trial.where)
+    traced = [t for t in trials if t.example.traced]
+    try:
+        results = _run_jax([(t.example.op, t.inputs, t.example.bodies) for t in traced])
+    except (TypeError, ValueError) as e:
+        raise AssertionError(f"{name}: JAX cannot trace it: {e}") from e
+    for trial, ours in zip(traced, results, strict=True):
+        where, types = trial.where, [*map(type_of, trial.results)]
+        assert [*map(type_of, ours)] == types, f"{where}: JAX gives {[*map(type_of, ours)]}, NumPy {types}"
+        _check_results(trial.example, ours, trial.results, f"{where}: JAX against NumPy")
+        if trial.expected is not None:
+            _check_results(trial.example, ours, trial.expected, f"{where}: JAX against the oracle")
     for example in cases:
-        assert type(example.op) is op_class, f"{name}: {example} is of another op"
-        for dtype in example.dtypes if any(_is_float(x) for x in example.inputs) else ("f32",):
-            inputs: list[Any] = [x.astype(NUMPY[dtype]) if _is_float(x) else x for x in example.inputs]  # type: ignore[union-attr]
-            try:
-                results = _check_values(example, inputs, f"{example}, in {dtype}")
-                _check_declarations(example, inputs, results, f"{example}, in {dtype}")
-            except (TypeError, ValueError) as e:
-                raise AssertionError(f"{example}, in {dtype}: {e}") from e
         _check_graph(example)
 
 
-def _check_values(example: Example, inputs: list[Any], where: str) -> tuple[Array, ...]:
-    op = example.op
-    before = [_bytes(x) for x in inputs]
-    results = run_numpy(op, inputs, example.bodies)
-    assert before == [_bytes(x) for x in inputs], f"{where}: an operand was changed"
-    keywords = {"bodies": example.bodies} if op.bodies else {}
-    types = op.results(*(None if x is None else type_of(x) for x in inputs), **keywords)
-    assert [type_of(r) for r in results] == list(types), f"{where}: infers {types}, gives {[*map(type_of, results)]}"
-    cost = op.cost(*(None if x is None else type_of(x) for x in inputs), **keywords)
-    assert cost.flops >= 0 and cost.bytes >= 0, f"{where}: {cost}"  # type: ignore[operator]  # no symbols here
-    compared = []
-    if example.oracle is not None:
-        wide = [x.astype("f8") if _is_float(x) else x for x in inputs]
-        expected = example.oracle(*wide)
-        expected = list(expected) if isinstance(expected, tuple) else [expected]
-        compared.append(("NumPy against the oracle", results, expected))
-    if example.traced:
-        traced = run_jax(op, inputs, example.bodies)
-        assert [type_of(r) for r in traced] == list(types), f"{where}: JAX gives {[*map(type_of, traced)]}"
-        compared.append(("JAX against NumPy", traced, list(results)))
+class _Trial(NamedTuple):
+    """An example in one precision: what goes in, what NumPy makes of it, what the oracle says."""
+
+    example: Example
+    inputs: list[Any]
+    where: str
+    results: tuple[Array, ...]
+    expected: tuple[Array, ...] | None
+
+
+def _trials(op_class: type[Op], example: Example) -> Iterator[_Trial]:
+    """The example in each of its precisions, after NumPy has run it: types and numbers are as they should be."""
+    assert type(example.op) is op_class, f"{op_class.name}: {example} is of another op"
+    op, keywords = example.op, {"bodies": example.bodies} if op_class.bodies else {}
+    for dtype in example.dtypes if any(_is_float(x) for x in example.inputs) else ("f32",):
+        where = f"{example}, in {dtype}"
+        inputs: list[Any] = [x.astype(NUMPY[dtype]) if _is_float(x) else x for x in example.inputs]  # type: ignore[union-attr]
+        before = [_bytes(x) for x in inputs]
+        try:
+            types = op.results(*(None if x is None else type_of(x) for x in inputs), **keywords)
+            results = run_numpy(op, inputs, example.bodies)
+        except (TypeError, ValueError) as e:
+            raise AssertionError(f"{where}: {e}") from e
+        assert before == [_bytes(x) for x in inputs], f"{where}: an operand was changed"
+        given = [*map(type_of, results)]
+        assert given == list(types), f"{where}: infers {types}, gives {given}"
+        cost = op.cost(*(None if x is None else type_of(x) for x in inputs), **keywords)
+        assert cost.flops >= 0 and cost.bytes >= 0, f"{where}: {cost}"  # type: ignore[operator]  # no symbols here
+        expected = None
         if example.oracle is not None:
-            compared.append(("JAX against the oracle", traced, expected))
-    for what, ours, theirs in compared:
-        for r, e in zip(ours, theirs, strict=True):
-            _check_close(example, r, e, f"{where}: {what}")
-    return results
+            expected = example.oracle(*(x.astype("f8") if _is_float(x) else x for x in inputs))
+            expected = expected if isinstance(expected, tuple) else (expected,)
+            _check_results(example, results, expected, f"{where}: NumPy against the oracle")
+        yield _Trial(example, inputs, where, results, expected)
+
+
+def _check_results(example: Example, results: Sequence[Array], expected: Sequence[Array], where: str) -> None:
+    for r, e in zip(results, expected, strict=True):
+        _check_close(example, r, e, where)
 
 
 def _check_close(example: Example, result: Array, expected: Array, where: str) -> None:

@@ -229,7 +229,7 @@ def _build(
 def _build_graph(graph: Graph, model: Architecture, checkpoint: _Checkpoint, pooling: Pooling | None) -> None:
     method, types = getattr(model, graph.name), model.inputs(graph.name)
     inputs = [graph.input(n, types[n]) for n in list(inspect.signature(method).parameters)[1:]]
-    op = Layers(graph, checkpoint)
+    op = graph.ops = Layers(graph, checkpoint)  # `a + b` takes part in its scopes
     results = method(op, *inputs)
     outputs = dict(results) if isinstance(results, Mapping) else {model.outputs[graph.name]: results}
     count = graph.find_input("count")

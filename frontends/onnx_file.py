@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.frontends.known import Known, KnownOps
 from burnish.frontends.onnx_names import Names
 from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.frontends.onnx_ops import DTYPES
 from burnish.ir.box import Box
 from burnish.ir.types import NUMPY, Type

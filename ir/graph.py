@@ -368,7 +368,7 @@ class Graph:
                     open_.discard(node)
                     done[node] = None
                 elif node in open_:
-                    ring = [n.op.name for n in stack if n in open_]
+                    ring = [n.op.name for n in dict.fromkeys(stack[stack.index(node) :]) if n in open_]
                     raise ValueError(f"graph {self.name} has a cycle through {', '.join(ring[-8:])}")
                 else:
                     open_.add(node)
@@ -500,8 +500,10 @@ class Ops:
 
     def values(self, operands: Sequence[Any]) -> list[Value | None]:
         """Operands with numbers made into constants."""
-        dtype = next((v.dtype for v in operands if isinstance(v, Value) and v.dtype in NUMPY), "f32")
-        return [v if v is None or isinstance(v, Value) else self.constant(v, dtype) for v in operands]
+        plain = (v.dtype for v in operands if isinstance(v, Value) and v.dtype in NUMPY)
+        dtype = next((d for d in plain if d != "bool"), "f32")  # a condition is no hint
+        types = ("bool" if isinstance(v, bool) else dtype for v in operands)
+        return [v if v is None or isinstance(v, Value) else self.constant(v, t) for v, t in zip(operands, types)]
 
     def emit(self, op: Op, inputs: Sequence[Value | None], bodies: Sequence[Graph] = ()) -> Value:
         """Add a node of `op`. Raises InferError where the op does not accept the operands."""

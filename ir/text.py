@@ -105,6 +105,9 @@ class _Printer:
         return "_" if value is None else self.names.get(value, f"<a value of graph {value.graph.name}>")
 
     def statement(self, node: Node, indent: str) -> str:
+        if node is self.graph.ret:
+            named = zip(self.graph.output_names, node.inputs, strict=True)
+            return f"{indent}return {', '.join(f'{_name(k)}={self.operand(v)}' for k, v in named)}".rstrip()
         outputs = ", ".join(self.names[o] for o in node.outputs)
         types = ", ".join(str(o.type) for o in node.outputs)
         arguments = [self.operand(v) for v in node.inputs] + [f"{k}={t}" for k, t in node.op.attributes]
@@ -130,8 +133,7 @@ class _Printer:
         if early := [n for n in shown if n.time == "weight"]:
             lines += [f"{indent}  weights {{", *self.block(early, indent + "    "), f"{indent}  }}"]
         lines += self.block([n for n in shown if n.time != "weight"], indent + "  ")
-        outputs = ", ".join(f"{_name(k)}={self.operand(v)}" for k, v in self.graph.outputs.items())
-        return "\n".join([*lines, f"{indent}  return {outputs}".rstrip(), f"{indent}}}"])
+        return "\n".join([*lines, self.statement(self.graph.ret, f"{indent}  "), f"{indent}}}"])
 
 
 def graph_text(graph: Graph, indent: str = "") -> str:
@@ -164,12 +166,14 @@ def neighbourhood(node: Node, context: int = 2) -> str:
         printer = _Printer(graph)
     except ValueError:  # a cycle: there is no order to print in
         return repr(node)
-    shown = [n for n in printer.order if not is_inline(n)]
+    shown = [*(n for n in printer.order if not is_inline(n)), graph.ret]
+    if node not in shown:  # a leaf is written where it is read
+        node = next((user for user in node.out.users if user in shown), node)
     if node not in shown:
         return repr(node)
     at = shown.index(node)
     near = range(max(0, at - context), min(len(shown), at + context + 1))
-    return "\n".join(printer.statement(shown[i], "  > " if i == at else "    ") for i in near)
+    return "\n".join(("  > " if i == at else "    ") + printer.statement(shown[i], "    ")[4:] for i in near)
 
 
 def side_by_side(left: str, right: str, width: int = 76) -> str:

@@ -31,18 +31,17 @@ def verify(module: Module) -> None:
     for guard in module.guards:
         if isinstance(guard, AllTrue):
             _verify_graph(guard.graph, module)
-            if guard.graph.inputs or len(guard.graph.outputs) != 1:
-                raise VerifyError(f"guard {guard.reason!r}: its graph must have no inputs and one output")
+            if guard.graph.inputs or [v.dtype for v in guard.graph.outputs.values()] != ["bool"]:
+                raise VerifyError(f"guard {guard.reason!r}: its graph must have no inputs and one output, truth values")
     for graph in module.graphs.values():
         _verify_graph(graph, module)
 
 
 def _verify_graph(graph: Graph, module: Module) -> None:
-    try:
-        order = graph.order()
-    except ValueError as e:
-        raise VerifyError(str(e)) from None
-    for node in [*order, graph.ret]:
+    if len(graph.output_names) != len(graph.ret.operands):
+        raise VerifyError(f"graph {graph.name}: its outputs are not values, one for each name", graph.ret)
+    nodes = [*graph, graph.ret]
+    for node in nodes:
         where = f"graph {graph.name}: {node.op.name}"
         for i, v in enumerate(node.inputs):
             if v is None:
@@ -55,8 +54,17 @@ def _verify_graph(graph: Graph, module: Module) -> None:
                 raise VerifyError(f"{where}: operand {i} does not record this use", node)
         for o in node.outputs:
             for user, i in o.uses:
-                if user.graph is not graph or user.inputs[i] is not o:
+                if user.graph is not graph:
+                    whose = f"of graph {user.graph.name}" if user.graph is not None else "that was erased"
+                    raise VerifyError(f"{where}: is read by {user.op.name} {whose}", node)
+                if user.inputs[i] is not o:
                     raise VerifyError(f"{where}: a recorded use of {o!r} is none", node)
+    try:
+        graph.order()
+    except ValueError as e:
+        raise VerifyError(str(e)) from None
+    for node in nodes:
+        where = f"graph {graph.name}: {node.op.name}"
         _verify_types(node, module, where)
         if len(node.bodies) != node.op.bodies:
             raise VerifyError(f"{where}: has {len(node.bodies)} bodies, needs {node.op.bodies}", node)

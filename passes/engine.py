@@ -233,13 +233,14 @@ class RewritePass(Pass):
             if reason is None:
                 reason = rule.call(rule.where, match)
             if reason is None:
-                made = ctx.rewrite(rule, match.nodes, match.roots, partial(rule.call, rule.build, match))
+                build = partial(rule.call, rule.build, match)
+                made = ctx.rewrite(rule, match.nodes, match.roots, build, aside=match.aside)
                 if made is not None:
                     return made
             elif reason and refused is None:
                 refused = (match, reason)
         if refused is not None:
-            ctx.remark(rule, refused[0].nodes, refused[0].roots, refused[1])
+            ctx.remark(rule, refused[0].nodes, refused[0].roots, refused[1], refused[0].aside)
         return None
 
 
@@ -276,11 +277,16 @@ class Context:
     visited: int = 0  # nodes that rules were tried on
     current: Pass | None = None
     _remarks: dict[str, Remark] = field(default_factory=dict)
+    _refused: dict[str, Node] = field(default_factory=dict)  # the places of refusals that a rule or promise gave
     _makers: dict[Node, Application] = field(default_factory=dict)
+    _runs: dict[str, int] = field(default_factory=dict)  # how often each pass has begun
 
     @property
     def remarks(self) -> list[Remark]:
-        """What became of every place where a rule fitted, each once, in the order in which they were first seen."""
+        """What became of every place where a rule fitted, each once, in the order in which that was settled.
+
+        Refusals at places that are gone when the pass ends are forgotten: what they say is no longer so.
+        """
         return list(self._remarks.values())
 
     @property
@@ -291,8 +297,10 @@ class Context:
     def run(self, pass_: Pass, check: bool = True) -> None:
         """Run one pass, restore the normal form, verify. Raises PassError."""
         self.current = pass_
+        self._runs[pass_.name] = self._runs.get(pass_.name, 0) + 1
         try:
             pass_.run(self.module, self)
+            self._forget_refusals()
             self.module.normalize()
         except PassError:
             raise
@@ -317,19 +325,21 @@ class Context:
         olds: Sequence[Value],
         build: Callable[[Ops], Any],
         exactness: Exactness | None = None,
+        aside: Sequence[Node] = (),
     ) -> list[Node] | None:
         """Replace `olds`, results of some of `nodes`, by what `build(op)` returns, if the controller agrees.
 
-        The new values must have the old types. Nodes that nothing reads afterwards are erased. Returns the new
-        nodes, or None where the application was skipped. Raises PassError.
+        The new values must have the old types. Nodes that nothing reads afterwards are erased; those `aside` were
+        looked at too, and may have other users. Returns the new nodes, or None where the application was skipped.
+        Raises PassError.
         """
-        application = self._application(rule, nodes, olds, exactness)
+        application = self._application(rule, nodes, olds, exactness, aside)
         if reason := _other_users(nodes, olds):
-            self._note(application, reason)
+            self._refuse(application, reason, nodes, olds)
             return None
         if not self._ask(application):
             return None
-        place = olds[0].node if olds and olds[0].node is not None else nodes[0]
+        place = _place(nodes, olds)
 
         def broken(what: str) -> PassError:
             return PassError(f"application {application}: {what}\n{neighbourhood(place)}")
@@ -353,25 +363,26 @@ class Context:
             raise broken("builds on the value that it replaces")
         for old, new in zip(olds, news, strict=True):
             graph.replace(old, new)
-        graph.erase_dead([*op.made, *nodes])
+        erased = graph.erase_dead([*op.made, *nodes])
+        # What only the replaced nodes read goes with them; its sources live on in what was made.
+        lost = [n.origin for n in erased if n not in nodes and n not in op.made and not n.is_leaf]
+        for n in op.made if lost else ():
+            n.origin = dataclasses.replace(Origin.union([n.origin, *lost]), scope=n.origin.scope)
         self._done(application, op.made)
         return [n for n in op.made if n.graph is not None]
 
-    def restructure(
-        self, rule: str, graph: Graph, change: Callable[[Ops], None], nodes: Sequence[Node] = ()
-    ) -> bool:
+    def restructure(self, rule: str, graph: Graph, change: Callable[[Ops], None], nodes: Sequence[Node] = ()) -> bool:
         """A change to a graph's signature: one application a graph, or one for each set of `nodes` that it is about.
 
         `change` edits the graph as it needs. Returns whether it was applied.
         """
         assert self.current is not None
         about = Origin.union(n.origin for n in nodes)
-        id_ = _identity(self.current.name, rule, graph.name, sorted(about.sources))
+        id_ = self._identity(rule, graph.name, sorted(about.sources))
         first = tuple(n.origin.sources[0] for n in graph if n.origin.sources and n.time == "run")[:1]
         sources = about.sources or first
-        application = Application(
-            id_, self.current.name, rule, self.current.exactness, graph.name, about.scope, sources, f"graph {graph.name}"
-        )
+        name, kind, before = self.current.name, self.current.exactness, f"graph {graph.name}"
+        application = Application(id_, name, rule, kind, graph.name, about.scope, sources, before)
         if not self._ask(application):
             return False
         op = Ops(graph, Origin(about.scope, sources, (rule,)))
@@ -380,24 +391,46 @@ class Context:
         self._done(application, op.made)
         return True
 
-    def remark(self, rule: Rule | str, nodes: Sequence[Node], olds: Sequence[Value], reason: str) -> None:
+    def remark(
+        self, rule: Rule | str, nodes: Sequence[Node], olds: Sequence[Value], reason: str, aside: Sequence[Node] = ()
+    ) -> None:
         """Record why a rule that fits was not applied."""
-        self._note(self._application(rule, nodes, olds, None), reason)
+        self._refuse(self._application(rule, nodes, olds, None, aside), reason, nodes, olds)
+
+    def _refuse(self, application: Application, reason: str, nodes: Sequence[Node], olds: Sequence[Value]) -> None:
+        self._note(application, reason)
+        self._refused[application.id] = _place(nodes, olds)
+
+    def _forget_refusals(self) -> None:
+        for id_, place in self._refused.items():
+            if place.graph is None and self._remarks[id_].reason is not None:
+                del self._remarks[id_]
+        self._refused.clear()
 
     def _application(
-        self, rule: Rule | str, nodes: Sequence[Node], olds: Sequence[Value], exactness: Exactness | None
+        self,
+        rule: Rule | str,
+        nodes: Sequence[Node],
+        olds: Sequence[Value],
+        exactness: Exactness | None,
+        aside: Sequence[Node] = (),
     ) -> Application:
         assert self.current is not None, "a pass runs through Context.run"
         name = rule if isinstance(rule, str) else rule.name
         kind = exactness or (self.current.exactness if isinstance(rule, str) else rule.exactness)
         origin = Origin.union(n.origin for n in nodes if not n.is_leaf)
-        place = (olds[0].node if olds else None) or nodes[0]
+        place = _place(nodes, olds)
         before = f"{place.op!r}: {', '.join(str(o.type) for o in place.outputs)}"
         # Where a node was joined with others, or made of others, its first source still says which one it stands for.
-        standing = sorted({n.origin.sources[0] for n in nodes if n.origin.sources})
-        id_ = _identity(self.current.name, name, f"{place.out.graph.name} {before}", standing)
+        standing = sorted({n.origin.sources[0] for n in (*nodes, *aside) if n.origin.sources})
+        id_ = self._identity(name, f"{place.out.graph.name} {before}", standing)
         graph = place.out.graph.name
         return Application(id_, self.current.name, name, kind, graph, origin.scope, origin.sources, before)
+
+    def _identity(self, rule: str, place: str, sources: Iterable[str]) -> str:
+        assert self.current is not None
+        which = f"{self.current.name} {self._runs[self.current.name]}"  # a pipeline may hold a pass twice
+        return hashlib.sha256("\0".join([which, rule, place, *sources]).encode()).hexdigest()[:12]
 
     def _ask(self, application: Application) -> bool:
         before = self._remarks.get(application.id)
@@ -414,6 +447,7 @@ class Context:
     def _note(self, application: Application, reason: str | None) -> None:
         known = self._remarks.get(application.id)
         if known is None or known.reason is not None:  # what was applied stays so
+            self._remarks.pop(application.id, None)
             self._remarks[application.id] = Remark(application, reason)
 
     def _done(self, application: Application, made: Sequence[Node]) -> None:
@@ -423,5 +457,6 @@ class Context:
             observer.applied(application, self.module, made)
 
 
-def _identity(pass_name: str, rule: str, place: str, sources: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join([pass_name, rule, place, *sources]).encode()).hexdigest()[:12]
+def _place(nodes: Sequence[Node], olds: Sequence[Value]) -> Node:
+    """The node that makes the first value that is replaced."""
+    return olds[0].node if olds and olds[0].node is not None else nodes[0]

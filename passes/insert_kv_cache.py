@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -30,7 +31,10 @@ class InsertKvCache(Pass):
                 ctx.restructure("InsertKvCache", graph, partial(_insert_caches, graph=graph))
         encoder, decoder = module.graphs.get("encoder"), module.graphs.get("decoder")
         if encoder is not None and decoder is not None and decoder.find_input("past") is not None:
-            ctx.restructure("CrossAttentionOnce", decoder, partial(_attend_once, encoder=encoder, decoder=decoder))
+            given = {v: o for v in decoder.inputs for n, o in encoder.outputs.items() if v.name == f"encoder_{n}"}
+            if crossing := _crossing(decoder, given):
+                change = partial(_attend_once, encoder=encoder, decoder=decoder, given=given, crossing=crossing)
+                ctx.restructure("CrossAttentionOnce", decoder, change)
 
 
 def _needs_cache(node: Node) -> bool:
@@ -65,15 +69,20 @@ def _insert_caches(op: Ops, graph: Graph) -> None:
     graph.set_outputs(graph.outputs | caches)
 
 
-def _attend_once(op: Ops, encoder: Graph, decoder: Graph) -> None:
-    """Keys and values that are made of the encoder's results alone come in as results of the encoder."""
-    results = encoder.outputs
-    given = {v: results[n] for v in decoder.inputs if (n := v.name.removeprefix("encoder_")) in results}
+def _crossing(decoder: Graph, given: Iterable[Value]) -> list[Node]:
+    """The attentions whose keys and values are made of what is given, and of nothing that the tokens have a part in."""
     fixed = set(given)
     for node in decoder.order():
-        if all(v in fixed or v.time != "run" for v in node.operands):
+        if any(v in fixed for v in node.operands) and all(v in fixed or v.time != "run" for v in node.operands):
             fixed.update(node.outputs)
-    crossing = [n for n in decoder.order() if isinstance(n.op, Attention) and fixed.issuperset(n.operands[1:3])]
+    return [n for n in decoder.order() if isinstance(n.op, Attention) and fixed.issuperset(n.operands[1:3])]
+
+
+def _attend_once(
+    op: Ops, encoder: Graph, decoder: Graph, given: Mapping[Value, Value], crossing: Iterable[Node]
+) -> None:
+    """Those keys and values come in as results of the encoder; `given` says which of its results a value is."""
+    results = encoder.outputs
     there = Ops(encoder)
     moved = dict(given)
     for i, node in enumerate(crossing):

@@ -4,14 +4,14 @@ A parameter of `match` is a value (the same name twice is the same value); `Cons
 None allows an absent operand, `*xs` takes all operands, a keyword-only parameter captures an attribute. A number
 stands for a constant of that value, `op.maybe_cast(x)` for x behind any number of casts, `p[i]` for a result by
 index, a list for alternatives, a tuple for several roots that share an operand. An attribute that is not mentioned
-must have its default.
+must have its default. `op.aside(p)` is read but not replaced: it may have other users, and stays for them.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -60,9 +60,10 @@ class _Call:
     index: int = 0
     skip: bool = False
     same_node: object = field(default_factory=object)  # p[0] and p[1] must be results of one node
+    aside: bool = False
 
     def __getitem__(self, index: int) -> _Call:
-        return _Call(self.cls, self.arguments, self.attributes, index, self.skip, self.same_node)
+        return replace(self, index=index)
 
     def __iter__(self) -> Iterator[_Call]:
         raise TypeError("a pattern cannot be unpacked: take its results by index")
@@ -84,6 +85,10 @@ class _Call:
 class _Tracer:
     """Stands for `op` while a `match` is traced."""
 
+    def aside(self, pattern: _Call) -> _Call:
+        arguments = tuple(self.aside(a) if isinstance(a, _Call) else a for a in pattern.arguments)
+        return replace(pattern, arguments=arguments, aside=True)
+
     def __getattr__(self, name: str) -> Callable[..., _Call]:
         if name.startswith("maybe_"):
             return lambda x: _Call(find_op(name.removeprefix("maybe_")), (x,), (), skip=True)
@@ -103,11 +108,15 @@ class _Tracer:
 
 @dataclass
 class Match:
-    """A place where a pattern fits: what its names are bound to, the nodes it covers, and those that it replaces."""
+    """A place where a pattern fits: what its names are bound to, the nodes it covers, and those that it replaces.
+
+    `aside` are the nodes that are read only.
+    """
 
     bindings: Bindings
     nodes: list[Node]
     roots: list[Value]
+    aside: list[Node]
 
 
 @dataclass(frozen=True)
@@ -133,13 +142,13 @@ class Alternative:
         if type(node.op) is not root.cls or root.index >= len(node.outputs):
             return
         value = node.outputs[root.index]
-        for state in _solve(((root, value), None), _State({}, {}, [])):
+        for state in _solve(((root, value), None), _State({}, {}, [], [])):
             yield from self._further(1, [value], state)
 
     def _further(self, k: int, roots: list[Value], state: _State) -> Iterator[Match]:
         if k == len(self.roots):
             bindings = state.bindings | {n: state.bindings.get(n) for n in self.optional}
-            yield Match(bindings, list(dict.fromkeys(state.nodes)), roots)
+            yield Match(bindings, list(dict.fromkeys(state.nodes)), roots, list(dict.fromkeys(state.aside)))
             return
         pattern = self.roots[k]
         shared = next((n for n in pattern.variables if isinstance(state.bindings.get(n), Value)), None)
@@ -184,9 +193,10 @@ class _State:
     bindings: Bindings
     calls: dict[object, Node]
     nodes: list[Node]
+    aside: list[Node]
 
     def copy(self) -> _State:
-        return _State({**self.bindings}, {**self.calls}, [*self.nodes])
+        return _State({**self.bindings}, {**self.calls}, [*self.nodes], [*self.aside])
 
 
 Goals = Any  # a linked list: ((pattern, value), rest) or None
@@ -202,7 +212,7 @@ def _solve(goals: Goals, state: _State) -> Iterator[_State]:
                 yield from _solve(((pattern.arguments[0], value), goals), state)
                 if value is None or value.node is None or type(value.node.op) is not pattern.cls:
                     return
-                state.nodes.append(value.node)
+                (state.aside if pattern.aside else state.nodes).append(value.node)
                 value = value.node.inputs[0]
         if isinstance(pattern, _Call):
             node = value.node if value is not None else None
@@ -212,7 +222,7 @@ def _solve(goals: Goals, state: _State) -> Iterator[_State]:
                 return
             if not _attributes_fit(pattern, node, state.bindings):
                 return
-            state.nodes.append(node)
+            (state.aside if pattern.aside else state.nodes).append(node)
             if any(isinstance(a, _Rest) for a in pattern.arguments):
                 if not _bind_rest(pattern, node, state.bindings):
                     return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from burnish.ir.graph import Constant, Graph, Node, Value
 from burnish.ir.literal import Literal
@@ -18,20 +18,23 @@ from burnish.ir.structure import structure
 __all__ = ["Block", "Entered", "External", "Inner", "Reference", "find_blocks"]
 
 
-class Inner(NamedTuple):
+@dataclass(frozen=True)
+class Inner:
     """An operand made in the block: result `index` of its node number `node`."""
 
     node: int
     index: int
 
 
-class Entered(NamedTuple):
+@dataclass(frozen=True)
+class Entered:
     """An operand that the block before hands on: result `index` of that block's last node."""
 
     index: int
 
 
-class External(NamedTuple):
+@dataclass(frozen=True)
+class External:
     """An operand from outside: number `at` of the block's externals."""
 
     at: int
@@ -55,7 +58,7 @@ class Block:
         """What makes two blocks equal: ops, types, and how operands go; of those from outside, type and time."""
         rows = []
         for node, operands in zip(self.nodes, self.operands, strict=True):
-            bodies = tuple(structure(b, names=False, provenance=False) for b in node.bodies)
+            bodies = repr([structure(b, names=False, provenance=False) for b in node.bodies])
             rows.append((node.op, operands, tuple(o.type for o in node.outputs), bodies))
         return (*rows, *((v.type, v.time) for v in self.external))
 
@@ -84,7 +87,10 @@ class Block:
 
 
 def find_blocks(graph: Graph, without: Collection[Node] = ()) -> list[Block]:
-    """The run of equal blocks that covers most nodes, or []. A block holds a product, and none of the nodes `without`."""
+    """The run of equal blocks that covers most nodes, or [].
+
+    A block holds a product, for a loop costs something, and none of the nodes `without`.
+    """
     best: tuple[int, list[Block]] = (0, [])
     for segments in _chains(graph):
         numbers: dict[tuple[Any, ...], int] = {}
@@ -132,7 +138,7 @@ def _runs(kinds: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _chains(graph: Graph) -> Iterator[list[Block]]:
-    """The segments along each way through the graph, the longest first; a part that two share comes once."""
+    """The segments along each way through the graph, the longest first; a part that two ways share comes once."""
     end = next((v.node for v in graph.outputs.values() if v.node is not None and v.node.time == "run"), None)
     if end is None:
         return
@@ -154,6 +160,8 @@ def _chains(graph: Graph) -> Iterator[list[Block]]:
         seen.update(cuts)
         if len(cuts) > 2:
             yield _segments(cuts, children, place, sinks)
+            if sinks:  # where not every block has such, they are left outside
+                yield _segments(cuts, children, place, ())
 
 
 def _post_dominators(graph: Graph, end: Node) -> dict[Node, Node]:
@@ -217,7 +225,7 @@ def _block(before: Node, last: Node, inside: set[Node], place: dict[Node, int]) 
             node = stack[-1]
             todo = [v.node for v in reversed(node.operands) if v.node in inside and v.node not in number]
             if node not in number and todo:
-                stack += todo  # type: ignore[arg-type]  # those inside are nodes
+                stack += todo
             else:
                 number.setdefault(stack.pop(), len(number))
     external: dict[Value, int] = {}

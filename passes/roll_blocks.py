@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 from burnish.ir.format import LAYOUTS
-from burnish.ir.graph import Constant, Graph, Module, Node, Ops, Origin, Value, Weight
+from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value, Weight
 from burnish.ir.literal import Literal
 from burnish.ir.ops.control import Repeat
 from burnish.passes.engine import Context, Pass
@@ -141,7 +141,8 @@ class _Roll:
         entered = [body.input(f"x{i or ''}", o.type) for i, o in enumerate(block.before.outputs)]
         external: dict[int, Value] = {}
         for column in [*self.shared, *self.states, *self.slices]:
-            value = body.input(_free(_body_name(column[0]), body.inputs), column[0].type)
+            name = _free(_body_name(column[0]), [v.name for v in body.inputs])
+            value = body.input(name, column[0].type)
             external.update(dict.fromkeys(self.columns[column], value))
         made: list[Node] = []
 
@@ -172,7 +173,8 @@ class _Roll:
         others = (g for g in self.graph.module.graphs.values() if g is not self.graph and {*names} <= {*g.outputs})
         maker = next(others, None) if all(v.node is None for v in column) else None
         if maker is None or any(u not in b.nodes for v, b in zip(column, self.blocks, strict=True) for u in v.users):
-            with op.at(Origin.union([op.origin(Repeat), *(v.node.origin for v in column if v.node is not None)])):
+            readers = (n.origin for v, b in zip(column, self.blocks, strict=True) for n in v.users if n in b.nodes)
+            with op.at(Origin.union(readers, RULE)):
                 return op.stack(*column)
         value = self._input(column)
         self._rename(maker, column, {value.name: Ops(maker, op.fixed).stack(*(maker.outputs[n] for n in names))})
@@ -180,12 +182,8 @@ class _Roll:
 
     def _input(self, column: Column) -> Value:
         """A new input for those of a column, stacked."""
-        others = {v.name for v in self.graph.inputs if v not in column} | {*self.graph.outputs} - {v.name for v in column}
-        stems = {re.sub(r"\d+$", "", v.name) for v in column}
-        name = stems.pop()
-        if stems or not name or name in others:
-            name = column[0].name
-            self.graph.inputs[self.graph.inputs.index(column[0])].name = _free(f"{name} of one block", self.graph.inputs)
+        taken = [v.name for v in self.graph.inputs if v not in column]
+        name = _free(re.sub(r"\d+$", "", column[0].name) or column[0].name, [*taken, *self.graph.outputs])
         return self.graph.input(name, column[0].type.with_shape((len(column), *column[0].shape)))
 
     @staticmethod
@@ -197,16 +195,19 @@ class _Roll:
 
 def _body_name(value: Value) -> str:
     """What the body calls a value: a weight as its own block does, whatever was made of it meanwhile."""
-    while value.node is not None and not isinstance(value.op, Weight | Constant) and len(value.node.inputs) == 1:
-        value = value.node.operands[0]
-    if isinstance(value.op, Weight):
-        return re.sub(r"^.*\.\d+\.", "", value.op.tensor)
-    return re.sub(r"\d+$", "", value.name) or (value.op.name if value.op is not None else "s")
+    if value.node is None:
+        return re.sub(r"\d+$", "", value.name) or value.name
+    source = value
+    while (node := source.node) is not None and len(node.inputs) == 1:
+        source = node.operands[0]
+    op = source.op or value.op
+    return re.sub(r"^.*\.\d+\.", "", op.tensor) if isinstance(op, Weight) else op.name if op is not None else ""
 
 
-def _free(name: str, taken: Sequence[Value]) -> str:
-    """The name, with a number where another value has it."""
-    names, n = {v.name for v in taken}, 1
-    while (name if n == 1 else f"{name}.{n}") in names:
+def _free(name: str, taken: Sequence[str]) -> str:
+    """The name, with a number where it is taken."""
+    n, free = 1, name
+    while free in taken:
         n += 1
-    return name if n == 1 else f"{name}.{n}"
+        free = f"{name}_{n}"
+    return free

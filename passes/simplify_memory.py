@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Ops, Value
+from burnish.ir.guards import broadcast
+from burnish.ir.types import NUMPY
 from burnish.passes.engine import Pattern, RewritePass, Rule
 
 
@@ -54,9 +58,9 @@ class MergeReshapes(Rule):
         self, op: Ops, x: Value, *, shape: tuple[Dim, ...], inner: tuple[Dim, ...], axes: tuple[int, ...]
     ) -> Pattern:
         return [
-            op.reshape(op.reshape(x, shape=inner), shape=shape),
-            op.reshape(op.squeeze(x, axes=axes), shape=shape),
-            op.reshape(op.unsqueeze(x, axes=axes), shape=shape),
+            op.reshape(op.aside(op.reshape(x, shape=inner)), shape=shape),
+            op.reshape(op.aside(op.squeeze(x, axes=axes)), shape=shape),
+            op.reshape(op.aside(op.unsqueeze(x, axes=axes)), shape=shape),
         ]
 
     def build(self, op: Ops, x: Value, out: Value) -> Value:
@@ -69,7 +73,8 @@ class ReshapeAbsorbsSqueeze(Rule):
     example = {"x": "f32[2, 6]", "shape": (4, 1, 3), "axes": (1,)}
 
     def match(self, op: Ops, x: Value, *, shape: tuple[Dim, ...], axes: tuple[int, ...]) -> Pattern:
-        return [op.squeeze(op.reshape(x, shape=shape), axes=axes), op.unsqueeze(op.reshape(x, shape=shape), axes=axes)]
+        flat = op.aside(op.reshape(x, shape=shape))
+        return [op.squeeze(flat, axes=axes), op.unsqueeze(flat, axes=axes)]
 
     def build(self, op: Ops, x: Value, out: Value) -> Value:
         return op.reshape(x, shape=out.shape)
@@ -82,10 +87,10 @@ class MergeSqueezes(Rule):
 
     def match(self, op: Ops, x: Value, *, a: tuple[int, ...], b: tuple[int, ...]) -> Pattern:
         return [
-            op.squeeze(op.squeeze(x, axes=a), axes=b),
-            op.squeeze(op.unsqueeze(x, axes=a), axes=b),
-            op.unsqueeze(op.unsqueeze(x, axes=a), axes=b),
-            op.unsqueeze(op.squeeze(x, axes=a), axes=b),
+            op.squeeze(op.aside(op.squeeze(x, axes=a)), axes=b),
+            op.squeeze(op.aside(op.unsqueeze(x, axes=a)), axes=b),
+            op.unsqueeze(op.aside(op.unsqueeze(x, axes=a)), axes=b),
+            op.unsqueeze(op.aside(op.squeeze(x, axes=a)), axes=b),
         ]
 
     def where(self, x: Value, out: Value, a: tuple[int, ...], b: tuple[int, ...]) -> str | None:
@@ -103,7 +108,7 @@ class MergeTransposes(Rule):
     example = {"x": "f32[2, 3, 4]", "p": (1, 0, 2), "q": (2, 0, 1)}
 
     def match(self, op: Ops, x: Value, *, p: tuple[int, ...], q: tuple[int, ...]) -> Pattern:
-        return op.transpose(op.transpose(x, perm=p), perm=q)
+        return op.transpose(op.aside(op.transpose(x, perm=p)), perm=q)
 
     def build(self, op: Ops, x: Value, p: tuple[int, ...], q: tuple[int, ...]) -> Value:
         return op.transpose(x, perm=tuple(p[i] for i in q))
@@ -163,6 +168,64 @@ class DropNoOp(Rule):
         return x
 
 
+class TransposeOfMatrices(Rule):
+    """reshape(transpose(reshape(x, [-1, S, D]), [0, 2, 1]), [..., D, S]) -> transpose(reshape(x, [..., S, D]), …)"""
+
+    example = {"x": "f32[1, 2, 3, 4]", "inner": (2, 3, 4), "outer": (1, 2, 4, 3), "axes": (0,)}
+
+    def match(
+        self, op: Ops, x: Value, *, inner: tuple[Dim, ...], outer: tuple[Dim, ...], axes: tuple[int, ...]
+    ) -> Pattern:
+        flat, squeezed = op.reshape(x, shape=inner), op.squeeze(x, axes=axes)
+        return [
+            op.reshape(op.transpose(flat, perm=(0, 2, 1)), shape=outer),
+            op.unsqueeze(op.transpose(flat, perm=(0, 2, 1)), axes=axes),
+            op.unsqueeze(op.transpose(squeezed, perm=(0, 2, 1)), axes=axes),
+        ]
+
+    def where(self, out: Value) -> str | None:
+        assert out.node is not None
+        matrices = out.node.operands[0].shape[1:]
+        return None if out.shape[-2:] == matrices else f"{out.type} has other matrices than [{matrices}]"
+
+    def build(self, op: Ops, x: Value, out: Value) -> Value:
+        rank = out.type.rank
+        matrices = op.reshape(x, shape=(*out.shape[:-2], out.shape[-1], out.shape[-2]))
+        return op.transpose(matrices, perm=(*range(rank - 2), rank - 1, rank - 2))
+
+
+class MergeCasts(Rule):
+    """cast(cast(x, a), b), a holding every value of x -> cast(x, b)"""
+
+    example = {"x": "i32[2, 3]", "a": "i64", "b": "bool"}
+
+    def match(self, op: Ops, x: Value, *, a: str, b: str) -> Pattern:
+        return op.cast(op.aside(op.cast(x, to=a)), to=b)
+
+    def where(self, x: Value, a: str) -> str | None:
+        return None if np.can_cast(NUMPY[x.dtype], NUMPY[a], "safe") else ""
+
+    def build(self, op: Ops, x: Value, b: str) -> Value:
+        return op.cast(x, to=b)
+
+
+class OperandBroadcasts(Rule):
+    """add or mul(x, broadcast_to(y)), where the op itself broadcasts y so -> add or mul(x, y)"""
+
+    example = {"x": "f32[2, 3]", "y": "f32[1, 3]", "shape": (2, 3)}
+
+    def match(self, op: Ops, x: Value, y: Value, *, shape: tuple[Dim, ...]) -> Pattern:
+        wide = op.aside(op.broadcast_to(y, shape=shape))
+        return [op.add(x, wide), op.mul(x, wide)]
+
+    def where(self, x: Value, y: Value, out: Value) -> str | None:
+        return None if broadcast(x.shape, y.shape, where="") == out.shape else ""
+
+    def build(self, op: Ops, x: Value, y: Value, out: Value) -> Value:
+        assert out.op is not None
+        return op.emit(out.op, [x, y])
+
+
 class SimplifyMemory(RewritePass):
     """Views that only add or drop unit dimensions become squeezes; chains of views merge and cancel."""
 
@@ -174,4 +237,7 @@ class SimplifyMemory(RewritePass):
         MergeSqueezes,
         MergeTransposes,
         TransposeToReshape,
+        TransposeOfMatrices,
+        MergeCasts,
+        OperandBroadcasts,
     )

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,6 +55,27 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert verdict.fault is None, verdict
 
     return compare
+
+
+@pytest.fixture(autouse=True)
+def every_module_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a pass makes in any test reads back from its text as the same module."""
+    from burnish.ir.text import parse
+    from burnish.ir.verify import verify
+    from burnish.passes import engine
+
+    seen: set[int] = set()
+
+    def checked(module: Any) -> None:
+        verify(module)
+        text = str(module)
+        if hash(text) not in seen:
+            seen.add(hash(text))
+            again = parse(text, module.constants())
+            assert again == module
+            assert str(again) == text
+
+    monkeypatch.setattr(engine, "verify", checked)
 
 
 @pytest.fixture

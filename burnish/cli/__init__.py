@@ -15,7 +15,16 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["CheckFailed", "Inconclusive", "exit_code", "json_option", "main", "plugin_option", "show_progress", "source_argument"]
+__all__ = [
+    "CheckFailed",
+    "Inconclusive",
+    "exit_code",
+    "json_option",
+    "main",
+    "plugin_option",
+    "show_progress",
+    "source_argument",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

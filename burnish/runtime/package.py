@@ -78,7 +78,7 @@ class PackageReport:
                 lines[-1] = (lines[-1][0], part, sizes)
             else:
                 lines.append((part, part, sizes))
-        rows = [f"  {a if a == b else f'{a} to {b}'}: {sizes} bytes" for a, b, sizes in lines]
+        rows = [f"  {a}: {sizes} bytes" if a == b else f"  {a} to {b}: {sizes} bytes each" for a, b, sizes in lines]
         return "\n".join([f"{self.out}: {self.tensors} tensors, {self.nbytes:,} bytes, {self.seconds:.1f} s", *rows])
 
 

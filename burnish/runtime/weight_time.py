@@ -19,7 +19,7 @@ from burnish.ir.weights import WeightSource
 
 __all__ = ["TILE", "tiles"]
 
-TILE = 1 << 21  # elements: a transposed tile reads pieces of rows, which must not become too short
+TILE = 1 << 22  # elements: a transposed tile reads pieces of rows, which must not become too short
 
 
 def tiles(value: Value, source: WeightSource, elements: int = TILE) -> Iterator[Array]:

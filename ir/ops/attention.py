@@ -128,7 +128,8 @@ class Attention(Op):
     def weights(self, xp: Arrays, scores: Array, past: Array | None, count: Array | None, bias: Array | None) -> Array:
         """How much of each value a token gets, [B, H, S, T], from the scores q kᵀ of that shape."""
         scores = scores * scores.dtype.type(self.scale)
-        visible = self.visible(xp, *scores.shape[2:], past, count)
+        s, t = scores.shape[2:]
+        visible = self.visible(xp, s, t, past, count)
         if bias is not None and bias.dtype == bool:
             visible = bias if visible is None else visible & bias
         elif bias is not None:

@@ -15,9 +15,11 @@ from burnish.ir.types import NUMPY
 
 NAMES = st.one_of(
     st.sampled_from(
-        ["x", "0", "0.3", "model.layers.3.q_proj.weight", "onnx::MatMul_12", "/h.0/attn/MatMul", "graph", "weights"]
-        + ["guard", "inf", "return", "scope", "by", "f32", "_", "true", "module", 'a "b" \\', "#", "é ∀", "a\nb", ""]
-        + ["\u2028", "{", "%x", "@1", "x:", "-1"]
+        [
+            *("x", "0", "0.3", "model.layers.3.q_proj.weight", "onnx::MatMul_12", "/h.0/attn/MatMul", "-1", "%x", "@1"),
+            *("graph", "weights", "guard", "inf", "return", "scope", "by", "f32", "_", "true", "module", "constant"),
+            *('a "b" \\', "#", "é ∀", "a\nb", "", "\u2028", "{", "x:"),
+        ]
     ),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
 )
@@ -49,7 +51,7 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
     dtype = NUMPY[draw(st.sampled_from(sorted(NUMPY)))]
     shape = draw(st.sampled_from([(), (1,), (3,), (2, 2), (0,), (2, 0), (9,), (3, 4)]))
     data = np.frombuffer(draw(st.binary(min_size=96, max_size=96)), "u1")[: math.prod(shape) * dtype.itemsize]
-    return data.view(dtype).reshape(shape) if dtype != bool else (data & 1).astype(bool).reshape(shape)
+    return data.view(dtype).reshape(shape) if dtype.kind != "b" else (data & 1).astype(bool).reshape(shape)
 
 
 STEPS: list[Callable[[st.DrawFn, Any, list[Value]], Any]] = [

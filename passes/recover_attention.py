@@ -1,0 +1,158 @@
+"""recover-attention: attention found in its parts, from a softmax between two products outwards."""
+
+from __future__ import annotations
+
+from burnish.ir.dims import Dim
+from burnish.ir.graph import Ops, Value
+from burnish.passes.engine import Const, Pattern, RewritePass, Rule
+from burnish.passes.simplify_memory import DropNoOp, MergeTransposes
+
+_HEADS = (0, 2, 1, 3)  # between [B, S, H, D] and [B, H, S, D]
+_KEYS = (0, 3, 1, 2)  # [B, H, D, T] to [B, T, H, D]
+_SNAP = 2.0**-22  # relative: two square roots of a scale, rounded to f32, multiply to less than this from it
+
+
+class ScalesOfScores(Rule):
+    """matmul(mul(q, a), mul(k, b)), a and b one number each -> mul(matmul(q, k), a * b)"""
+
+    exactness = "rounding"
+    example = {"q": "f32[2, 4, 3, 8]", "k": "f32[2, 4, 8, 5]", "a": 0.5, "b": 0.25}
+
+    def match(self, op: Ops, q: Value, k: Value, a: Const, b: Const) -> Pattern:
+        return op.matmul(op.mul(q, a), op.mul(k, b))
+
+    def where(self, a: Value, b: Value) -> str | None:
+        return None if a.type.elements == 1 == b.type.elements else f"{a.type} and {b.type} are not numbers"
+
+    def build(self, op: Ops, q: Value, k: Value, a: Value, b: Value) -> Value:
+        assert a.literal is not None and b.literal is not None
+        return op.mul(op.matmul(q, k), op.constant((a.literal * b.literal).reshape(())))
+
+
+class ScaleOfScores(Rule):
+    """matmul(mul(q, c), k) or matmul(q, mul(k, c)), c one number -> mul(matmul(q, k), c)"""
+
+    exactness = "rounding"
+    example = {"q": "f32[2, 4, 3, 8]", "k": "f32[2, 4, 8, 5]", "c": 0.5}
+
+    def match(self, op: Ops, q: Value, k: Value, c: Const) -> Pattern:
+        return [op.matmul(op.mul(q, c), k), op.matmul(q, op.mul(k, c))]
+
+    def where(self, q: Value, k: Value, c: Value) -> str | None:
+        heads = c.type.elements == 1 and q.type.rank == k.type.rank == 4
+        return None if heads else f"{q.type} and {k.type} are not of heads"
+
+    def build(self, op: Ops, q: Value, k: Value, c: Value) -> Value:
+        return op.mul(op.matmul(q, k), c)
+
+
+class AttentionFromParts(Rule):
+    """matmul(softmax(matmul(q, k) * c + bias), v) -> transpose(attention(transpose(q), transpose(k), transpose(v), bias))
+
+    A row without any key gets zeros, which is what the source means where it replaces NaN by 0.
+    """
+
+    exactness = "rounding"
+    example = {"q": "f32[2, 4, 3, 8]", "k": "f32[2, 4, 8, 5]", "v": "f32[2, 4, 5, 6]", "c": 0.5}
+    example |= {"bias": "f32[2, 1, 3, 5]"}
+
+    def match(
+        self, op: Ops, q: Value, k: Value, v: Value, c: Const | None = None, bias: Value | None = None
+    ) -> Pattern:
+        plain = op.matmul(q, k)
+        scaled = plain if c is None else op.mul(plain, c)
+        biased = [scores if bias is None else op.add(scores, bias) for scores in (scaled, plain)]
+        weights = [op.softmax(scores) for scores in (scaled, plain, *biased)]
+        return [op.matmul(p, v) for w in weights for p in (w, op.where(op.isnan(w), 0.0, w))]
+
+    def where(self, q: Value, k: Value, v: Value, c: Value | None) -> str | None:
+        types = f"{q.type}, {k.type} and {v.type}"
+        if {x.type.rank for x in (q, k, v)} != {4} or (c is not None and c.type.elements != 1):
+            return f"{types} are not of heads"
+        return None if q.shape[:2] == k.shape[:2] == v.shape[:2] else f"{types} broadcast"
+
+    def build(self, op: Ops, q: Value, k: Value, v: Value, c: Value | None, bias: Value | None) -> Value:
+        scale = 1.0 if c is None or c.literal is None else float(c.literal.reshape(()))
+        usual = q.shape[3] ** -0.5 if isinstance(q.shape[3], int) else scale
+        scale = usual if abs(scale - usual) < _SNAP * usual else scale
+        q, k, v = op.transpose(q, perm=_HEADS), op.transpose(k, perm=_KEYS), op.transpose(v, perm=_HEADS)
+        return op.transpose(op.attention(q, k, v, None, None, bias, scale=scale), perm=_HEADS)
+
+
+class GroupedHeads(Rule):
+    """attention(q, k, v), k and v repeated for the heads of each group -> attention(q, k, v)"""
+
+    exactness = "rounding"
+    example = {"q": "f32[2, 3, 6, 8]", "k": "f32[2, 2, 5, 8]", "v": "f32[2, 2, 5, 4]", "bias": "f32[2, 1, 3, 5]"}
+    example |= {"k_wide": (2, 2, 3, 5, 8), "k_flat": (2, 6, 5, 8), "v_wide": (2, 2, 3, 5, 4), "v_flat": (2, 6, 5, 4)}
+    example |= {"scale": 0.5}
+
+    def match(
+        self,
+        op: Ops,
+        q: Value,
+        k: Value,
+        v: Value,
+        bias: Value | None = None,
+        *,
+        k_wide: tuple[Dim, ...],
+        k_flat: tuple[Dim, ...],
+        v_wide: tuple[Dim, ...],
+        v_flat: tuple[Dim, ...],
+        scale: float,
+    ) -> Pattern:
+        ks = op.reshape(op.broadcast_to(op.unsqueeze(k, axes=(2,)), shape=k_wide), shape=k_flat)
+        vs = op.reshape(op.broadcast_to(op.unsqueeze(v, axes=(2,)), shape=v_wide), shape=v_flat)
+        ks, vs = op.transpose(ks, perm=_HEADS), op.transpose(vs, perm=_HEADS)
+        return op.attention(q, ks, vs, None, None, bias, scale=scale)
+
+    def where(self, k_wide: tuple[Dim, ...], k_flat: tuple[Dim, ...], v_flat: tuple[Dim, ...]) -> str | None:
+        good = len(k_flat) == len(v_flat) == 4 and (k_flat[0], k_flat[2]) == (k_wide[0], k_wide[3])
+        return None if good else f"{list(k_wide)} as {list(k_flat)} are not the heads of a group"
+
+    def build(self, op: Ops, q: Value, k: Value, v: Value, bias: Value | None, scale: float) -> Value:
+        k, v = op.transpose(k, perm=_HEADS), op.transpose(v, perm=_HEADS)
+        return op.attention(q, k, v, None, None, bias, scale=scale)
+
+
+class OneGroup(Rule):
+    """attention(q, k, v), one k and v repeated for all heads -> attention(q, k, v)"""
+
+    exactness = "rounding"
+    example = {"q": "f32[2, 3, 6, 8]", "k": "f32[2, 1, 5, 8]", "v": "f32[2, 1, 5, 4]", "bias": "f32[2, 1, 3, 5]"}
+    example |= {"k_wide": (2, 1, 6, 5, 8), "v_wide": (2, 1, 6, 5, 4), "scale": 0.5}
+
+    def match(
+        self,
+        op: Ops,
+        q: Value,
+        k: Value,
+        v: Value,
+        bias: Value | None = None,
+        *,
+        k_wide: tuple[Dim, ...],
+        v_wide: tuple[Dim, ...],
+        scale: float,
+    ) -> Pattern:
+        ks = op.squeeze(op.broadcast_to(op.unsqueeze(k, axes=(2,)), shape=k_wide), axes=(1,))
+        vs = op.squeeze(op.broadcast_to(op.unsqueeze(v, axes=(2,)), shape=v_wide), axes=(1,))
+        ks, vs = op.transpose(ks, perm=_HEADS), op.transpose(vs, perm=_HEADS)
+        return op.attention(q, ks, vs, None, None, bias, scale=scale)
+
+    def build(self, op: Ops, q: Value, k: Value, v: Value, bias: Value | None, scale: float) -> Value:
+        k, v = op.transpose(k, perm=_HEADS), op.transpose(v, perm=_HEADS)
+        return op.attention(q, k, v, None, None, bias, scale=scale)
+
+
+class RecoverAttention(RewritePass):
+    """Attention written out becomes one op; what stands around it is absorbed: scales, biases, repeated heads."""
+
+    rules = (
+        ScalesOfScores,  # before one of them alone, or attention would form around the other
+        ScaleOfScores,
+        AttentionFromParts,
+        MergeTransposes,  # repeated heads show when the transposes around them are gone
+        DropNoOp,
+        GroupedHeads,
+        OneGroup,
+    )

@@ -1,0 +1,175 @@
+"""recover-mask: masks that depend on shapes alone, recognised by what they are rather than by how they are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from burnish.ir.evaluate import evaluate
+from burnish.ir.graph import Constant, Graph, Module, Node, Ops, Value
+from burnish.ir.guards import AllTrue
+from burnish.ir.ops.attention import Attention
+from burnish.passes.engine import Context, Pass
+
+_SIZES = (1, 2, 3, 5, 8)
+_LARGEST = 1024  # constants of a mask's graph up to this are tried as sizes: a window shows beyond its width
+_HIDDEN = -1e4  # what is added to a score so that its key does not count; e ** this is 0
+Shape = tuple[bool, int]  # causal, window
+
+
+class RecoverMask(Pass):
+    """attention(q, k, v, bias), bias of shapes alone -> attention(q, k, v; causal, window), and a guard that says so
+
+    The bias is evaluated at a few sizes of its symbols. If at all of them it hides what a causal mask hides (or one
+    with a window, or nothing), that is concluded, and a guard checks it at every size that the symbols are bound to.
+    Any other mask stays data.
+    """
+
+    exactness = "rounding"
+
+    def run(self, module: Module, ctx: Context) -> None:
+        known: dict[Value, tuple[Shape, list[AllTrue]] | str] = {}
+        for graph in module.graphs.values():
+            for node in graph:
+                bias = node.inputs[5] if isinstance(node.op, Attention) and len(node.inputs) > 5 else None
+                if bias is None or node.op.causal or not _of_shapes(bias):  # type: ignore[attr-defined]
+                    continue
+                if bias not in known:
+                    known[bias] = _conclude(bias, node)
+                found = known[bias]
+                if isinstance(found, str):
+                    ctx.remark("MaskOfShapes", [node], node.outputs, found)
+                else:
+                    ctx.rewrite("MaskOfShapes", [node], node.outputs, partial(_build, node=node, found=found))
+
+
+def _build(op: Ops, node: Node, found: tuple[Shape, list[AllTrue]]) -> Value:
+    (causal, window), guards = found
+    module = op.graph.module
+    module.guards += [g for g in guards if g not in module.guards]
+    assert isinstance(node.op, Attention)
+    return op.emit(replace(node.op, causal=causal, window=window), node.inputs[:5])
+
+
+def _above(value: Value) -> list[Node]:
+    """The nodes that a value depends on, each after its operands."""
+    done: dict[Node, None] = {}
+    stack = [value.node] if value.node is not None else []
+    while stack:
+        node = stack[-1]
+        todo = [v.node for v in node.operands if v.node is not None and v.node not in done]
+        if todo:
+            stack += todo
+        else:
+            done[stack.pop()] = None
+    return list(done)
+
+
+def _of_shapes(value: Value) -> bool:
+    """Whether it depends on sizes and small constants alone: on no input and no weight."""
+    if value.node is None:
+        return False
+    for node in _above(value):
+        data = not node.inputs and node.op.name not in ("iota", "constant")
+        if data or node.bodies or any(v.node is None for v in node.operands):
+            return False
+    return True
+
+
+def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
+    """What the bias of an attention is at every size that was tried, and the guard for the others; or why nothing."""
+    q, k = node.operands[:2]
+    shapes: set[Shape] | None = None
+    hidden = 0.0
+    for sizes in _bindings(bias):
+        data = _run(bias, sizes)
+        visible = data if data.dtype == bool else data == 0
+        if data.dtype != bool and not visible.all():
+            values = np.unique(data[~visible])
+            if len(values) != 1 or not values[0] <= _HIDDEN:
+                return f"it adds {values[:3]} to scores, which is no mask"
+            hidden = float(values[0])
+        if visible.ndim < 2:
+            return "it has fewer than two axes"
+        fitting = _shapes(visible, q.type.bind(sizes).shape[1], k.type.bind(sizes).shape[1])  # type: ignore[arg-type]
+        shapes = fitting if shapes is None else shapes & fitting
+        if not shapes:
+            at = ", ".join(f"{s}={n}" for s, n in sizes.items())
+            return f"it is neither causal nor without effect{' at ' + at if at else ''}: it stays data"
+    assert shapes
+    shape = min(shapes, key=lambda s: (s[0], s[1]))  # what asks for least
+    symbols = {s for n in _above(bias) for o in n.outputs for s in o.type.symbols}
+    return shape, [_guard(bias, shape, hidden, q, k)] if symbols else []
+
+
+def _bindings(bias: Value) -> Iterator[dict[str, int]]:
+    """Sizes to try: small ones, in two ways that tell symbols apart, and those just beyond the mask's constants."""
+    above = _above(bias)
+    symbols = list(dict.fromkeys(s for n in above for o in n.outputs for s in o.type.symbols))
+    if not symbols:
+        yield {}
+        return
+    lengths = {s for d in bias.shape[-2:] for s in bias.type.with_shape((d,)).symbols}
+    for n in _SIZES:
+        yield dict.fromkeys(symbols, n)
+        yield {s: n if s in lengths else n % 3 + 1 for s in symbols}
+    numbers = {int(x) for n in above if isinstance(n.op, Constant) for x in _integers(n.out)}
+    for n in sorted({c + 1 for c in numbers if max(_SIZES) <= c <= _LARGEST}):
+        yield {s: n if s in lengths else 1 for s in symbols}
+
+
+def _integers(value: Value) -> list[int]:
+    data = value.literal
+    return [] if data is None or data.size > 8 or data.dtype.kind not in "iu" else data.ravel().tolist()
+
+
+def _shapes(visible: np.ndarray, rows: int, keys: int) -> set[Shape]:
+    """The masks that this one is, at its size."""
+    mask = np.broadcast_to(visible, (*visible.shape[:-2], rows, keys)).reshape(-1, rows, keys)
+    row, key = np.arange(rows)[:, None], np.arange(keys)
+    windows = {0, *(int(n) for n in mask[:, -1].sum(axis=-1))}  # as many keys as the last row sees
+    causal = {(True, w) for w in windows if (mask == ((key <= row) & ((w == 0) | (key > row - w)))).all()}
+    return causal | ({(False, 0)} if mask.all() else set())
+
+
+def _run(value: Value, sizes: Mapping[str, int]) -> np.ndarray:
+    """The value at these sizes."""
+    arrays: dict[Value, np.ndarray] = {}
+    for node in _above(value):
+        if isinstance(node.op, Constant):
+            arrays[node.out] = node.op.value.data
+            continue
+        operands = [None if v is None else arrays[v] for v in node.inputs]
+        results = evaluate(node.op.bind(sizes), np, operands, [o.dtype for o in node.outputs])
+        arrays.update(zip(node.outputs, results, strict=True))
+    return arrays[value]
+
+
+def _guard(bias: Value, shape: Shape, hidden: float, q: Value, k: Value) -> AllTrue:
+    """That the bias is what was concluded, as a graph of its own."""
+    graph = Graph(bias.graph.module, "guard")
+    op, copies = graph.ops, dict[Value, Value]()
+    for node in _above(bias):
+        operands = [None if v is None else copies[v] for v in node.inputs]
+        copy = graph.emit(node.op, operands, [o.type for o in node.outputs], node.origin)
+        copies.update(zip(node.outputs, copy.outputs, strict=True))
+    mask = copies[bias]
+    causal, window = shape
+    row, key = op.unsqueeze(op.iota(size=q.shape[1]), axes=(1,)), op.iota(size=k.shape[1])
+    if causal:
+        visible = op.less_or_equal(key, row)
+        if window:
+            visible = op.logical_and(visible, op.less(op.sub(row, window), key))
+    else:
+        visible = op.less_or_equal(key, k.shape[1] if isinstance(k.shape[1], int) else math.inf)
+    if mask.type.is_float:
+        visible = op.where(visible, op.constant(0.0, mask.dtype), op.constant(hidden, mask.dtype))
+    graph.set_outputs({"holds": op.equal(mask, visible)})
+    graph.normalize()
+    what = f"causal within a window of {window}" if window else "causal" if causal else "without effect"
+    source = bias.node.origin.sources[0] if bias.node is not None and bias.node.origin.sources else "it"
+    return AllTrue(f"that the mask {source} is {what}", graph)

@@ -1,0 +1,70 @@
+"""Configs: what is asked for is of the type and in the range asked for, or the message says what is wrong where."""
+
+import pytest
+
+from burnish.frontends.config import Config, LoadError, parse_object, read_object
+
+CONFIG = Config({"n": 4, "x": 0.5, "f": True, "s": "silu", "o": {"k": 3}, "none": None, "h": 12}, "c.json")
+
+
+def test_values_are_read() -> None:
+    assert (CONFIG.integer("n"), CONFIG.number("x"), CONFIG.number("n"), CONFIG.flag("f", False)) == (4, 0.5, 4.0, True)
+    assert CONFIG.choice("s", ["silu", "gelu"]) == "silu"
+    assert CONFIG.section("o").integer("k") == 3
+    assert CONFIG.quotient("h", "n") == 3
+
+
+def test_null_is_as_good_as_missing() -> None:
+    assert not CONFIG.has("none") and CONFIG.integer("none", 7) == 7
+    assert CONFIG.section("none").values == {}
+    with pytest.raises(LoadError, match="c.json: none is missing"):
+        CONFIG.integer("none")
+
+
+@pytest.mark.parametrize("value", [True, 4.0, "4", [4], float("nan"), 0, -1, 10**400, 1 << 25], ids=lambda v: str(v)[:9])
+def test_what_is_no_integer_in_range(value) -> None:
+    with pytest.raises(LoadError, match="n must be an integer from 1 to") as e:
+        Config({"n": value}).integer("n")
+    assert len(str(e.value)) < 200
+
+
+@pytest.mark.parametrize("value", [True, "1", [], float("nan"), float("inf"), -1.0, 10**400], ids=lambda v: str(v)[:9])
+def test_what_is_no_number_in_range(value) -> None:
+    with pytest.raises(LoadError, match="x must be a number from 0 to"):
+        Config({"x": value}).number("x")
+
+
+def test_what_is_no_flag_choice_or_object() -> None:
+    with pytest.raises(LoadError, match="f must be true or false, not 1"):
+        Config({"f": 1}).flag("f", False)
+    with pytest.raises(LoadError, match=r"s \['silu'\] is not supported; supported are silu"):
+        Config({"s": ["silu"]}).choice("s", ["silu"])
+    with pytest.raises(LoadError, match="o must be an object, not 3"):
+        Config({"o": 3}).section("o")
+    with pytest.raises(LoadError, match="n 4 is not a multiple of h 12"):
+        CONFIG.quotient("n", "h")
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe\xfd", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "is not JSON"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' occurs twice"),
+        (b"[1]", "is not a JSON object"),
+    ],
+    ids=lambda v: v[:12] if isinstance(v, bytes) else "",
+)
+def test_what_is_no_json_object(raw, message) -> None:
+    with pytest.raises(LoadError, match=f"^there: .*{message}"):
+        parse_object(raw, "there")
+
+
+def test_what_is_no_file(tmp_path) -> None:
+    with pytest.raises(LoadError, match="No such file"):
+        read_object(tmp_path / "config.json")
+    with pytest.raises(LoadError, match="is not a file"):
+        read_object(tmp_path)

@@ -1,0 +1,207 @@
+"""Modules, graphs, nodes and values: building, uses, order, times, provenance."""
+
+import numpy as np
+import pytest
+
+from burnish.ir import Graph, InferError, Module, Origin, Type, WeightEntry, parse
+from burnish.ir.dims import Sym
+from burnish.ir.graph import Ops, block_of
+
+S = Sym("S")
+X = Type("f32", (S, 4))
+
+
+def new() -> Graph:
+    module = Module(weights={"w": WeightEntry(Type("f32", (4, 4))), "mlp.up.weight": WeightEntry(Type("f32", (8, 4)))})
+    return module.graph("forward")
+
+
+def test_building_infers_types() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    y = op.linear(x, op.weight("w"))
+    parts = op.split(y + 1, axis=1, sizes=[1, 3])
+    assert y.type == X
+    assert [p.type.shape for p in parts] == [(S, 1), (S, 3)]
+    assert y.op is not None and y.op.name == "linear"
+
+
+def test_a_number_becomes_a_constant_of_the_other_operands_type() -> None:
+    graph = new()
+    op = graph.ops
+    y = op.mul(graph.input("x", Type("bf16", (2,))), 0.1)
+    assert y.node is not None and str(y.node.inputs[1]) == "<constant: bf16[]>"
+    n = op.add(graph.input("n", Type("i32", (2,))), 1)
+    assert n.type == Type("i32", (2,)) and n.node.inputs[1].literal.tolist() == 1
+
+
+def test_a_scope_finds_its_parameters() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    with op.scope("mlp"):
+        y = op.linear("up", x)
+    assert y.type == Type("f32", (S, 8))
+    assert y.node.origin == Origin("mlp.up", ("forward:mlp.up:linear",))
+    assert len(y.node.operands) == 2  # the file has no bias
+    with pytest.raises(InferError, match=r"there is no weight 'down\.weight'"):
+        op.linear("down", x)
+    with pytest.raises(InferError, match="1 operands too many"):
+        op.linear("mlp.up", x, x)
+
+
+def test_mistakes_are_named() -> None:
+    op, x = new().ops, new().input("x", X)
+    with pytest.raises(InferError, match="there is no op 'soft_max'; did you mean softmax"):
+        op.soft_max(x)
+    with pytest.raises(InferError, match=r"softmax does not have .'dim'.; its attributes are .'axis'."):
+        op.softmax(x, dim=1)
+    with pytest.raises(InferError, match=r"cast needs .'to'."):
+        op.cast(x)
+    with pytest.raises(InferError, match="add takes 2 to 2 operands, not 3"):
+        op.add(x, x, x)
+    with pytest.raises(InferError, match="axis='1' is not of type"):
+        op.softmax(x, axis="1")
+    with pytest.raises(InferError, match="two inputs called 'x'"):
+        x.graph.input("x", X)
+    with pytest.raises(InferError, match="two graphs called 'forward'"):
+        x.graph.module.graph("forward")
+
+
+def test_leaves_are_shared() -> None:
+    graph = new()
+    op = graph.ops
+    assert op.weight("w") is op.weight("w")
+    assert op.constant(1.0) is op.constant(1.0)
+    assert op.constant(1.0) is not op.constant(1.0, "f64")
+    assert op.constant(0.0) is not op.constant(-0.0)
+
+
+def test_uses_follow_the_operands() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    y = op.add(x, x)
+    graph.set_outputs({"y": y})
+    assert list(x.uses) == [(y.node, 0), (y.node, 1)] and x.users == [y.node]
+    assert y.users == [graph.ret]  # leaving the graph is a use
+    z = op.neg(x)
+    graph.replace(y, z)
+    assert not y.uses and graph.outputs == {"y": z}
+    graph.erase(y.node)
+    assert y.node not in graph and x.users == [z.node]
+
+
+def test_erasing_takes_dead_operands_along() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    kept = op.neg(x)
+    dead = op.add(op.exp(kept), op.weight("w"))
+    graph.set_outputs({"y": kept})
+    erased = graph.erase_dead([dead.node, kept.node])
+    assert sorted(n.op.name for n in erased) == ["add", "exp", "weight"]
+    assert [n.op.name for n in graph] == ["neg"]
+
+
+def test_order_is_weight_time_first_then_as_the_outputs_ask() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    unused = op.tanh(x)
+    late = op.linear(op.exp(x), op.transpose(op.weight("w"), perm=(1, 0)))
+    graph.set_outputs({"y": late})
+    graph.module.normalize()
+    assert [n.op.name for n in graph] == ["weight", "transpose", "exp", "linear", "tanh"]
+    assert unused.node in graph
+    graph.normalize()
+    assert [n.op.name for n in graph.order()] == [n.op.name for n in graph]
+
+
+def test_a_cycle_is_named() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    a = op.exp(x)
+    b = op.tanh(a)
+    a.node.set_input(0, b)
+    graph.set_outputs({"y": b})
+    with pytest.raises(ValueError, match=r"forward has a cycle through tanh, exp$"):
+        graph.normalize()
+
+
+def test_a_long_chain_needs_no_stack() -> None:
+    graph = new()
+    y = graph.input("x", X)
+    for _ in range(5000):
+        y = graph.ops.neg(y)
+    graph.set_outputs({"y": y})
+    graph.normalize()
+    assert len(graph) == 5000
+
+
+def test_times() -> None:
+    graph = new()
+    op, x, w = graph.ops, graph.input("x", X), graph.ops.weight("w")
+    assert x.time == "run" and w.time == "weight" and w.is_weight
+    assert op.transpose(w, perm=(1, 0)).time == "weight"
+    assert op.quantize(op.reshape(w, shape=(1, 16)), format="int8").time == "weight"
+    assert op.exp(w).time == "load"  # not the same bytes on every machine
+    assert op.transpose(op.exp(w), perm=(1, 0)).time == "load"
+    assert op.iota(size=4).time == "load" and op.iota(size=S).time == "run"
+    assert op.broadcast_to(w, shape=(S, 4, 4)).time == "run"
+    assert op.add(x, w).time == "run"
+
+
+def test_origins_are_unique() -> None:
+    op, x = new().ops, new().input("x", X)
+    op = x.graph.ops
+    with op.scope("model"):
+        names = [op.neg(x).node.origin.sources for _ in range(3)]
+    assert names == [("forward:model:neg",), ("forward:model:neg.2",), ("forward:model:neg.3",)]
+    fixed = Origin("a", ("b",), ("c",))
+    made = Ops(x.graph, fixed)
+    assert made.neg(x).node.origin == fixed and [n.op.name for n in made.made] == ["neg"]
+
+
+def test_what_is_made_of_several_remembers_all() -> None:
+    a = Origin("model.layers.3.mlp", ("up",), ("Recover",))
+    b = Origin("model.layers.3.attn", ("q", "up"), ())
+    assert Origin.union([a, b], "Fuse") == Origin("model.layers.3", ("up", "q"), ("Recover", "Fuse"))
+    assert Origin.union([a]) == a
+    assert Origin.union([]) == Origin()
+    assert Origin.union([a, Origin("modern")]).scope == ""
+
+
+def test_blocks_are_the_first_number_of_a_scope() -> None:
+    assert [block_of(s) for s in ("model.layers.12.mlp.3", "h.0", "3", "model.v2", "")] == ["12", "0", "3", "", ""]
+
+
+def test_weights_that_a_node_reads_are_known_by_their_sources() -> None:
+    module = parse("""module {
+      weights { @a: f32[4, 4] <- "file:q" @b: f32[4, 4] }
+      graph f(%x: f32[4]) {
+        weights { @0: f32[8, 4] = concat(@a, @b, axis=0) }
+        %0: f32[8] = linear(%x, @0)
+        return y=%0
+      }
+    }""")
+    nodes = {n.op.name: n for n in module.graphs["f"]}
+    assert nodes["linear"].source_tensors == ("file:q", "b")
+
+
+def test_constants_are_collected_from_bodies_and_guards_are_not_values() -> None:
+    module = Module()
+    graph = module.graph("f")
+    x = graph.input("x", Type("f32", (9,)))
+    bodies = []
+    for name in ("then", "else"):
+        body = Graph(module, name)
+        body.set_outputs({"y": body.ops.add(body.input("x", x.type), body.ops.constant(np.arange(9, dtype="f4")))})
+        bodies.append(body)
+    graph.set_outputs({"y": graph.ops.if_(graph.ops.constant(True, "bool"), x, bodies=bodies)})
+    assert [a.tolist() for a in module.constants().values()] == [list(range(9))]
+    assert [g.name for g in module.every_graph] == ["f", "then", "else"]
+
+
+def test_to_networkx() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    graph.set_outputs({"y": op.neg(op.exp(x))})
+    (edge,) = graph.to_networkx().edges
+    assert [n.op.name for n in edge] == ["exp", "neg"]

@@ -1,0 +1,188 @@
+"""The matrix: every family, source, precision, backend and package, each against transformers on rounded weights.
+
+`make matrix` runs all cells, writes the table into README.md and the errors to benchmarks/results/matrix.json;
+tests/test_matrix.py runs the same cells.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+
+import burnish
+from burnish.ir.graph import Module
+from tests import models
+
+ROOT = Path(__file__).parents[1]
+FAMILIES = {"Llama": models.llama, "BERT": models.bert, "T5": models.t5}
+SOURCES = ("checkpoint", "ONNX")
+#: name -> (format of the weights, activations, largest error relative to the largest output)
+PRECISIONS = {
+    "f32": ("none", "float", 2e-5),
+    "q8_0 W8A16": ("q8_0", "float", 2e-5),
+    "q4_0 W4A16": ("q4_0", "float", 2e-5),
+    # A rounding to int8 that falls the other way, for the sake of the last bit of an f32, is off by a step of 1/127.
+    "q4_0 W4A8": ("q4_0", "int8", 1 / 127),
+}
+BACKENDS = {"NumPy": "numpy", "XLA": "xla"}
+EMPTY = {("T5", "ONNX"): "torch.onnx.export(dynamo=True) cannot write T5"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; its cells are backends, fresh and from a package."""
+
+    family: str
+    source: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.family}, {self.source}, {self.precision}"
+
+
+ROWS = [Row(*x) for x in itertools.product(FAMILIES, SOURCES, PRECISIONS)]
+
+
+@cache
+def folder() -> Path:
+    """Where the models of this process lie."""
+    return Path(tempfile.mkdtemp(prefix="burnish-matrix-"))
+
+
+@cache
+def source_of(family: str, source: str) -> Path:
+    """The file or folder of a model."""
+    model = FAMILIES[family]()
+    if source == "checkpoint":
+        return models.saved(model, folder() / family)
+    return models.exported(model, folder() / f"{family}.onnx")
+
+
+@cache
+def oracle_of(family: str, precision: str) -> Any:
+    """The model in transformers, its linears rounded as the precision says."""
+    format, activations, _ = PRECISIONS[precision]
+    model = FAMILIES[family]()
+    for linear in [m for m in model.modules() if isinstance(m, torch.nn.Linear)]:
+        if format != "none":
+            kind = gguf.GGMLQuantizationType[format.upper()]
+            stored = gguf.quants.quantize(linear.weight.detach().numpy(), kind)
+            linear.weight = torch.nn.Parameter(torch.tensor(gguf.quants.dequantize(stored, kind)))
+        if activations == "int8":
+            linear.register_forward_pre_hook(lambda module, inputs: (_rounded(inputs[0]), *inputs[1:]))
+    return model
+
+
+def _rounded(x: torch.Tensor) -> torch.Tensor:
+    """int8 in groups of 32, f32 scales."""
+    groups = x.reshape(*x.shape[:-1], -1, 32)
+    scale = groups.abs().amax(-1, keepdim=True) / 127
+    return ((groups / scale.clamp_min(1e-30)).round() * scale).reshape(x.shape)
+
+
+@cache
+def module_of(row: Row, packaged: bool) -> Module:
+    """The optimised module, as it is or read back from a package."""
+    format = PRECISIONS[row.precision][0]
+    pipeline = "default" if format == "none" else f"default,quantize-weights{{format={format}}}"
+    module = burnish.optimize(burnish.load(source_of(row.family, row.source)), pipeline)
+    if not packaged:
+        return module
+    out = folder() / re.sub(r"\W", "_", str(row))
+    burnish.compile(module, out)
+    return burnish.load(out)
+
+
+def cells(row: Row) -> Iterator[tuple[str, bool]]:
+    """(backend, packaged)."""
+    yield from itertools.product(BACKENDS, (False, True))
+
+
+def error_of(row: Row, backend: str, packaged: bool) -> float:
+    """The largest error over the outputs of forward, prefill and decode, relative to the largest output."""
+    executable = burnish.executable(module_of(row, packaged), BACKENDS[backend], PRECISIONS[row.precision][1])
+    pairs = list(_RUNS[row.family](executable, oracle_of(row.family, row.precision)))
+    scale = max(np.abs(expected).max() for _, expected in pairs)
+    return float(max(np.abs(got - expected).max() for got, expected in pairs) / scale)
+
+
+Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+def _llama(executable: Any, oracle: Any) -> Pairs:
+    ids = models.tokens((2, 8))
+    expected = models.logits_of(oracle, input_ids=ids)
+    yield executable.forward(ids)["logits"], expected
+    state = executable.start(2, 8)
+    yield executable.prefill(ids[:, :7], state), expected[:, 6]
+    yield executable.decode(ids[:, 7], state), expected[:, 7]
+
+
+def _bert(executable: Any, oracle: Any) -> Pairs:
+    ids, count = models.tokens((2, 8)), np.array([8, 5], np.int32)
+    mask = (np.arange(8) < count[:, None]).astype(np.int32)
+    with torch.no_grad():
+        hidden = oracle(torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long()).last_hidden_state.numpy()
+    given = {v.name for v in executable.module.graphs["forward"].inputs}
+    more = {"attention_mask": mask} if "attention_mask" in given else {}
+    result = executable.forward(ids, count, **more)["hidden"]
+    for b, n in enumerate(count):
+        yield result[b, :n], hidden[b, :n]
+
+
+def _t5(executable: Any, oracle: Any) -> Pairs:
+    source, ids = models.tokens((2, 6)), models.tokens((2, 5), seed=1)
+    expected = models.logits_of(oracle, input_ids=source, decoder_input_ids=ids)
+    state = executable.start(2, 8, encoder_ids=source)
+    yield executable.prefill(ids[:, :4], state), expected[:, 3]
+    yield executable.decode(ids[:, 4], state), expected[:, 4]
+
+
+_RUNS = {"Llama": _llama, "BERT": _bert, "T5": _t5}
+
+
+def table(filled: dict[tuple[Row, str, bool], bool]) -> str:
+    """The table of the README."""
+    heads = [f"{backend}{', package' if packaged else ''}" for backend, packaged in cells(ROWS[0])]
+    lines = [f"| model, source, precision | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
+    for row in ROWS:
+        if (why := EMPTY.get((row.family, row.source))) is not None:
+            marks = [f"— ({why})" if row.precision == "f32" else "—"] + ["—"] * (len(heads) - 1)
+        else:
+            marks = ["✓" if filled.get((row, *cell)) else " " for cell in cells(row)]
+        lines.append(f"| {row} | {' | '.join(marks)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run every cell; write the README's table and the errors."""
+    errors = {}
+    for row in ROWS:
+        if (row.family, row.source) in EMPTY:
+            continue
+        for cell in cells(row):
+            errors[row, *cell] = error_of(row, *cell)
+            print(f"{row}, {cell[0]}{', package' if cell[1] else ''}: {errors[row, *cell]:.1e}", flush=True)
+    filled = {key: error < PRECISIONS[key[0].precision][2] for key, error in errors.items()}
+    readme = ROOT / "README.md"
+    before, marker, rest = readme.read_text().partition("<!-- matrix -->\n")
+    readme.write_text(before + marker + table(filled) + "\n<!-- /matrix -->" + rest.partition("<!-- /matrix -->")[2])
+    rows = [{"cell": str(k[0]), "backend": k[1], "package": k[2], "error": e} for k, e in errors.items()]
+    (ROOT / "benchmarks/results").mkdir(parents=True, exist_ok=True)
+    (ROOT / "benchmarks/results/matrix.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(f"{sum(filled.values())} of {len(filled)} cells hold")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,347 @@
+"""The one door: what it promises, what it refuses, and that everything that goes through it can be steered."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from burnish.debug.controllers import Fuel, Record, Skip
+from burnish.ir import Module, Ops, Value, parse
+from burnish.ir.discover import load_plugin
+from burnish.ir.text import copy_module
+from burnish.passes.engine import Application, Context, Controller, Pass, PassError, Pattern, RewritePass, Rule
+from burnish.passes.pipelines import parse_pipeline
+from tests.decoder import PIPELINE, decoder
+
+pytestmark = pytest.mark.usefixtures("registries")
+CHAIN = """module {
+  graph forward(%x: f32[4]) {
+    scope "layers.0"
+    %0.0: f32[4] = neg(%x) <- "first"
+    %0.1: f32[4] = exp(%0.0) <- "second"
+    %0.2: f32[4] = tanh(%0.1) <- "third"
+    return y=%0.2
+  }
+}
+"""
+
+
+def run(module: Module, pipeline: str | Sequence[Pass], controller: Controller | None = None) -> Context:
+    context = Context(copy_module(module), controller or Skip(()))
+    for pass_ in parse_pipeline(pipeline) if isinstance(pipeline, str) else pipeline:
+        context.run(pass_)
+    return context
+
+
+def rewriting(*rules: type[Rule]) -> list[Pass]:
+    """A pass of these rules."""
+    return [type("Test", (RewritePass,), {"rules": rules})()]
+
+
+class ExpNegToTanh(Rule):
+    """exp(neg(x)) -> tanh(x)"""
+
+    def match(self, op: Ops, x: Value) -> Pattern:
+        return op.exp(op.neg(x))
+
+    def build(self, op: Ops, x: Value) -> Value:
+        return op.tanh(x)
+
+
+# ------------------------------------------------------------------------------------------------------------ one door:
+# a tree rule (fuse-fma), several roots (fuse-qkv), a change of the signature (insert-kv-cache), a function
+# (quantize-weights)
+
+
+def test_every_kind_of_pass_goes_through_the_door() -> None:
+    applied = run(decoder(), PIPELINE).applied
+    assert [a.pass_name for a in applied] == [
+        *["fuse-qkv"] * 2,
+        *["fuse-fma"] * 2,
+        "insert-kv-cache",
+        *["quantize-weights"] * 5,
+    ]
+    assert len({a.id for a in applied}) == len(applied)
+
+
+@pytest.mark.parametrize("fuel", range(11))
+def test_fuel_allows_the_first_applications(fuel: int) -> None:
+    every = run(decoder(), PIPELINE).applied
+    context = run(decoder(), PIPELINE, Fuel(fuel))
+    assert context.applied == every[:fuel]
+    assert any(r.reason == f"out of fuel after {fuel}" for r in context.remarks) == (fuel < len(every))
+
+
+@pytest.mark.parametrize("name", ["fuse-fma", "fuse-qkv", "insert-kv-cache", "quantize-weights"])
+def test_a_skipped_application_is_all_that_is_missing(name: str) -> None:
+    """The identities of the others are the same, and the remark says that it was skipped."""
+    every = run(decoder(), name).applied
+    for skipped in every:
+        context = run(decoder(), name, Skip([skipped.id]))
+        assert context.applied == [a for a in every if a is not skipped and a.id != skipped.id]
+        assert [str(r) for r in context.remarks if r.application.id == skipped.id] == [
+            f"{skipped}: skipped: {skipped.id}"
+        ]
+    assert str(run(decoder(), name, Skip([name])).module) == str(decoder())
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "sources"),
+    [
+        ("fuse-fma", "fma", ["forward:layers.0:add.2", "forward:layers.0:mul"]),
+        ("fuse-qkv", "split", [f"forward:layers.0.attn.{n}:linear" for n in "qkv"]),
+        ("insert-kv-cache", "cache_update", ["forward:layers.0.attn:attention"]),
+        ("quantize-weights", "quantize", ["forward:layers.0.attn.q:linear"]),
+    ],
+)
+def test_what_is_made_knows_what_it_stands_for_and_who_made_it(name: str, made: str, sources: list[str]) -> None:
+    context = run(decoder(), name)
+    node = next(n for n in context.module.graphs["forward"] if n.op.name == made)
+    assert list(node.origin.sources) == sources
+    assert list(node.origin.rules) == [context.applied[0].rule]
+    assert node.origin.scope.startswith("layers.0")
+    again = copy_module(context.module)
+    assert next(n for n in again.graphs["forward"] if n.op.name == made).origin == node.origin
+
+
+def test_an_identity_does_not_depend_on_what_else_is_applied() -> None:
+    every = {a.id: a for a in run(decoder(), PIPELINE).applied}
+    for skipped in every.values():
+        others = run(decoder(), PIPELINE, Skip([skipped.id])).applied
+        same = {a.id for a in others} & set(every)
+        lost = set(every) - same - {skipped.id}
+        # Only what reads the very nodes that were not made is another application, or none.
+        assert all(every[i].pass_name == "quantize-weights" for i in lost), (skipped, lost)
+
+
+def test_a_joined_node_still_stands_for_itself() -> None:
+    """Where equal nodes were joined, and have both origins, what fits there is the same application as before."""
+    module = parse("""module {
+      graph forward(%a: f32[4], %b: f32[4]) {
+        %0: f32[4] = mul(%a, %b) <- "mul"
+        %1: f32[4] = add(%0, %a) <- "add"
+        %2: f32[4] = mul(%a, %b) <- "mul.2"
+        %3: f32[4] = add(%2, %a) <- "add.2"
+        return y=%1, z=%3
+      }
+    }""")
+    apart, joined = run(module, "fuse-fma"), run(module, "canonicalize,fuse-fma")
+    (application,) = [a for a in joined.applied if a.pass_name == "fuse-fma"]
+    assert application.sources == ("add", "add.2", "mul", "mul.2")
+    assert application.id == apart.applied[0].id
+
+
+# ------------------------------------------------------------------------------------------------------------- promises
+
+
+def test_dead_operands_are_erased_at_once() -> None:
+    seen: list[list[str]] = []
+
+    class Watch:
+        def applied(self, application: Application, module: Module, made: object) -> None:
+            seen.append([n.op.name for n in module.graphs["forward"]])
+
+        def after_pass(self, pass_: Pass, module: Module) -> None:
+            pass
+
+    context = Context(parse(CHAIN), observers=[Watch()])
+    context.run(rewriting(ExpNegToTanh)[0])
+    assert sorted(seen[0]) == ["tanh", "tanh"]
+
+
+def test_an_interior_value_with_another_user_is_refused_with_the_reason() -> None:
+    module = parse(CHAIN.replace("y=%0.2", "y=%0.2, z=%0.0"))
+    (remark,) = run(module, rewriting(ExpNegToTanh)).remarks
+    assert remark.reason == "the result of neg inside has another user, return"
+
+
+def test_a_function_pass_is_held_to_the_same_promise() -> None:
+    class Careless(Pass):
+        """exp(neg(x)) -> tanh(x), without looking"""
+
+        def run(self, module: Module, ctx: Context) -> None:
+            (neg, exp) = list(module.graphs["forward"])[:2]
+            assert ctx.rewrite("Careless", [exp, neg], exp.outputs, lambda op: op.tanh(neg.inputs[0])) is None
+
+    context = run(parse(CHAIN.replace("y=%0.2", "y=%0.2, z=%0.0")), [Careless()])
+    assert "another user" in str(context.remarks[0])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda op, x: op.cast(x, to="bf16"), r"replaces f32\[4\] by bf16\[4\]"),
+        (lambda op, x: op.reshape(x, shape=(5,)), "its build fails: reshape"),
+        (lambda op, x: x.no_such_attribute, "its build crashes: AttributeError"),
+        (lambda op, x: (x, x), "builds 2 values for 1"),
+        (lambda op, x: op.neg(next(iter(x.users)).out.users[0].out), "builds on the value that it replaces"),
+    ],
+)
+def test_a_wrong_build_is_refused_by_name_and_place(build: Callable[..., Value], message: str) -> None:
+    class Wrong(Rule):
+        """exp(neg(x)) -> something else"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.exp(op.neg(x))
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return build(op, x)
+
+    with pytest.raises(PassError, match=message) as e:
+        run(parse(CHAIN), rewriting(Wrong))
+    assert re.search(r"application [0-9a-f]{12} test/Wrong at layers\.0", str(e.value))
+    assert '  > %0.1: f32[4] = exp(%0.0) <- "second"' in str(e.value)  # the neighbourhood, and the place in it
+
+
+def test_the_verifier_names_the_pass_and_the_application() -> None:
+    class Spoil(Pass):
+        """neg(x) -> neg(x) of a type that it does not have"""
+
+        def run(self, module: Module, ctx: Context) -> None:
+            node = next(iter(module.graphs["forward"]))
+            (made,) = ctx.rewrite("Spoil", [node], node.outputs, lambda op: op.neg(node.inputs[0])) or []
+            made.out.type = made.out.type.with_dtype("bf16")
+
+    message = r"(?s)after pass spoil, application \w+ spoil/Spoil at layers\.0: .*bf16.*  > "
+    with pytest.raises(PassError, match=message):
+        run(parse(CHAIN), [Spoil()])
+
+
+def test_a_pass_that_crashes_is_named() -> None:
+    class Crash(Pass):
+        """x -> an exception"""
+
+        def run(self, module: Module, ctx: Context) -> None:
+            raise KeyError("lost")
+
+    with pytest.raises(PassError, match="pass crash crashed: KeyError: 'lost'"):
+        run(parse(CHAIN), [Crash()])
+
+
+def test_two_equal_identities_are_an_error() -> None:
+    module = parse(CHAIN.replace("exp(%0.0)", "neg(%0.0)").replace("second", "first"))
+
+    class NegToSub(Rule):
+        """neg(x) -> sub(0, x)"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.neg(x)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.sub(0.0, x)
+
+    with pytest.raises(PassError, match=r"test/NegToSub at layers\.0 occurs twice"):
+        run(module, rewriting(NegToSub))
+
+
+def test_rules_that_undo_each_other_end_in_an_error() -> None:
+    class Away(Rule):
+        """neg(x) -> sub(0, x)"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.neg(x)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.sub(0.0, x)
+
+    class Back(Rule):
+        """sub(0, x) -> neg(x)"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.sub(0.0, x)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.neg(x)
+
+    with pytest.raises(PassError, match="undo each other"):
+        run(parse(CHAIN), rewriting(Away, Back))
+
+
+def test_a_rule_that_grows_for_ever_ends_in_an_error() -> None:
+    class Grow(Rule):
+        """neg(x) -> neg(neg(neg(x)))"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.neg(x)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.neg(op.neg(op.neg(x)))
+
+    with pytest.raises(PassError, match=r"test/Grow .* occurs twice"):
+        run(parse(CHAIN), rewriting(Grow))
+
+
+# -------------------------------------------------------------------------------------------------------------- remarks
+
+
+def test_an_empty_reason_refuses_without_a_remark() -> None:
+    class Quiet(ExpNegToTanh):
+        """exp(neg(x)) -> tanh(x), never"""
+
+        def where(self) -> str | None:
+            return ""
+
+    context = run(parse(CHAIN), rewriting(Quiet))
+    assert context.remarks == []
+    assert str(context.module) == CHAIN
+
+
+def test_a_refusal_at_a_place_that_is_gone_is_forgotten() -> None:
+    class Refused(ExpNegToTanh):
+        """exp(neg(x)) -> tanh(x), never"""
+
+        def where(self) -> str | None:
+            return "on principle"
+
+    assert [str(r).partition(": ")[2] for r in run(parse(CHAIN), rewriting(Refused)).remarks] == ["on principle"]
+    both = run(parse(CHAIN), rewriting(Refused, ExpNegToTanh)).remarks
+    assert [(r.application.rule, r.reason) for r in both] == [("ExpNegToTanh", None)]
+
+
+def test_the_second_way_to_fit_is_tried_where_the_first_is_refused() -> None:
+    """add is commutative: one of the products has another user, so the other is taken."""
+    module = parse("""module {
+      graph forward(%a: f32[4], %b: f32[4]) {
+        %0: f32[4] = mul(%a, %b) <- "kept"
+        %1: f32[4] = mul(%a, %a) <- "free"
+        %2: f32[4] = add(%0, %1) <- "add"
+        return y=%2, z=%0
+      }
+    }""")
+    (application,) = run(module, "fuse-fma").applied
+    assert application.sources == ("add", "free")
+
+
+# ------------------------------------------------------------------------------------------------------------ the rest
+
+
+def test_a_plugin_brings_a_rule(tmp_path: Path) -> None:
+    file = tmp_path / "plugin.py"
+    file.write_text('''
+from burnish.passes.engine import RewritePass, Rule
+
+class TanhNeg(Rule):
+    """tanh(exp(x)) -> exp(x), with a sign"""
+    def match(self, op, x):
+        return op.tanh(op.exp(x))
+    def build(self, op, x):
+        return op.neg(op.exp(x))
+
+class FromPlugin(RewritePass):
+    """A rule from elsewhere."""
+    rules = (TanhNeg,)
+''')
+    load_plugin(file)
+    context = run(parse(CHAIN), "from-plugin")
+    assert [a.rule for a in context.applied] == ["TanhNeg"]
+
+
+def test_the_order_of_asking_is_the_order_of_applying() -> None:
+    record = Record(Skip(()))
+    assert run(decoder(), PIPELINE, record).applied == list(record.allowed.values())
+
+
+def test_nodes_visited_grow_linearly_with_the_blocks() -> None:
+    visited = [run(decoder(blocks), "default").visited for blocks in (4, 8, 16)]
+    assert visited[2] - visited[1] == 2 * (visited[1] - visited[0])

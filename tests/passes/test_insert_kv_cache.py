@@ -1,0 +1,100 @@
+"""insert-kv-cache: golden/insert-kv-cache shows what it does; caches against the plain forward."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from burnish.backends.interpreter import Interpreter
+from burnish.frontends.architecture import Config, build_module, parameters
+from burnish.frontends.architectures.t5 import T5
+from burnish.ir.graph import Module
+from burnish.ir.text import parse
+from burnish.passes.engine import Context
+from burnish.passes.pipelines import parse_pipeline
+
+CONFIG = {"vocab_size": 32, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 4}
+
+
+def passed(pipeline: str, skip: str = "") -> tuple[Module, Context]:
+    config = Config(CONFIG | {"feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 8})
+    module = build_module(T5.names[0], config, parameters(T5, config))
+    context = Context(module, controller=lambda a: "skipped" if a.rule == skip else None)
+    for pass_ in parse_pipeline(pipeline):
+        context.run(pass_)
+    return module, context
+
+
+def signature(module: Module, graph: str) -> tuple[list[str], list[str]]:
+    g = module.graphs[graph]
+    return [v.name for v in g.inputs], list(g.outputs)
+
+
+@pytest.mark.parametrize("case", ["decoder", "cross_attention", "both_ways"])
+def test_golden(golden: Callable[[str, str], None], case: str) -> None:
+    golden("insert-kv-cache", case)
+
+
+@pytest.mark.parametrize("before", ["", "default,"])
+def test_the_encoder_makes_the_keys_and_values_that_the_tokens_have_no_part_in(before: str) -> None:
+    """Of a T5, whether or not its projections were joined before."""
+    module, context = passed(f"{before}insert-kv-cache")
+    cross = ["cross_k0", "cross_v0", "cross_k1", "cross_v1"]
+    assert signature(module, "encoder") == (["ids", "count"], ["hidden", *cross])
+    caches = ["k0", "v0", "k1", "v1"]
+    assert signature(module, "decoder") == (["ids", "encoder_count", "past", *caches, *cross], ["logits", *caches])
+    applied = [f"{a.rule} {a.graph}" for a in context.applied if a.pass_name == "insert-kv-cache"]
+    assert applied == ["InsertKvCache decoder", "CrossAttentionOnce decoder"]
+
+
+def test_what_moved_to_the_encoder_says_where_it_came_from() -> None:
+    module, _ = passed("default,insert-kv-cache")
+    node = module.graphs["encoder"].outputs["cross_k1"].node
+    assert node is not None
+    assert node.origin.scope == "decoder.block.1.layer.1.EncDecAttention"
+    assert node.origin.rules == ("CrossAttentionOnce",)
+    assert node.operands[0].node.source_tensors == ("decoder.block.1.layer.1.EncDecAttention.k.weight",)
+
+
+def test_each_of_its_two_rewrites_can_be_refused() -> None:
+    module, context = passed("stateful", skip="CrossAttentionOnce")
+    assert "encoder_hidden" in signature(module, "decoder")[0] and signature(module, "encoder")[1] == ["hidden"]
+    assert [r.reason for r in context.remarks if r.application.rule == "CrossAttentionOnce"] == ["skipped"]
+    module, _ = passed("stateful", skip="InsertKvCache")
+    assert signature(module, "decoder")[0] == ["ids", "encoder_hidden", "encoder_count", "count"]
+
+
+def test_a_second_run_changes_nothing() -> None:
+    once, _ = passed("insert-kv-cache")
+    text = str(once)
+    context = Context(once)
+    for pass_ in parse_pipeline("insert-kv-cache"):
+        context.run(pass_)
+    assert str(once) == text and not context.applied
+
+
+def test_rows_of_padding_are_overwritten() -> None:
+    """Two sequences of which one is shorter in the first step: what was written behind it must not be seen later."""
+    text = """
+    module {
+      graph forward(%ids: i32[B, S], %x: f32[B, S, 1, 2]) {
+        %0: f32[B, S, 1, 2] = attention(%x, %x, %x, scale=1.0, causal=true)
+        return y=%0
+      }
+    }
+    """
+    plain, module = parse(text), parse(text)
+    Context(module).run(parse_pipeline("insert-kv-cache")[0])
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 1, 2)).astype("f4")
+    expected = Interpreter(plain)("forward", {"ids": np.zeros((2, 5), "i4"), "x": x})["y"]
+    run, ids = Interpreter(module), np.zeros((2, 3), "i4")
+    state = {name: np.full((2, 6, 1, 2), 1e9, "f4") for name in ("k0", "v0")}  # what was there before is never seen
+    first = x[:, :3].copy()
+    first[1, 1:] = 1e6  # padding
+    results = run("forward", {"ids": ids, "x": first, "past": np.array([0, 0], "i4"), **state})
+    second = np.stack([np.concatenate([x[0, 3:], x[0, :1]]), x[1, 1:4]])
+    again = {name: results[name] for name in state}
+    y = run("forward", {"ids": ids, "x": second, "past": np.array([3, 1], "i4"), **again})["y"]
+    assert np.allclose(y[0, :2], expected[0, 3:], rtol=0, atol=1e-6)
+    assert np.allclose(y[1], expected[1, 1:4], rtol=0, atol=1e-6)

@@ -1,0 +1,41 @@
+"""last-row: golden/last-row shows what it does."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from burnish.backends.interpreter import Interpreter
+from burnish.ir.text import parse
+from burnish.passes.engine import Context
+from burnish.passes.pipelines import parse_pass
+
+TEXT = """
+module {
+  graph forward(%x: f32[B, S, 1, 2], %y: f32[B, S, 2]) {
+    %0: f32[B, S, 1, 2] = attention(%x, %x, %x, scale=1.0, causal=true)
+    %1: f32[B, S, 2] = squeeze(%0, axes=[2])
+    %2: f32[B, S, 2] = add(%1, %y)
+    %3: f32[B, S, 2] = neg(%2)
+    return logits=%3, hidden=%2
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("case", ["head", "both_ways"])
+def test_golden(golden: Callable[[str, str], None], case: str) -> None:
+    golden("last-row", case)
+
+
+def test_the_row_is_the_last_real_tokens() -> None:
+    plain, module = parse(TEXT), parse(TEXT)
+    Context(module).run(parse_pass("last-row"))
+    rng = np.random.default_rng(0)
+    inputs = {"x": rng.standard_normal((3, 4, 1, 2)).astype("f4"), "y": rng.standard_normal((3, 4, 2)).astype("f4")}
+    expected = Interpreter(plain)("forward", inputs)
+    count = np.array([4, 2, 1], "i4")
+    results = Interpreter(module)("forward", {**inputs, "count": count})
+    assert results["logits"].shape == (3, 1, 2)
+    assert np.array_equal(results["logits"][:, 0], expected["logits"][np.arange(3), count - 1])
+    assert np.array_equal(results["hidden"], expected["hidden"])  # other outputs keep every row

@@ -1,0 +1,69 @@
+"""Pipelines as text: read, printed, and refused with the nearest names."""
+
+import pytest
+
+from burnish.passes.engine import PASSES, Context, PassError
+from burnish.passes.pipelines import PIPELINES, PipelineError, parse_pass, parse_pipeline
+from tests.decoder import decoder
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_named_pipeline_is_its_passes(name: str) -> None:
+    passes = parse_pipeline(name)
+    assert [str(p) for p in passes] == [p for p, _ in PIPELINES[name]]
+    assert parse_pipeline(",".join(map(str, passes))) == passes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fuse-fma",
+        "quantize-weights{format=q8_0}",
+        "quantize-weights{format=q8_0,lm=none,embedding=q4_0}",
+        "expect{op=linear,per_block=2,plus=1}",
+    ],
+)
+def test_a_pass_prints_as_it_is_read(text: str) -> None:
+    assert str(parse_pass(text)) == text
+
+
+def test_options_that_are_the_defaults_are_not_printed() -> None:
+    assert str(parse_pass("quantize-weights{format=q4_0,embedding=none}")) == "quantize-weights"
+
+
+def test_names_and_options_mix() -> None:
+    passes = parse_pipeline("default,quantize-weights{format=q8_0,lm=none}, fuse-fma")
+    assert str(passes[-2]) == "quantize-weights{format=q8_0,lm=none}"
+    assert str(passes[-1]) == "fuse-fma"
+    assert len(passes) == len(PIPELINES["default"]) + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fuse-fmm", "no pass 'fuse-fmm'; did you mean fuse-fma"),
+        ("defaults", "did you mean default"),
+        ("quantize-weights{bits=4}", "has no option 'bits=4'; it has format, lm, embedding"),
+        ("quantize-weights{format}", "has no option 'format'"),
+        ("fuse-fma{a=1}", "it has none"),
+        ("expect", "expect needs op"),
+        ("expect{op=linear,per_block=two}", "per_block must be of type int, not 'two'"),
+        ("fuse fma", "no pass 'fuse'"),
+        ("}", "cannot read the pass"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        parse_pipeline(text)
+
+
+def test_expect_counts_by_block() -> None:
+    context = Context(decoder(blocks=3))
+    context.run(parse_pass("expect{op=attention,per_block=1}"))
+    context.run(parse_pass("expect{op=linear,per_block=4,plus=1}"))
+    with pytest.raises(PassError, match="found 13 of 14 linear in 3 blocks"):
+        context.run(parse_pass("expect{op=linear,per_block=4,plus=2}"))
+
+
+def test_every_pass_of_a_pipeline_exists() -> None:
+    assert {parse_pass(p).name for entries in PIPELINES.values() for p, _ in entries} <= PASSES.keys()
