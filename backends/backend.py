@@ -41,6 +41,9 @@ class Backend(Protocol):
     def plan_text(self, graph: str) -> str:
         """What runs how: one line for each way, with the reason where something has no kernel."""
 
+    def fallbacks(self, graph: str) -> list[str]:
+        """The products with quantized weights that are dequantized as a whole first: which, and why."""
+
 
 BACKENDS = ("numpy", "xla")
 

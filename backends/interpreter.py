@@ -113,12 +113,17 @@ class Interpreter:
     def plan_text(self, graph: str) -> str:
         """How many nodes of each op run how."""
         ways: dict[str, int] = {}
-        for plan in self.plans.values():
-            if plan.graph.name == graph:
-                for step in plan.steps:
-                    line = f"{step.op.name}: {step.how}"
-                    ways[line] = ways.get(line, 0) + 1
+        for node in self.module.graphs[graph].order():
+            if node.time == "run":
+                line = f"{node.op.name}: {_way(node)[1]}"
+                ways[line] = ways.get(line, 0) + 1
         return "\n".join(f"{count} x {line}" for line, count in ways.items())
+
+    def fallbacks(self, graph: str) -> list[str]:
+        """The products with quantized operands that no kernel runs."""
+        nodes = [n for n in self.module.graphs[graph].order() if n.time == "run" and _is_packed_product(n)]
+        ways = [(n, *_way(n)) for n in nodes]
+        return [f"{n.op.name}({', '.join(str(v.type) for v in n.operands)}): {how}" for n, k, how in ways if k is None]
 
     def run_guard(self, graph: Graph, sizes: Mapping[str, int]) -> bool:
         """Whether the only output of a guard's graph is all true."""
@@ -145,14 +150,26 @@ class Interpreter:
     def _how(self, node: Node, op: Op, sizes: Mapping[str, int]) -> tuple[Callable[..., tuple[Array, ...]], str]:
         dtypes = [o.dtype for o in node.outputs]
         bodies = [_body(self.plan(b, sizes)) for b in node.bodies]
+        kernel, how = _way(node)
         if _writes_in_place(node):
-            return partial(_overwrite, op), "numpy, in place"
-        kernel, why_not = find_kernel(op, [None if v is None else v.type for v in node.inputs])
+            return partial(_overwrite, op), how
         if kernel is not None:
-            return partial(_compiled, kernel, op, dtypes=dtypes), f"kernel {kernel.name}"
-        if any(v.type.format for v in node.operands) and op.kind in ("linear", "matmul"):
-            return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), f"numpy, dequantized ({why_not})"
-        return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), "numpy"
+            return partial(_compiled, kernel, op, dtypes=dtypes), how
+        return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), how
+
+
+def _way(node: Node) -> tuple[Kernel | None, str]:
+    """The kernel that runs a node, if one does; and how it runs, in words."""
+    if _writes_in_place(node):
+        return None, "numpy, in place"
+    kernel, why_not = find_kernel(node.op, [None if v is None else v.type for v in node.inputs])
+    if kernel is not None:
+        return kernel, f"kernel {kernel.name}"
+    return None, f"numpy, dequantized ({why_not})" if _is_packed_product(node) else "numpy"
+
+
+def _is_packed_product(node: Node) -> bool:
+    return node.op.kind in ("linear", "matmul") and any(v.type.format for v in node.operands)
 
 
 def _compiled(kernel: Kernel, op: Op, operands: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:

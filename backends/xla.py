@@ -12,7 +12,7 @@ import numpy as np
 
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.static import run_graph, static_operands, static_values
-from burnish.backends.xla_kernels import evaluate_xla, how
+from burnish.backends.xla_kernels import UNPACKED, evaluate_xla, how
 from burnish.ir.graph import Constant, Graph, Module, Node, Value, Weight
 from burnish.ir.op import Array
 from burnish.ir.types import NUMPY, Type
@@ -86,6 +86,15 @@ class Xla:
                 line = f"{node.op.name}: {how(node.op, types, in_loop)}{' (in the loop)' if in_loop else ''}"
                 ways[line] = ways.get(line, 0) + 1
         return "\n".join(f"{count} x {line}" for line, count in ways.items())
+
+    def fallbacks(self, graph: str) -> list[str]:
+        """The products whose quantized weights are unpacked as a whole, not a block of rows at a time."""
+        found = []
+        for node, in_loop in _nodes(self.module.graphs[graph]):
+            way = how(node.op, [None if v is None else v.type for v in node.inputs], in_loop)
+            if node.time == "run" and UNPACKED in way:
+                found.append(f"{node.op.name}({', '.join(str(v.type) for v in node.operands)}): {way}")
+        return found
 
     def weights(self, graph: str) -> list[Array]:
         """What weights and constants alone determine, on the device: the last argument of a graph's function."""

@@ -26,6 +26,7 @@ __all__ = ["evaluate_xla", "how"]
 
 BLOCK = 1 << 17  # weights unpacked at once: 512 KiB in f32, which stay in a core's cache
 KEYS = 64  # keys read at once
+UNPACKED = "unpacked whole"  # what the plan says of weights that are not read in blocks
 
 Operands = Sequence[Array | None]
 Bodies = Sequence[Callable[..., tuple[Array, ...]]]
@@ -83,7 +84,7 @@ def how(op: Op, operands: Sequence[Type | None], in_loop: bool) -> str:
         assert x is not None and w is not None
         packed = f", W{_bits(w)}A{_bits(x)}" if w.format is not None else ""
         if w.format is not None and not LAYOUTS[w.layout].by_rows:
-            return f"XLA, {w.dtype} unpacked whole: rows cannot be read from its layout {w.layout}{packed}"
+            return f"XLA, {w.dtype} {UNPACKED}: rows cannot be read from its layout {w.layout}{packed}"
         if in_loop or _is_narrow(w.dtype):
             return f"in blocks of rows, {w.dtype}{' dequantized' if packed else ''} a block at a time{packed}"
     if op.name == "attention" and (in_loop or (len(operands) > 3 and operands[3] is not None)):

@@ -166,7 +166,7 @@ def check_op(op_class: type[Op], *given: Example) -> None:
     assert op_class.eval is not Op.eval, f"{name} has no eval"
     assert op_class.kind in ("linear", "matmul", "memory", "other"), f"{name}: kind {op_class.kind!r}"
     assert set(op_class.parameters) <= {o.name for o in op_class.operands()}, f"{name}: parameters are no operands"
-    cases = list(given) or list(itertools.islice(examples(op_class), 6))
+    cases = list(given) or list(itertools.islice(examples(op_class), 4))
     assert cases, f"{name}: found no operands that its infer accepts; give an Example"
     trials = [trial for example in cases for trial in _trials(op_class, example)]
     for trial in trials:
@@ -263,6 +263,9 @@ def _check_declarations(example: Example, inputs: list[Any], results: tuple[Arra
         assert good, f"{where}: declares `commutative`, but order matters"
     if op.inplace is not None:
         assert type_of(inputs[op.inplace]) == type_of(results[0]), f"{where}: `inplace` of another type"
+        copies = [None if x is None else x.copy() for x in inputs]
+        op.overwrite(*copies)
+        assert _all_equal([copies[op.inplace]], results[:1]), f"{where}: `overwrite` differs from `eval`"
     rows = results[0].shape[0] if results[0].ndim > 1 else 0
     if op.by_last_axis and rows > 1 and isinstance(inputs[0], np.ndarray):
         some = run([inputs[0][1:], *inputs[1:]])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.frontends.architecture import Architecture
+from burnish.frontends.architecture import Architecture, Layers
 from burnish.ir.format import Array, Field, Fields, QuantFormat
 from burnish.ir.graph import Ops, Value
 from burnish.ir.op import Arrays, Op
@@ -79,15 +79,15 @@ class Echo(Architecture):
 
     names = ("EchoForCausalLM",)
 
-    def forward(self, op: Ops, ids: Value) -> Value:
+    def forward(self, op: Layers, ids: Value) -> Value:
         c = self.config
-        heads, width = c.integer("num_attention_heads"), c.integer("hidden_size")
-        x = op.embedding("embed", ids, to="f32")
+        heads, width, vocabulary = c.integer("num_attention_heads"), c.integer("hidden_size"), c.integer("vocab_size")
+        x = op.embedding("embed", ids, vocabulary, width)
         for i in range(c.integer("num_hidden_layers")):
             with op.scope(f"blocks.{i}"):
                 y, s = op.scale_apart(x)
                 h = op.reshape(y, shape=(*ids.shape, heads, width // heads))
                 h = op.attention(h, h, h, causal=True, scale=(width // heads) ** -0.5)
-                h = op.linear("out", op.reshape(h, shape=x.shape))
+                h = op.linear("out", op.reshape(h, shape=x.shape), width)
                 x = h + y * s
-        return op.linear("head", x)
+        return op.linear("head", x, vocabulary)

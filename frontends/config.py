@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Config", "LoadError", "parse_json", "parse_object", "read_json", "read_object", "shown"]
+__all__ = ["LARGEST", "Config", "LoadError", "parse_json", "parse_object", "read_json", "read_object", "shown"]
 
-_LARGEST = 32 << 20  # bytes of JSON: the index of the largest models has 10 MB
+LARGEST = 24 << 20  # bytes of JSON: the index of the largest models has 13 MB
 
 
 class LoadError(ValueError):
@@ -29,7 +29,7 @@ def read_json(path: Path) -> Any:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise LoadError(f"{path}: is not a file")
-        if status.st_size > _LARGEST:
+        if status.st_size > LARGEST:
             raise LoadError(f"{path}: {status.st_size} bytes are too many for such a file")
         raw = path.read_bytes()
     except OSError as e:

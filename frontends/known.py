@@ -88,14 +88,18 @@ def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None
     types = op.results(*(None if v is None else type_of(v) for v in inputs))
     if op.has_symbols or not op.reproducible or sum(int(np.prod(t.sizes, dtype=object)) for t in types) > _LARGEST:
         return None
-    if not any(v is not None and v.dtype == object for v in inputs):
+    given = [v for v in inputs if v is not None]
+    if not any(v.dtype == object for v in given):
         return evaluate(op, np, inputs, [t.dtype for t in types])
     if op.name not in _SYMBOLIC or any(t.dtype not in ("i64", "i32") for t in types):
         return None
-    if op.name == "div":  # of sizes: nothing is negative
-        results = np.floor_divide(*inputs)
-    else:
-        results = inputs[0] if op.name == "cast" else op.eval(np, *inputs)
+    match op.name:
+        case "div":  # of sizes: nothing is negative
+            results = given[0] // given[1]
+        case "cast":
+            results = given[0]
+        case _:
+            results = op.eval(np, *given)
     return (_settled(np.asarray(results, object)),)
 
 

@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from burnish.frontends.config import LoadError
 from burnish.frontends.known import Known, KnownOps
 from burnish.frontends.onnx_names import Names
 from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS
 from burnish.frontends.onnx_tensors import Tensor, Turned, read_tensor
-from burnish.ir.dims import Dim, DimError, Sym
-from burnish.ir.graph import Graph, Module, Value, WeightEntry
+from burnish.ir.dims import Dim, DimError, Sym, symbols_of
+from burnish.ir.graph import Graph, Module, Value, Weight, WeightEntry
 from burnish.ir.guards import Equal
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import WeightsOf, WeightSource
@@ -43,16 +41,25 @@ def load_onnx(path: Path) -> Module:
     """
     proto = _parse(path)
     _check_operators(proto, path)
-    alike: dict[Dim, Dim] = {}
+    alike: dict[Sym, Dim] = {}
     for _ in range(64):
         module = _Importer(path, proto, alike).run()
-        found = {g.b: g.a for g in module.guards if isinstance(g, Equal) and isinstance(g.b, Sym) and g.b.is_plain}
-        found |= {g.a: g.b for g in module.guards if isinstance(g, Equal) and isinstance(g.b, int)}
-        found = {k: v for k, v in found.items() if isinstance(k, Sym) and k.is_plain and k not in alike}
+        found = _equal_symbols(module)
         if not found:
             return module
         alike |= found
     raise LoadError(f"{path}: its symbolic dimensions depend on each other in too many ways")
+
+
+def _equal_symbols(module: Module) -> dict[Sym, Dim]:
+    """Plain symbols that were assumed to be the same as another dimension, and that one."""
+    found: dict[Sym, Dim] = {}
+    for guard in module.guards:
+        if isinstance(guard, Equal):
+            symbol, other = (guard.a, guard.b) if isinstance(guard.b, int) else (guard.b, guard.a)
+            if isinstance(symbol, Sym) and symbol.is_plain and symbol.text not in symbols_of(other):
+                found.setdefault(symbol, other)
+    return found
 
 
 def _parse(path: Path) -> Any:
@@ -76,7 +83,7 @@ def _check_operators(proto: Any, path: Path) -> None:
     """All that is not supported, at once."""
     version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     if version < _OLDEST:
-        raise LoadError(f"{path}: its operators are of version {version}; export it with opset_version={_OLDEST} or newer")
+        raise LoadError(f"{path}: its operators are of version {version}; version {_OLDEST} or newer is supported")
     missing = sorted(
         {
             f"{n.domain}.{n.op_type}".lstrip(".")
@@ -100,7 +107,7 @@ class _Stored:
 class _Importer:
     path: Path
     proto: Any
-    alike: Mapping[Dim, Dim]  # symbols, and what they are
+    alike: Mapping[Sym, Dim]  # symbols, and what they are
     values: dict[str, Value | Known] = field(default_factory=dict)
     stored: dict[str, _Stored] = field(default_factory=dict)  # by the names in the module
     symbols: dict[str, Dim] = field(default_factory=dict)  # by the names in the file
@@ -119,7 +126,7 @@ class _Importer:
             self.node(node, source)
         self.outputs()
         self.graph.erase_dead(list(self.graph))
-        read = {n.op.tensor for n in self.graph if n.op.name == "weight"}  # type: ignore[attr-defined]
+        read = {n.op.tensor for n in self.graph if isinstance(n.op, Weight)}
         self.module.weights = {k: e for k, e in self.module.weights.items() if k in read}
         self.module.source = WeightsOf({k: self._source(k) for k in self.module.weights})
         self.module.normalize()
@@ -174,23 +181,20 @@ class _Importer:
         return self.symbols[text]
 
     def _renamed(self, d: Dim) -> Dim:
-        while d in self.alike:
+        while isinstance(d, Sym) and d in self.alike:
             d = self.alike[d]
         return d
 
     def outputs(self) -> None:
         outputs: dict[str, Value] = {}
-        vocabulary = [
-            n.inputs[0].shape[0]  # type: ignore[union-attr]
-            for n in self.graph
-            if n.op.name == "gather" and n.inputs[0] is not None and n.inputs[0].is_weight
-        ]
+        tables = [n.operands[0] for n in self.graph if n.op.name == "gather"]
+        vocabulary = max((int(t.type.sizes[0]) for t in tables if t.is_weight), default=None)
         for info in self.proto.graph.output:
             if info.name not in self.values:
                 raise LoadError(f"{self.path}: output {info.name!r} is not made by any node")
             value = self.op.lift(self.values[info.name])
             assert value is not None
-            name = "logits" if value.shape[-1:] and value.shape[-1] == max(vocabulary, default=None) else "hidden"
+            name = "logits" if value.shape[-1:] and value.shape[-1] == vocabulary else "hidden"
             if len(self.proto.graph.output) > 1 and name in outputs:
                 name = info.name
             outputs[name] = value
@@ -211,7 +215,7 @@ class _Importer:
         where = f"{self.path}: node {source!r} ({node.op_type})"
         scope = self.names.scope(node)
         given = [i for i, name in enumerate(node.input) if name in self.tensors]
-        operands = []
+        operands: list[Value | Known | None] = []
         for i, name in enumerate(node.input):
             if name in self.tensors:
                 self.op.at_source(scope, f"{source}: {name}")

@@ -1,14 +1,13 @@
 """The names that an exporter's metadata remembers: module paths, and of which parameter an initializer is the data.
 
-`torch.onnx.export(dynamo=True)` writes, for each node, the path of modules it was traced in and the traced call with its
-parameters; for the graph, the parameters' names in the model. Initializers lose theirs when they are transposed or
+`torch.onnx.export(dynamo=True)` writes, for each node, the path of modules it was traced in and the traced call with
+its parameters; for the graph, the parameters' names in the model. Initializers lose theirs when they are transposed or
 merged with equal ones. Without such metadata, names stay as they are in the file.
 """
 
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,8 +32,7 @@ class Names:
         """Read the metadata of a GraphProto."""
         signature = next((p.value for p in graph.metadata_props if p.key == _SIGNATURE), "")
         found = re.findall(r"^(\w+): PARAMETER target='([^']*)'", signature, re.MULTILINE)
-        scopes = {s for node in graph.node if (s := _scope(node)) is not None}
-        prefix = ".".join(os.path.commonprefix([s.split(".") for s in scopes])) if scopes else ""
+        prefix = _shared({s for node in graph.node if (s := _scope(node)) is not None})
         names = cls(dict(found), prefix + "." if prefix else "")
         names.parameters = {k: names.strip(v) for k, v in names.parameters.items()}
         return names
@@ -61,6 +59,15 @@ class Names:
             known = known[:1] if node.op_type == "MatMul" else known[1:]
         at = list(initializers).index(position)
         return known[at] if at < len(known) else None
+
+
+def _shared(scopes: set[str]) -> str:
+    """The module path that holds all of these."""
+    first, *others = [s.split(".") for s in scopes] or [[]]
+    length = 0
+    while all(len(s) > length and s[length] == first[length] for s in others) and len(first) > length:
+        length += 1
+    return ".".join(first[:length])
 
 
 def _metadata(node: Any, key: str) -> str:

@@ -332,7 +332,6 @@ def _rank(x: X) -> int:
     return len(x.shape)
 
 
-
 def _axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise ValueError(f"there is no axis {axis} among {rank}")

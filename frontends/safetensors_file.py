@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from burnish.frontends.config import LoadError, parse_object, shown
+from burnish.frontends.config import LARGEST, LoadError, parse_object, shown
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor
 
@@ -33,7 +33,6 @@ _DTYPES = {
     "F64": "f64",
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_LARGEST_HEADER = 32 << 20  # bytes; the format allows 100 MB, which would take gigabytes to parse
 
 
 def header_of(types: Mapping[str, Type]) -> bytes:
@@ -64,8 +63,8 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
             length = int.from_bytes(prefix, "little")
             if len(prefix) < 8 or length > size - 8:
                 raise LoadError(f"{path}: says that its header has {length} bytes, but the file has {size}")
-            if length > _LARGEST_HEADER:
-                raise LoadError(f"{path}: its header has {length} bytes, more than the {_LARGEST_HEADER} allowed")
+            if length > LARGEST:  # the format allows 100 MB, which take gigabytes to parse
+                raise LoadError(f"{path}: its header has {length} bytes, more than the {LARGEST} that are read")
             raw = f.read(length)
     except OSError as e:
         raise LoadError(f"{path}: {e.strerror or e}") from None

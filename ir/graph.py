@@ -502,8 +502,13 @@ class Ops:
         """Operands with numbers made into constants."""
         plain = (v.dtype for v in operands if isinstance(v, Value) and v.dtype in NUMPY)
         dtype = next((d for d in plain if d != "bool"), "f32")  # a condition is no hint
-        types = ("bool" if isinstance(v, bool) else dtype for v in operands)
-        return [v if v is None or isinstance(v, Value) else self.constant(v, t) for v, t in zip(operands, types)]
+
+        def value(v: Any) -> Value | None:
+            if v is None or isinstance(v, Value):
+                return v
+            return self.constant(v, "bool" if isinstance(v, bool) else dtype)
+
+        return list(map(value, operands))
 
     def emit(self, op: Op, inputs: Sequence[Value | None], bodies: Sequence[Graph] = ()) -> Value:
         """Add a node of `op`. Raises InferError where the op does not accept the operands."""

@@ -234,9 +234,10 @@ class RewritePass(Pass):
                 reason = rule.call(rule.where, match)
             if reason is None:
                 build = partial(rule.call, rule.build, match)
+                read = [v for n in match.nodes for v in n.operands]
                 made = ctx.rewrite(rule, match.nodes, match.roots, build, aside=match.aside)
-                if made is not None:
-                    return made
+                if made is not None:  # where one user is left, another one is no longer in its way
+                    return made + [u for v in read if len(v.uses) == 1 for u in v.users]
             elif reason and refused is None:
                 refused = (match, reason)
         if refused is not None:
@@ -279,6 +280,7 @@ class Context:
     _remarks: dict[str, Remark] = field(default_factory=dict)
     _refused: dict[str, Node] = field(default_factory=dict)  # the places of refusals that a rule or promise gave
     _makers: dict[Node, Application] = field(default_factory=dict)
+    _stands_for: dict[Node, str] = field(default_factory=dict)
     _runs: dict[str, int] = field(default_factory=dict)  # how often each pass has begun
 
     @property
@@ -368,6 +370,9 @@ class Context:
         lost = [n.origin for n in erased if n not in nodes and n not in op.made and not n.is_leaf]
         for n in op.made if lost else ():
             n.origin = dataclasses.replace(Origin.union([n.origin, *lost]), scope=n.origin.scope)
+        if place.origin.sources:
+            names = (f"{self._standing(place)}#{i}" if i else self._standing(place) for i in range(len(op.made)))
+            self._stands_for.update(zip(op.made, names, strict=True))
         self._done(application, op.made)
         return [n for n in op.made if n.graph is not None]
 
@@ -421,11 +426,18 @@ class Context:
         origin = Origin.union(n.origin for n in nodes if not n.is_leaf)
         place = _place(nodes, olds)
         before = f"{place.op!r}: {', '.join(str(o.type) for o in place.outputs)}"
-        # Where a node was joined with others, or made of others, its first source still says which one it stands for.
-        standing = sorted({n.origin.sources[0] for n in (*nodes, *aside) if n.origin.sources})
+        standing = sorted({self._standing(n) for n in (*nodes, *aside) if n.origin.sources})
         id_ = self._identity(name, f"{place.out.graph.name} {before}", standing)
         graph = place.out.graph.name
         return Application(id_, self.current.name, name, kind, graph, origin.scope, origin.sources, before)
+
+    def _standing(self, node: Node) -> str:
+        """What a node stands for: the source it was imported from, or that of the place where it was made.
+
+        Where a node was joined with others, that is still its first source; of several that were made at one place,
+        all but the first have a number too.
+        """
+        return self._stands_for.get(node) or node.origin.sources[0]
 
     def _identity(self, rule: str, place: str, sources: Iterable[str]) -> str:
         assert self.current is not None

@@ -47,7 +47,7 @@ class ScaleOfScores(Rule):
 
 
 class AttentionFromParts(Rule):
-    """matmul(softmax(matmul(q, k) * c + bias), v) -> transpose(attention(transpose(q), transpose(k), transpose(v), bias))
+    """matmul(softmax(matmul(q, k) * c + bias), v) -> transpose(attention(transposes of q, k and v, bias; scale=c))
 
     A row without any key gets zeros, which is what the source means where it replaces NaN by 0.
     """

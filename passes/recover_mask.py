@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from burnish.ir.dims import bind
 from burnish.ir.evaluate import evaluate
 from burnish.ir.graph import Constant, Graph, Module, Node, Ops, Value
 from burnish.ir.guards import AllTrue
@@ -35,8 +35,10 @@ class RecoverMask(Pass):
         known: dict[Value, tuple[Shape, list[AllTrue]] | str] = {}
         for graph in module.graphs.values():
             for node in graph:
-                bias = node.inputs[5] if isinstance(node.op, Attention) and len(node.inputs) > 5 else None
-                if bias is None or node.op.causal or not _of_shapes(bias):  # type: ignore[attr-defined]
+                if not isinstance(node.op, Attention) or node.op.causal or len(node.inputs) < 6:
+                    continue
+                bias = node.inputs[5]
+                if bias is None or not _of_shapes(bias):
                     continue
                 if bias not in known:
                     known[bias] = _conclude(bias, node)
@@ -83,7 +85,7 @@ def _of_shapes(value: Value) -> bool:
 def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
     """What the bias of an attention is at every size that was tried, and the guard for the others; or why nothing."""
     q, k = node.operands[:2]
-    shapes: set[Shape] | None = None
+    masks: list[np.ndarray] = []
     hidden = 0.0
     for sizes in _bindings(bias):
         data = _run(bias, sizes)
@@ -91,19 +93,26 @@ def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
         if data.dtype != bool and not visible.all():
             values = np.unique(data[~visible])
             if len(values) != 1 or not values[0] <= _HIDDEN:
-                return f"it adds {values[:3]} to scores, which is no mask"
+                return f"it adds {', '.join(map(str, values[:3]))} to scores: it stays data"
             hidden = float(values[0])
-        if visible.ndim < 2:
-            return "it has fewer than two axes"
-        fitting = _shapes(visible, q.type.bind(sizes).shape[1], k.type.bind(sizes).shape[1])  # type: ignore[arg-type]
-        shapes = fitting if shapes is None else shapes & fitting
-        if not shapes:
-            at = ", ".join(f"{s}={n}" for s, n in sizes.items())
-            return f"it is neither causal nor without effect{' at ' + at if at else ''}: it stays data"
-    assert shapes
-    shape = min(shapes, key=lambda s: (s[0], s[1]))  # what asks for least
+        rows, keys = bind(q.shape[1], sizes), bind(k.shape[1], sizes)
+        if not isinstance(rows, int) or not isinstance(keys, int):
+            return f"it does not depend on the lengths of {q.type} and {k.type}: it stays data"
+        masks.append(np.broadcast_to(visible, (*visible.shape[:-2], rows, keys)).reshape(-1, rows, keys))
+    windows = sorted({int(n) for mask in masks for n in mask[:, -1].sum(axis=-1)})  # as many keys as a last row sees
+    candidates: list[Shape] = [(False, 0), (True, 0), *((True, w) for w in windows if w)]
+    shape = next((c for c in candidates if all((m == _visible(c, *m.shape[1:])).all() for m in masks)), None)
+    if shape is None:
+        return "it is neither causal nor without effect: it stays data"
     symbols = {s for n in _above(bias) for o in n.outputs for s in o.type.symbols}
     return shape, [_guard(bias, shape, hidden, q, k)] if symbols else []
+
+
+def _visible(shape: Shape, rows: int, keys: int) -> np.ndarray:
+    """What attention with these attributes shows: bool[rows, keys]."""
+    causal, window = shape
+    row, key = np.arange(rows)[:, None], np.arange(keys)
+    return (key <= row) & ((window == 0) | (key > row - window)) if causal else np.ones((rows, keys), bool)
 
 
 def _bindings(bias: Value) -> Iterator[dict[str, int]]:
@@ -125,15 +134,6 @@ def _bindings(bias: Value) -> Iterator[dict[str, int]]:
 def _integers(value: Value) -> list[int]:
     data = value.literal
     return [] if data is None or data.size > 8 or data.dtype.kind not in "iu" else data.ravel().tolist()
-
-
-def _shapes(visible: np.ndarray, rows: int, keys: int) -> set[Shape]:
-    """The masks that this one is, at its size."""
-    mask = np.broadcast_to(visible, (*visible.shape[:-2], rows, keys)).reshape(-1, rows, keys)
-    row, key = np.arange(rows)[:, None], np.arange(keys)
-    windows = {0, *(int(n) for n in mask[:, -1].sum(axis=-1))}  # as many keys as the last row sees
-    causal = {(True, w) for w in windows if (mask == ((key <= row) & ((w == 0) | (key > row - w)))).all()}
-    return causal | ({(False, 0)} if mask.all() else set())
 
 
 def _run(value: Value, sizes: Mapping[str, int]) -> np.ndarray:
@@ -159,13 +159,12 @@ def _guard(bias: Value, shape: Shape, hidden: float, q: Value, k: Value) -> AllT
         copies.update(zip(node.outputs, copy.outputs, strict=True))
     mask = copies[bias]
     causal, window = shape
-    row, key = op.unsqueeze(op.iota(size=q.shape[1]), axes=(1,)), op.iota(size=k.shape[1])
+    visible = op.constant(True, "bool")
     if causal:
+        row, key = op.unsqueeze(op.iota(size=q.shape[1]), axes=(1,)), op.iota(size=k.shape[1])
         visible = op.less_or_equal(key, row)
         if window:
             visible = op.logical_and(visible, op.less(op.sub(row, window), key))
-    else:
-        visible = op.less_or_equal(key, k.shape[1] if isinstance(k.shape[1], int) else math.inf)
     if mask.type.is_float:
         visible = op.where(visible, op.constant(0.0, mask.dtype), op.constant(hidden, mask.dtype))
     graph.set_outputs({"holds": op.equal(mask, visible)})

@@ -41,7 +41,7 @@ class RecoverPositions(Pass):
         x, table = node.operands
         if table.node is None or not isinstance(table.op, Embedding):
             return
-        at, w = table.node.operands
+        at = table.node.operands[0]
         ids = _tokens(graph, x.shape[:2])
         counted = _count(at)
         if ids is None or counted is None or counted != ids.shape[1] or x.shape != node.out.shape:
@@ -89,5 +89,3 @@ def _at_most(module: Module, n: Dim, rows: int) -> None:
     graph.set_outputs({"holds": graph.ops.less(graph.ops.iota(size=n), rows)})
     graph.normalize()
     module.guards.append(AllTrue(f"that positions lie within a table of {rows}", graph))
-
-

@@ -31,10 +31,10 @@ def _places(node: Node) -> list[int] | None:
     if indices.node is None or not isinstance(indices.op, Concat) or indices.op.axis not in (-1, indices.type.rank - 1):
         return None
     parts = indices.node.operands
-    found = [_place(part, size) for part, size in zip(parts, x.shape, strict=False)]
+    places = [_place(part, size) for part, size in zip(parts, x.shape, strict=False)]
+    found = [p for p in places if p is not None]
     kept = [p for p in found if p != _DROPPED]
-    in_order = None not in found and kept == sorted(set(kept))
-    return found if in_order and len(parts) == x.type.rank else None
+    return found if len(found) == x.type.rank and kept == sorted(set(kept)) else None
 
 
 def _place(indices: Value, size: Dim) -> int | None:

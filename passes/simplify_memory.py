@@ -186,7 +186,7 @@ class TransposeOfMatrices(Rule):
     def where(self, out: Value) -> str | None:
         assert out.node is not None
         matrices = out.node.operands[0].shape[1:]
-        return None if out.shape[-2:] == matrices else f"{out.type} has other matrices than [{matrices}]"
+        return None if out.shape[-2:] == matrices else ""
 
     def build(self, op: Ops, x: Value, out: Value) -> Value:
         rank = out.type.rank
@@ -207,6 +207,18 @@ class MergeCasts(Rule):
 
     def build(self, op: Ops, x: Value, b: str) -> Value:
         return op.cast(x, to=b)
+
+
+class MergeBroadcasts(Rule):
+    """broadcast_to(broadcast_to(x)) -> broadcast_to(x)"""
+
+    example = {"x": "f32[1, 3]", "inner": (2, 3), "shape": (4, 2, 3)}
+
+    def match(self, op: Ops, x: Value, *, inner: tuple[Dim, ...], shape: tuple[Dim, ...]) -> Pattern:
+        return op.broadcast_to(op.aside(op.broadcast_to(x, shape=inner)), shape=shape)
+
+    def build(self, op: Ops, x: Value, shape: tuple[Dim, ...]) -> Value:
+        return op.broadcast_to(x, shape=shape)
 
 
 class OperandBroadcasts(Rule):
@@ -239,5 +251,6 @@ class SimplifyMemory(RewritePass):
         TransposeToReshape,
         TransposeOfMatrices,
         MergeCasts,
+        MergeBroadcasts,
         OperandBroadcasts,
     )

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,30 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert verdict.fault is None, verdict
 
     return compare
+
+
+@dataclass(frozen=True)
+class Export:
+    """A tiny model: the oracle itself, its checkpoint, and the ONNX file that was exported from it."""
+
+    model: Any
+    checkpoint: Path
+    onnx: Path
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Export]:
+    """`exports("llama", batch=1, head_dim=64)`: made once a session, for an export takes seconds."""
+    from tests import models
+
+    @cache
+    def export(family: str, batch: int | None = None, length: int | None = None, **changes: Any) -> Export:
+        model = getattr(models, family)(**changes)
+        folder = tmp_path_factory.mktemp(family)
+        onnx = models.exported(model, folder / "model.onnx", batch, length)
+        return Export(model, models.saved(model, folder / "checkpoint"), onnx)
+
+    return export
 
 
 @pytest.fixture(autouse=True)

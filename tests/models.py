@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,44 @@ def saved(model: Any, folder: Path, **options: Any) -> Path:
     """The model as a checkpoint."""
     model.save_pretrained(folder, **options)
     return folder
+
+
+class _Alone(torch.nn.Module):
+    """A model of which one result is asked: what one exports."""
+
+    def __init__(self, model: Any, *inputs: str) -> None:
+        super().__init__()
+        self.model, self.inputs = model, inputs
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        result = self.model(**dict(zip(self.inputs, tensors, strict=True)), **_NO_CACHE.get(type(self.model), {}))
+        return result.logits if hasattr(result, "logits") else result.last_hidden_state
+
+
+_NO_CACHE = {transformers.LlamaForCausalLM: {"use_cache": False}}
+
+
+def exported(model: Any, path: Path, batch: int | None = None, length: int | None = None) -> Path:
+    """The model as ONNX, by torch.onnx.export(dynamo=True); the batch and the length are symbols unless given.
+
+    A model without a head takes an attention mask too.
+    """
+    names = ("input_ids",) if type(model) in _NO_CACHE else ("input_ids", "attention_mask")
+    shape = (batch or 2, length or 7)
+    dynamic = {i: torch.export.Dim.DYNAMIC for i, size in enumerate((batch, length)) if size is None}
+    example = tuple(torch.ones(shape, dtype=torch.long) for _ in names)
+    with warnings.catch_warnings(), redirect_stdout(None), redirect_stderr(None):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Alone(model, *names).eval(),
+            example,
+            path,
+            input_names=list(names),
+            dynamo=True,
+            dynamic_shapes=((dynamic,) * len(names),) if dynamic else None,  # of *tensors
+            verbose=False,
+        )
+    return path
 
 
 def tokens(shape: tuple[int, ...], vocabulary: int = 96, seed: int = 0) -> np.ndarray:

@@ -70,10 +70,10 @@ class Int8Linear(Kernel):
             return f"w is {w}, not {self.format}"
         if not layouts:
             return f"this CPU has none of {', '.join(s.name for s in INSTRUCTION_SETS)}"
-        if w.layout not in layouts:
-            return f"w is {w}, not in the layout {' or '.join(layouts)}"
         if x.dtype != ACTIVATIONS or x.layout:
             return f"x is {x}, not {ACTIVATIONS}"
+        if w.layout not in layouts:
+            return f"w is {w}, not in the layout {' or '.join(layouts)}"
         return None
 
     def __call__(self, op: Op, inputs: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:

@@ -11,17 +11,24 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from burnish.runtime.executable import Executable
 
 __all__ = [
     "CheckFailed",
     "Inconclusive",
+    "activations_option",
+    "backend_option",
     "exit_code",
     "json_option",
     "main",
     "plugin_option",
+    "refuse_fallbacks",
+    "require_kernels_option",
     "show_progress",
     "source_argument",
 ]
@@ -56,6 +63,7 @@ def exit_code(error: BaseException) -> int | None:
         (Inconclusive, 5),
         (KeyboardInterrupt, 130),
         (click.Abort, 130),
+        (OSError, 2),  # a model's files that cannot be read are LoadErrors: this is a file that cannot be written
     ]
     return next((code for cls, code in table if isinstance(error, cls)), None)
 
@@ -109,6 +117,42 @@ def show_progress(what: str, done: int, total: int) -> None:
 def source_argument(function: F) -> F:
     """The argument SRC."""
     return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(function)
+
+
+def backend_option(function: F) -> F:
+    """`--backend`."""
+    return click.option(
+        "--backend",
+        type=click.Choice(["numpy", "xla"]),
+        default="numpy",
+        show_default=True,
+        help="numpy starts at once and is the reference; xla compiles first.",
+    )(function)
+
+
+def activations_option(function: F) -> F:
+    """`--activations`."""
+    return click.option(
+        "--activations",
+        type=click.Choice(["int8", "float"]),
+        help="What products with quantized weights take.  [default: int8 on numpy, float on xla]",
+    )(function)
+
+
+def require_kernels_option(function: F) -> F:
+    """`--require-kernels`."""
+    return click.option(
+        "--require-kernels",
+        is_flag=True,
+        help="Refuse, with the reasons, where a product with quantized weights would be dequantized as a whole.",
+    )(function)
+
+
+def refuse_fallbacks(model: Executable) -> None:
+    """What `--require-kernels` does: a usage error that says which products have no kernel, and why."""
+    if lines := model.fallbacks():
+        some = "\n  ".join(dict.fromkeys(lines))
+        raise click.UsageError(f"--require-kernels: {len(lines)} products would run dequantized:\n  {some}")
 
 
 def json_option(function: F) -> F:

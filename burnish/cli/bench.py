@@ -10,28 +10,43 @@ from statistics import median
 import click
 import numpy as np
 
-from burnish.cli import json_option, plugin_option, source_argument
+from burnish.cli import (
+    activations_option,
+    backend_option,
+    json_option,
+    plugin_option,
+    refuse_fallbacks,
+    require_kernels_option,
+    source_argument,
+)
 
 
 @click.command()
 @source_argument
-@click.option("--backend", type=click.Choice(["numpy", "xla"]), default="numpy", show_default=True)
-@click.option("--activations", type=click.Choice(["int8", "float"]), help="For products with quantized weights.")
-@click.option("--prompt-tokens", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--new-tokens", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Runs after one to warm up.")
+@click.option("--prompt-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--new-tokens", metavar="N", type=click.IntRange(1), default=32, show_default=True)
+@click.option(
+    "--repeat", metavar="N", type=click.IntRange(1), default=3, show_default=True, help="Runs, after one to warm up."
+)
+@backend_option
+@activations_option
+@require_kernels_option
 @plugin_option
 @json_option
 def command(
     source: Path,
-    backend: str,
-    activations: str | None,
     prompt_tokens: int,
     new_tokens: int,
     repeat: int,
+    backend: str,
+    activations: str | None,
+    require_kernels: bool,
     as_json: bool,
 ) -> None:
-    """Measure SRC: tokens a second in prefill and decode (medians), and on NumPy each kind of op's share."""
+    """Measure how fast SRC runs: tokens a second in prefill and decode, medians of the runs.
+
+    On NumPy one more run, with a probe, shows the share of each kind of op.
+    """
     from burnish.runtime.doors import executable, load, optimize
     from burnish.runtime.profile import TimeShare
     from burnish.runtime.sources import kind_of
@@ -42,17 +57,23 @@ def command(
     model = executable(module, backend, activations or "")
     if not model.is_generative:
         raise click.UsageError("the model makes no text; bench measures prefill and decode")
+    encodes = "encoder" in module.graphs  # what reads the prompt, then; the decoder begins with one token
+    wanted = new_tokens + (0 if encodes else prompt_tokens)
+    if model.context is not None and wanted > model.context:
+        raise click.UsageError(
+            f"{wanted} tokens do not fit the model's context of {model.context}: lower --prompt-tokens or --new-tokens"
+        )
+    if require_kernels:
+        refuse_fallbacks(model)
     ids = np.ones((1, prompt_tokens), np.int32)
     prefill, decode = [], []
     shares = {"prefill": TimeShare(), "decode": TimeShare()}
     for run in range(repeat + 1 + (backend == "numpy")):
         probed = run > repeat  # apart from the timed runs: a probe costs time itself
-        if "encoder" in module.graphs:
-            state = model.start(1, prompt_tokens + new_tokens, encoder_ids=ids)
-        else:
-            state = model.start(1, prompt_tokens + new_tokens)
+        probe = shares["prefill"] if probed else None
         started = time.perf_counter()
-        model.prefill(ids, state, probe=shares["prefill"] if probed else None)
+        state = model.start(1, wanted + encodes, encoder_ids=ids if encodes else None, probe=probe)
+        model.prefill(ids[:, :1] if encodes else ids, state, probe=probe)
         middle = time.perf_counter()
         for _ in range(new_tokens):
             model.decode(np.ones(1, np.int32), state, probe=shares["decode"] if probed else None)
@@ -67,6 +88,8 @@ def command(
     if as_json:
         click.echo(json.dumps(numbers | {k: s.as_json() for k, s in probed_shares.items()}))
         return
-    click.echo("\n".join(f"{k}: {v}" for k, v in numbers.items()))
+    runs = f"median of {repeat}" if repeat > 1 else "one run"
+    for phase, tokens in {"prefill": prompt_tokens, "decode": new_tokens}.items():
+        click.echo(f"{phase:8} {numbers[f'{phase}_tokens_per_s']:10,.1f} tokens/s  ({tokens} tokens, {runs})")
     for phase, share in probed_shares.items():
-        click.echo(f"\n{phase}:\n{share.text()}")
+        click.echo(f"\n{phase}, where the time goes:\n{share.text()}")

@@ -7,26 +7,37 @@ from pathlib import Path
 
 import click
 
-from burnish.cli import json_option, plugin_option, show_progress, source_argument
+from burnish.cli import backend_option, json_option, plugin_option, show_progress, source_argument
 
 
 @click.command()
 @source_argument
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Lines of JSON with `text`, `answers`.")
+@click.option(
+    "--data",
+    metavar="FILE.jsonl",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A line for each document: {text, answers: [[start, end, kind], …]}.",
+)
 @click.option(
     "--variants",
     default="none,int8,q8_0,q4_0,q4_0/int8",
     show_default=True,
-    help="format[+head][/activations], compared with the first.",
+    metavar="A,B,…", help="format[+head][/activations]",
 )
-@click.option("--documents", type=click.IntRange(2), help="Only so many of them.")
-@click.option("--backend", type=click.Choice(["numpy", "xla"]), default="numpy", show_default=True)
+@click.option("--documents", metavar="N", type=click.IntRange(2), help="Only the first N.")
+@backend_option
 @plugin_option
 @json_option
 def command(
     source: Path, data: Path, variants: str, documents: int | None, backend: str, as_json: bool
 ) -> None:
-    """Measure SRC, not yet quantized, in several formats: loss, divergence, right answers, bytes."""
+    """Measure what quantization costs SRC: loss, divergence and right answers in several formats, on held-out text.
+
+    A variant is a format for the weights of the blocks (none leaves them as they are), +head for the head and the
+    table of tokens too, /int8 for 8-bit activations. The first is what the others are compared with, document by
+    document.
+    """
     from burnish.frontends.architecture import LoadError
     from burnish.ir.format import FORMATS
     from burnish.runtime.doors import load
@@ -49,9 +60,11 @@ def command(
     if as_json:
         click.echo(json.dumps({"documents": len(texts), "measures": [m.as_json() for m in measures]}))
         return
-    click.echo(f"{len(texts)} documents, {sum(len(d.ids) for d in texts)} tokens; means ± standard errors, nats a token")
+    tokens = sum(len(d.ids) for d in texts)
+    click.echo(f"{len(texts)} documents, {tokens:,} tokens; loss and KL in nats a token, means ± standard errors")
     head = f"{'variant':16}{'loss':>18}{'difference':>20}{'KL':>20}"
-    click.echo(head + "".join(f"{'right: ' + k:>20}" for k in measures[0].right) + f"{'bytes':>12}")
+    click.echo(head + "".join(f"{k + ' right':>18}" for k in measures[0].right) + f"{'bytes':>15}")
     for m in measures:
         row = f"{m.variant:16}{m.loss!s:>18}{m.loss_difference!s:>20}{m.divergence!s:>20}"
-        click.echo(row + "".join(f"{e!s:>20}" for e in m.right.values()) + f"{m.bytes:>12,}")
+        shares = (f"{100 * e.mean:.1f} ± {100 * e.error:.1f} %" for e in m.right.values())
+        click.echo(row + "".join(f"{share:>18}" for share in shares) + f"{m.bytes:>15,}")

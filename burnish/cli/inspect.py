@@ -16,7 +16,7 @@ from burnish.cli import json_option, plugin_option, source_argument
 @plugin_option
 @json_option
 def command(source: Path, as_json: bool) -> None:
-    """Say what SRC is made of: tensors, bytes by part and type, ops by kind, cache bytes a token."""
+    """Say what SRC is made of: tensors, bytes by part and type, ops by kind, the cache's bytes a token."""
     from burnish.runtime.doors import load
     from burnish.runtime.inspection import describe
     from burnish.runtime.sources import kind_of
@@ -25,11 +25,15 @@ def command(source: Path, as_json: bool) -> None:
     click.echo(json.dumps(facts) if as_json else _text(facts))
 
 
+def _value(v: Any) -> str:
+    return ", ".join(map(str, v)) if isinstance(v, tuple) else str(v)
+
+
 def _text(facts: dict[str, Any]) -> str:
     lines = [f"{facts['source']}: {facts['format']}, {facts['architecture']}"]
-    lines += [f"  {k} = {v}" for k, v in facts["attributes"].items()]
+    lines += [f"  {k} = {_value(v)}" for k, v in facts["attributes"].items()]
     lines.append(
-        f"{facts['tensors']} tensors, {facts['parameters']:,} parameters, {facts['parameters_per_tensor']:,} a tensor"
+        f"{facts['tensors']} tensors, {facts['parameters']:,} parameters, {facts['parameters_per_tensor']:,} on average"
     )
     total = sum(facts["bytes_by_type"].values())
     lines.append(f"{total:,} bytes: " + ", ".join(f"{k} {n:,}" for k, n in facts["bytes_by_type"].items()))

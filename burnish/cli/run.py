@@ -5,25 +5,48 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from burnish.cli import json_option, plugin_option, source_argument
+from burnish.cli import (
+    activations_option,
+    backend_option,
+    json_option,
+    plugin_option,
+    refuse_fallbacks,
+    require_kernels_option,
+    source_argument,
+)
 
 
 @click.command()
 @source_argument
-@click.option("--prompt", help="The text to go on from (for an encoder, to embed).")
-@click.option("--prompt-ids", help="Token ids in its place: 1,2,3.")
-@click.option("--max-new-tokens", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0 takes the likeliest.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--backend", type=click.Choice(["numpy", "xla"]), default="numpy", show_default=True)
-@click.option("--activations", type=click.Choice(["int8", "float"]), help="For products with quantized weights.")
-@click.option("--dump-logits", type=click.Path(path_type=Path), help="Write the logits, f32[tokens, V], to FILE.npy.")
+@click.option("--prompt", help="The text to go on from; for an encoder, the text to embed.")
+@click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
+@click.option("--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
+@click.option(
+    "--temperature",
+    metavar="T",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="0 takes the likeliest token; above, tokens are drawn from softmax(logits / T).",
+)
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="For what is drawn.")
+@backend_option
+@activations_option
+@require_kernels_option
+@click.option(
+    "--dump-logits",
+    metavar="FILE.npy",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the logits that each new token was chosen from, f32[tokens, V].",
+)
 @click.option("--stats", is_flag=True, help="Print times, and what ran how, to standard error.")
 @plugin_option
 @json_option
@@ -36,18 +59,20 @@ def command(
     seed: int,
     backend: str,
     activations: str | None,
+    require_kernels: bool,
     dump_logits: Path | None,
     stats: bool,
     as_json: bool,
 ) -> None:
-    """Run SRC, a package or anything that can be loaded, on a prompt."""
+    """Run SRC on a prompt: go on from it, or print its embedding."""
     if (prompt is None) == (prompt_ids is None):
-        raise click.UsageError("give --prompt or --prompt-ids")
+        raise click.UsageError("give either --prompt or --prompt-ids")
     from burnish.runtime.doors import executable, load, optimize
+    from burnish.runtime.executable import sampler
     from burnish.runtime.sources import kind_of, tokenizer_of
     from burnish.runtime.tokenizer import Tokenizer
 
-    started = time.perf_counter()
+    times = _Times()
     module = load(source)
     if kind_of(source) != "package":
         module = optimize(module)
@@ -55,44 +80,38 @@ def command(
     tokenizer = Tokenizer.load(file) if file else None
     ids = _ids(prompt, prompt_ids, tokenizer, _vocabulary(module))
     model = executable(module, backend, activations or "")
-    if not model.is_generative:
-        _embed(model, ids, as_json)
-        return
-    prompt_tokens = 0 if "encoder" in module.graphs else len(ids)
-    if model.context and prompt_tokens >= model.context:
-        raise click.UsageError(f"the prompt has {len(ids)} tokens; the model's context is {model.context}")
-    limit = min(max_new_tokens, model.context - prompt_tokens) if model.context else max_new_tokens
-    rows: list[np.ndarray] = []
-    times: list[float] = [time.perf_counter()]
+    limit = _room(model, ids, max_new_tokens)
+    if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
+        fault = "its folder is not there" if model.is_generative else "the model makes no text"
+        raise click.UsageError(f"--dump-logits {dump_logits}: {fault}")
+    if require_kernels:
+        refuse_fallbacks(model)
+    times.mark()
+    if model.is_generative:
+        rows: list[np.ndarray] = []
 
-    def watch(step: int, logits: np.ndarray) -> None:
-        times.append(time.perf_counter())
-        if dump_logits:
-            rows.append(logits)
+        def watch(step: int, logits: np.ndarray) -> None:
+            times.mark()
+            if dump_logits is not None:
+                rows.append(logits)
 
-    from burnish.runtime.executable import sampler
-
-    out: list[int] = []
-    stream = tokenizer.stream() if tokenizer else None
-    for token in model.generate(ids, limit, sampler(temperature, seed), watch=watch):
-        out.append(token)
-        if not as_json:
-            text = stream(token) if stream else f"{token} "
-            click.echo(text, nl=False)
-            sys.stdout.flush()
-    if not as_json:
-        click.echo((stream(None) if stream else "") or "")
-    if dump_logits:
-        with dump_logits.open("wb") as f:
-            np.save(f, np.stack(rows))
-    numbers = _numbers(started, times, len(ids))
+        tokens = model.generate(ids, limit, sampler(temperature, seed), watch=watch)
+        out = _print_tokens(tokens, tokenizer, quiet=as_json)
+        if dump_logits is not None:
+            with dump_logits.open("wb") as f:
+                np.save(f, np.stack(rows))
+        if len(out) == limit < max_new_tokens:
+            click.echo(f"note: {limit} tokens fill the model's context of {model.context}", err=True)
+        report: dict[str, Any] = {"ids": out, **({"text": tokenizer.decode(out)} if tokenizer else {})}
+    else:
+        report = _embed(model, ids, quiet=as_json)
+        times.mark()
+    numbers = times.numbers(len(ids))
     if as_json:
-        text_out = {"text": tokenizer.decode(out)} if tokenizer else {}
-        click.echo(json.dumps({"ids": out, **text_out, "prompt_ids": ids, "stats": numbers}))
+        click.echo(json.dumps({**report, "prompt_ids": ids, "stats": numbers}))
     if stats:
-        for key, value in numbers.items():
-            click.echo(f"{key}: {value}", err=True)
-        click.echo(model.stateful.plan_text("decoder" if "decoder" in module.graphs else "forward"), err=True)
+        click.echo("\n".join(f"{key:22} {value:,}" for key, value in numbers.items()), err=True)
+        click.echo(model.plan_text(), err=True)
 
 
 def _ids(prompt: str | None, prompt_ids: str | None, tokenizer: Any, vocabulary: int | None) -> list[int]:
@@ -125,27 +144,58 @@ def _vocabulary(module: Any) -> int | None:
     return None
 
 
-def _embed(model: Any, ids: list[int], as_json: bool) -> None:
-    """Print an encoder's sentence embedding, or what else it returns."""
+def _room(model: Any, ids: list[int], wanted: int) -> int:
+    """How many new tokens the context leaves room for, at most `wanted`."""
+    if model.context is None:
+        return wanted
+    prompt = 0 if "encoder" in model.module.graphs else len(ids)
+    room = int(model.context) - prompt
+    if room < model.is_generative:
+        least = " and needs room for a new one" if model.is_generative else ""
+        raise click.UsageError(f"the prompt has {prompt} tokens{least}; the model's context is {model.context}")
+    return min(wanted, room)
+
+
+def _print_tokens(tokens: Any, tokenizer: Any, quiet: bool) -> list[int]:
+    """Each token, or the text that is whole with it, as it comes."""
+    out: list[int] = []
+    more: Callable[[int | None], str] = tokenizer.stream() if tokenizer else lambda t: "" if t is None else f"{t} "
+    for token in tokens:
+        out.append(token)
+        if not quiet:
+            click.echo(more(token), nl=False)
+            sys.stdout.flush()
+    if not quiet:
+        click.echo(more(None))
+    return out
+
+
+def _embed(model: Any, ids: list[int], quiet: bool) -> dict[str, Any]:
+    """An encoder's sentence embedding, or what else it returns; printed unless `quiet`."""
     results = model.forward(np.array([ids], np.int32))
     name = next((k for k in ("embedding", "logits", "hidden") if k in results), next(iter(results)))
     row = results[name][0]
-    if as_json:
-        click.echo(json.dumps({name: row.tolist(), "prompt_ids": ids}))
-    elif row.ndim == 1:
+    if not quiet and row.ndim == 1:
         click.echo(" ".join(f"{x:.6f}" for x in row))
-    else:
+    elif not quiet:
         for token, vector in zip(ids, row, strict=True):
             click.echo(f"{token}: " + " ".join(f"{x:.6f}" for x in vector[:8]) + (" …" if len(vector) > 8 else ""))
+    return {name: row.tolist()}
 
 
-def _numbers(started: float, times: list[float], prompt: int) -> dict[str, float]:
-    """Seconds to load, prompt and decode rates in tokens a second."""
-    first, decoded = times[1] - times[0], len(times) - 2
-    rate = decoded / (times[-1] - times[1]) if decoded > 0 else 0.0
-    return {
-        "load_s": round(times[0] - started, 3),
-        "first_token_s": round(first, 4),
-        "prefill_tokens_per_s": round(prompt / first, 1),
-        "decode_tokens_per_s": round(rate, 1),
-    }
+@dataclass
+class _Times:
+    """When loading began, when it was done, and when the logits of each step were there."""
+
+    at: list[float] = field(default_factory=lambda: [time.perf_counter()])
+
+    def mark(self) -> None:
+        self.at.append(time.perf_counter())
+
+    def numbers(self, prompt: int) -> dict[str, float]:
+        """Seconds to load and to the first result, compiling included; tokens a second after it."""
+        loaded, first, *later = self.at[1:]
+        numbers = {"load_s": loaded - self.at[0], "first_result_s": first - loaded, "prompt_tokens": prompt}
+        if later:
+            numbers["decode_tokens_per_s"] = len(later) / (later[-1] - first)
+        return {k: round(v, 3) for k, v in numbers.items()}

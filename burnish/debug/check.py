@@ -7,12 +7,13 @@ graph on dequantized weights, and the passes after it are held to that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.debug.numbers import error, made_up_inputs, made_up_weights, run_all, run_in_float64, same_bits, units_of
 from burnish.ir.graph import Module
@@ -82,15 +83,17 @@ class _Baseline:
 class Checker:
     """Holds pipelines over one module to their word, on given inputs or made-up ones.
 
-    `given` are arrays for the inputs of the plain graphs by name. A module without a source gets made-up weights. The
-    plain graph is run once, however many pipelines are checked.
+    `given` are arrays for the inputs of the plain graphs, as `graph.input` or by name alone. A module without a source
+    gets made-up weights. The plain graph is run once, however many pipelines are checked. Raises BindError for inputs
+    that do not fit.
     """
 
     def __init__(self, module: Module, given: Mapping[str, Array] | None = None, seed: int = 0) -> None:
         self.module = copy_module(module)
         if self.module.source is None:
             self.module.source = made_up_weights(self.module, seed)
-        self.given = dict(given) if given is not None else made_up_inputs(self.module, seed)
+        invented = made_up_inputs(self.module, seed)
+        self.given = invented if given is None else _by_graph(given, invented)
         self.plain = self._run(self.module)
         self.baseline = _Baseline.of(self.module, self.plain, self.given)
 
@@ -138,6 +141,14 @@ class Checker:
 
     def _run(self, module: Module) -> dict[str, Array]:
         return run_all(module, Interpreter(module), self.given)
+
+
+def _by_graph(given: Mapping[str, Array], needed: Iterable[str]) -> dict[str, Array]:
+    """The arrays for the inputs in `needed`, which are `graph.input`."""
+    needed = {key: key if key in given else key.partition(".")[2] for key in needed}
+    if set(needed.values()) != set(given):
+        raise BindError(f"the model's inputs are {', '.join(needed)}; given are {', '.join(given) or 'none'}")
+    return {key: given[name] for key, name in needed.items()}
 
 
 def _other_bits(before: Results, after: Results) -> str | None:

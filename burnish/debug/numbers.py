@@ -61,25 +61,34 @@ def made_up_weights(module: Module, seed: int = 0) -> MemoryWeights:
 
 
 def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
-    """Data for the inputs of every graph by name: ids within the vocabulary, right-padded batches, random numbers.
+    """Data for the inputs of every graph, as `graph.input`: ids in the vocabulary, padded batches, random numbers.
 
+    States begin empty, and what a decoder shares with its encoder comes from there: nothing is made up for those.
     `sizes` are those of symbols; the others are small numbers, different ones unless a guard says that they are equal.
     """
     bound = _sizes(module, sizes or {})
     inputs: dict[str, Array] = {}
+    encoder = module.graphs.get("encoder")
+    encoded = {f"encoder.{name}" for name in [*encoder.outputs, *(v.name for v in encoder.inputs)]} if encoder else ()
     for graph in module.graphs.values():
         for v in graph.inputs:
-            type = v.type.bind(bound)
-            if v.name in inputs or v.name in graph.outputs:
+            key, type = f"{graph.name}.{v.name}", v.type.bind(bound)
+            if v.name in graph.outputs or _in_encoder(v) in encoded:
                 continue
             if v.name == "count":
                 longest = graph.inputs[0].type.bind(bound).sizes[-1]
-                inputs[v.name] = np.maximum(longest - np.arange(type.sizes[0]), 1).astype("i4")
+                inputs[key] = np.maximum(longest - np.arange(type.sizes[0]), 1).astype("i4")
             elif v.name == "past":
-                inputs[v.name] = np.zeros(type.sizes, "i4")
+                inputs[key] = np.zeros(type.sizes, "i4")
             else:
-                inputs[v.name] = made_up(type, v.name, seed, _rows_read_by(v))
+                inputs[key] = made_up(type, key, seed, _rows_read_by(v))
     return inputs
+
+
+def _in_encoder(v: Value) -> str:
+    """What an input of a decoder is in the encoder: `encoder_count` is its count, `cross_k0` what it returns."""
+    name = v.name.removeprefix("encoder_")
+    return f"encoder.{name}" if name != v.name or name.startswith("cross_") else ""
 
 
 def _sizes(module: Module, given: Mapping[str, int]) -> dict[str, int]:
@@ -104,8 +113,8 @@ def _rows_read_by(ids: Value) -> int:
 def run_all(module: Module, run: Run, given: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs of every graph, as `graph.output`, each graph run once.
 
-    `given` holds inputs of the plain module. What passes add is filled in: a state is empty, nothing is `past`, every
-    token counts, a capacity is the number of tokens, and a decoder gets what the encoder returned.
+    `given` holds inputs of the plain module, as `graph.input`. What passes add is filled in: a state is empty, nothing
+    is `past`, every token counts, a capacity is the number of tokens, and a decoder gets what the encoder has.
     """
     results: dict[str, Array] = {}
     for graph in module.graphs.values():
@@ -119,8 +128,8 @@ def _inputs(graph: Graph, given: Mapping[str, Array], earlier: Mapping[str, Arra
     inputs: dict[str, Array] = {}
     sizes: dict[str, int] = {}
     for v in graph.inputs:
-        returned = earlier.get(f"encoder.{v.name.removeprefix('encoder_')}")
-        found = returned if returned is not None else given.get(v.name)
+        places = (given, f"{graph.name}.{v.name}"), (earlier, _in_encoder(v)), (given, _in_encoder(v))
+        found = next((arrays[key] for arrays, key in places if key in arrays), None)
         if found is not None:
             inputs[v.name] = found
             for d, n in zip(v.shape, found.shape, strict=False):

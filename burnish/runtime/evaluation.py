@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from burnish.frontends.architecture import LoadError
 from burnish.ir.graph import Module
 from burnish.runtime.doors import executable, optimize
+from burnish.runtime.executable import Executable
 from burnish.runtime.parts import bytes_by_part, parts_of
 from burnish.runtime.tokenizer import Tokenizer
 
@@ -73,7 +74,7 @@ class Estimate:
         return cls(float(a.mean()), float(a.std(ddof=1) / len(a) ** 0.5) if len(a) > 1 else float("nan"))
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f} ± {self.error:.4f}"
+        return f"{self.mean:.5f} ± {self.error:.5f}"
 
 
 @dataclass(frozen=True)
@@ -106,27 +107,34 @@ class Measure:
 def read_documents(file: Path, tokenizer: Tokenizer, context: int | None) -> list[Document]:
     """Lines of JSON: {"text": …, "answers": [[start, end, kind], …]}, the answers as spans of characters.
 
-    Documents end at `context` tokens; an answer that is cut does not count. Raises LoadError.
+    Documents end at `context` tokens; an answer that is cut, or that nothing stands before, does not count. Raises
+    LoadError.
     """
-    documents = []
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as e:
         raise LoadError(f"{file}: {e}") from None
+    documents = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             ids, spans = tokenizer.encode_with_spans(row["text"])
             answers = [(int(a), int(b), str(kind)) for a, b, kind in row.get("answers", [])]
-        except (ValueError, KeyError, TypeError) as e:
-            raise LoadError(f"{file}, line {number}: {e!r}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise LoadError(f"{file}, line {number}: {type(e).__name__}: {e}") from None
         limit = min(len(ids), context or len(ids))
+        if limit < 2:
+            raise LoadError(f"{file}, line {number}: {limit} tokens are too few: there is nothing to foretell")
         found = []
         for start, end, kind in answers:
             inside = [i for i, (a, b) in enumerate(spans[:limit]) if a < end and b > start and b > a]
-            if inside and spans[inside[-1]][1] >= end:
+            if inside and inside[0] > 0 and spans[inside[-1]][1] >= end:
                 found.append((inside[0], inside[-1] + 1, kind))
         documents.append(Document(tuple(ids[:limit]), tuple(found)))
+    if not documents:
+        raise LoadError(f"{file}: holds no documents")
     return documents
 
 
@@ -137,55 +145,79 @@ def evaluate_variants(
     backend: str = "numpy",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Measure]:
-    """Measure each variant on the documents; the first is what the others are compared with."""
-    order = sorted(range(len(documents)), key=lambda i: len(documents[i].ids))
-    batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
-    reference: list[np.ndarray] = []
-    base: list[float] = []
-    measures = []
-    for variant in variants:
-        made = optimize(module, variant.pipeline)
-        model = executable(made, backend, variant.activations)
-        losses: list[float] = []
-        divergences: list[float] = []
-        right: dict[str, list[float]] = {}
-        for k, batch in enumerate(batches):
-            for document, logp in _log_probabilities(model, [documents[i] for i in batch]):
-                if len(reference) < len(documents):
-                    reference.append(logp.astype(np.float32))
-                first = reference[len(losses)].astype(np.float64)
-                target = np.asarray(document.ids[1:])
-                losses.append(float(-np.take_along_axis(logp, target[:, None], 1).mean()))
-                divergences.append(float((np.exp(first) * (first - logp)).sum(-1).mean()))
-                chosen = logp.argmax(-1) == target
-                for start, end, kind in document.answers:
-                    right.setdefault(kind, []).append(float(chosen[start - 1 : end - 1].all()))
-            if progress:
-                progress(str(variant), k + 1, len(batches))
-        base = base or losses
-        measures.append(
-            Measure(
-                str(variant),
-                Estimate.of(losses),
-                Estimate.of(np.subtract(losses, base).tolist()),
-                Estimate.of(divergences),
-                {kind: Estimate.of(x) for kind, x in sorted(right.items())},
-                sum(n for sizes in bytes_by_part(parts_of(made)).values() for n in sizes.values()),
-            )
+    """Measure each variant on the documents; the first is what the others are compared with.
+
+    All of them see a batch before the next is taken, so that no logits are kept. Raises LoadError for a model that
+    does not go on from a text, or a format that none of its weights can have.
+    """
+    made = [_made(module, variant) for variant in variants]
+    models = [executable(m, backend, v.activations) for m, v in zip(made, variants, strict=True)]
+    if not models[0].is_generative or "encoder" in module.graphs:
+        raise LoadError("eval measures models that go on from a text; this one has no causal graph that gives logits")
+    samples = [_Samples() for _ in variants]
+    size = module.graphs["forward"].inputs[0].shape[0]
+    size = size if isinstance(size, int) else BATCH
+    ordered = sorted(documents, key=lambda d: len(d.ids))  # hardly any padding
+    for at in range(0, len(ordered), size):
+        batch = ordered[at : at + size]
+        for document, *rows in zip(batch, *(_logits(model, batch) for model in models), strict=True):
+            reference = _log_softmax(rows[0])
+            for found, row in zip(samples, rows, strict=True):
+                found.add(document, row, reference)
+        if progress:
+            progress("documents", min(at + size, len(ordered)), len(ordered))
+    return [
+        Measure(
+            str(variant),
+            Estimate.of(found.losses),
+            Estimate.of(np.subtract(found.losses, samples[0].losses).tolist()),
+            Estimate.of(found.divergences),
+            {kind: Estimate.of(x) for kind, x in sorted(found.right.items())},
+            sum(n for sizes in bytes_by_part(parts_of(m)).values() for n in sizes.values()),
         )
-    return measures
+        for variant, found, m in zip(variants, samples, made, strict=True)
+    ]
 
 
-def _log_probabilities(model: Any, documents: Sequence[Document]) -> list[tuple[Document, np.ndarray]]:
-    """f64 log-probabilities [tokens - 1, V] of what follows each token."""
+def _made(module: Module, variant: Variant) -> Module:
+    made = optimize(module, variant.pipeline)
+    formats = {v.dtype for graph in made.graphs.values() for node in graph for v in node.operands}
+    if variant.weights != "none" and variant.weights not in formats:
+        raise LoadError(f"variant {variant}: none of the weights can be stored as {variant.weights}")
+    return made
+
+
+@dataclass
+class _Samples:
+    """What a variant showed so far, document by document, answer by answer."""
+
+    losses: list[float] = field(default_factory=list)
+    divergences: list[float] = field(default_factory=list)
+    right: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, document: Document, logits: np.ndarray, reference: np.ndarray) -> None:
+        """Add a document: logits[tokens - 1, V] of what follows each token, and the first variant's log-softmax."""
+        logp, target = _log_softmax(logits), np.asarray(document.ids[1:])
+        self.losses.append(float(-np.take_along_axis(logp, target[:, None], 1).mean()))
+        self.divergences.append(float((np.exp(reference) * (reference - logp)).sum(-1).mean()))
+        chosen = logp.argmax(-1) == target
+        for start, end, kind in document.answers:
+            self.right.setdefault(kind, []).append(float(chosen[start - 1 : end - 1].all()))
+
+
+def _logits(model: Executable, documents: Sequence[Document]) -> list[np.ndarray]:
+    """Logits[tokens - 1, V] of what follows each token but the last, for each document."""
     counts = np.array([len(d.ids) for d in documents], np.int32)
     ids = np.zeros((len(documents), int(counts.max())), np.int32)
     for row, d in zip(ids, documents, strict=True):
         row[: len(d.ids)] = d.ids
     logits = model.forward(ids, counts)["logits"]
-    out = []
-    for row, d in zip(logits, documents, strict=True):
-        x = row[: len(d.ids) - 1].astype(np.float64)
-        x -= x.max(-1, keepdims=True)
-        out.append((d, x - np.log(np.exp(x).sum(-1, keepdims=True))))
-    return out
+    return [row[: n - 1] for row, n in zip(logits, counts, strict=True)]
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    """In f64, along the last axis."""
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    x -= np.log(np.exp(x).sum(-1, keepdims=True))
+    return x

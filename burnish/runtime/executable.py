@@ -76,6 +76,16 @@ class Executable:
             self._stateful = make_backend(self.backend_name, optimize(self.module, f"stateful,{self._target}"))
         return self._stateful
 
+    def plan_text(self) -> str:
+        """What runs how, graph by graph: one line for each way, with the reason where something has no kernel."""
+        backend = self.stateful if self.is_generative else self.plain
+        return "\n".join(f"{name}:\n{backend.plan_text(name)}" for name in self.module.graphs)
+
+    def fallbacks(self) -> list[str]:
+        """The products with quantized weights that are dequantized as a whole first: which, and why."""
+        backend = self.stateful if self.is_generative else self.plain
+        return [f"{name}: {line}" for name in self.module.graphs for line in backend.fallbacks(name)]
+
     def forward(self, ids: np.ndarray, count: np.ndarray | None = None, graph: str = "", **more: Any) -> dict[str, Any]:
         """All outputs of a plain graph for ids[B, S], right-padded; `count[b]` of them are real (all, unless given)."""
         name = graph or ("encoder" if "encoder" in self.module.graphs else "forward")
@@ -88,14 +98,19 @@ class Executable:
         return self.module.graphs[name]
 
     def start(
-        self, batch: int, tokens: int, encoder_ids: np.ndarray | None = None, encoder_count: np.ndarray | None = None
+        self,
+        batch: int,
+        tokens: int,
+        encoder_ids: np.ndarray | None = None,
+        encoder_count: np.ndarray | None = None,
+        probe: Any = None,
     ) -> State:
         """An empty state for `batch` sequences of up to `tokens`; an encoder-decoder reads its source here, once."""
         graph = self._graph(self.stateful)
         fixed: dict[str, Array] = {}
         if encoder_ids is not None:
             count = _counts(encoder_ids, encoder_count)
-            results = self.stateful("encoder", {"ids": encoder_ids.astype(np.int32), "count": count})
+            results = self.stateful("encoder", {"ids": encoder_ids.astype(np.int32), "count": count}, probe)
             known = {v.name for v in graph.inputs}
             fixed = {n: a for k, a in results.items() for n in (k, f"encoder_{k}") if n in known}
             fixed["encoder_count"] = count

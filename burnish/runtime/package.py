@@ -101,17 +101,13 @@ def write_package(
     way (`force` replaces a package, and nothing else), where a weight cannot be read, or the disk is full.
     """
     started = time.perf_counter()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not is_package(out):
-            raise LoadError(f"{out}: is there already, and is not a package; choose another name")
-        if not force:
-            raise LoadError(f"{out}: is there already; replace it with --force, or choose another name")
     module = copy_module(module)
     parts = parts_of(module)
     sizes = bytes_by_part(parts)
     total = sum(n for part in sizes.values() for n in part.values())
     try:
         with replace_folder(out) as folder:
+            _check_place(out, force)
             files = _Files(folder)
             if tokenizer is not None:
                 _write_tokenizer(files, tokenizer)
@@ -131,6 +127,15 @@ def write_package(
     except OSError as e:
         raise LoadError(f"{out}: cannot be written: {e}") from None
     return PackageReport(out, sizes, sum(map(len, parts.values())), time.perf_counter() - started)
+
+
+def _check_place(out: Path, force: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not is_package(out):
+        raise LoadError(f"{out}: is there already, and is not a package; choose another name")
+    if not force:
+        raise LoadError(f"{out}: is there already; replace it with --force, or choose another name")
 
 
 class _Files:

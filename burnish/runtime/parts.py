@@ -20,7 +20,6 @@ class Tensor:
     """A tensor of a package: a weight-time value, what it was made from, and the operands that it stands for."""
 
     name: str
-    part: str
     value: Value
     origin: Origin
     uses: Uses
@@ -59,7 +58,7 @@ def parts_of(module: Module) -> dict[str, list[Tensor]]:
         while name in names:
             name = f"{stem}.{(count := count + 1)}"
         names.add(name)
-        parts.setdefault(part, []).append(Tensor(name, part, value, origin, uses))
+        parts.setdefault(part, []).append(Tensor(name, value, origin, uses))
     return parts
 
 

@@ -52,7 +52,7 @@ class TimeShare:
             lines.append(f"{kind:24} {1e3 * s:10.2f} ms {100 * s / total:6.1f} %")
             ops = [(op, t) for (k, op), t in self.seconds.items() if k == kind]
             for op, t in sorted(ops, key=lambda item: -item[1]):
-                lines.append(f"  {op:22} {1e3 * t:10.2f} ms {100 * t / total:6.1f} %  {self.calls[kind, op]} calls")
+                lines.append(f"  {op:22} {1e3 * t:10.2f} ms {100 * t / total:6.1f} %  {self.calls[kind, op]:6} x")
         lines.append(f"{'sum':24} {1e3 * total:10.2f} ms of {1e3 * self.wall:.2f}; the probe took {1e3 * self.own:.2f}")
         return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from burnish.frontends.architecture import LoadError
@@ -56,9 +57,18 @@ def load_source(source: Path, plugins: Sequence[Path] = ()) -> Module:
             from burnish.ir.text import TextError, parse
 
             try:
-                return parse(source.read_text("utf-8"))
+                return _with_sources(parse(source.read_text("utf-8")))
             except (TextError, OSError, UnicodeDecodeError) as e:
                 raise LoadError(f"{source}: {e}") from None
+
+
+def _with_sources(module: Module) -> Module:
+    """The module of a text, in which statements without a source are known by their number."""
+    nodes = (node for graph in module.every_graph for node in graph if not node.is_leaf)
+    for i, node in enumerate(nodes):
+        if not node.origin.sources:
+            node.origin = replace(node.origin, sources=(f"text:{i}",))
+    return module
 
 
 def load_plugins(plugins: Sequence[Path]) -> None:

@@ -44,49 +44,45 @@ class T5(Architecture):
         return {"ids": Type("i32", (B, S)), "encoder_hidden": hidden, "encoder_count": Type("i32", (B,))}
 
     def encoder(self, op: Layers, ids: Value, count: Value) -> Value:
-        blocks = self.config.integer("num_layers", most=1024)
-        return self.stack(op, "encoder", blocks, ids, count)
+        with op.scope("encoder"):
+            return self.stack(op, self.config.integer("num_layers", most=1024), ids, count)
 
     def decoder(self, op: Layers, ids: Value, encoder_hidden: Value, encoder_count: Value) -> Value:
         c = self.config
         blocks = c.integer("num_decoder_layers", c.integer("num_layers"), most=1024)
-        x = self.stack(op, "decoder", blocks, ids, encoder_count, encoder_hidden)
+        with op.scope("decoder"):
+            x = self.stack(op, blocks, ids, encoder_count, encoder_hidden)
         if c.flag("scale_decoder_outputs", c.flag("tie_word_embeddings", True)):
             x = x * self.width**-0.5
         return op.linear("lm_head", x, c.integer("vocab_size"))
 
-    def stack(
-        self, op: Layers, name: str, blocks: int, ids: Value, count: Value, encoded: Value | None = None
-    ) -> Value:
-        with op.scope(name):
-            x = op.embedding("embed_tokens", ids, self.config.integer("vocab_size"), self.width)
-            bias = self.bias(op, x, causal=encoded is not None)
-            for i in range(blocks):
-                with op.scope(f"block.{i}"):
-                    x = self.block(op, x, bias, count, encoded)
-            return op.rms_norm("final_layer_norm", x, self.eps)
+    def stack(self, op: Layers, blocks: int, ids: Value, count: Value, encoded: Value | None = None) -> Value:
+        x = op.embedding("embed_tokens", ids, self.config.integer("vocab_size"), self.width)
+        bias = self.bias(op, x, causal=encoded is not None)
+        for i in range(blocks):
+            with op.scope(f"block.{i}"):
+                x = self.block(op, x, bias, count, encoded)
+        return op.rms_norm("final_layer_norm", x, self.eps)
 
     def block(self, op: Layers, x: Value, bias: Value, count: Value, encoded: Value | None) -> Value:
         with op.scope("layer.0"):
             y = op.rms_norm("layer_norm", x, self.eps)
-            if encoded is None:
-                x = x + self.attention(op, "SelfAttention", y, y, count, bias)
-            else:
-                x = x + self.attention(op, "SelfAttention", y, y, None, bias, causal=True)
+            with op.scope("SelfAttention"):
+                x = x + self.attention(op, y, y, count if encoded is None else None, bias, causal=encoded is not None)
         if encoded is not None:
             with op.scope("layer.1"):
                 y = op.rms_norm("layer_norm", x, self.eps)
-                x = x + self.attention(op, "EncDecAttention", y, encoded, count, None)
+                with op.scope("EncDecAttention"):
+                    x = x + self.attention(op, y, encoded, count)
         with op.scope("layer.1" if encoded is None else "layer.2"):
             return x + self.mlp(op, op.rms_norm("layer_norm", x, self.eps))
 
     def attention(
-        self, op: Layers, name: str, x: Value, to: Value, count: Value | None, bias: Value | None, causal: bool = False
+        self, op: Layers, x: Value, to: Value, count: Value | None, bias: Value | None = None, causal: bool = False
     ) -> Value:
-        with op.scope(name):
-            q, k, v = (self.project(op, n, y) for n, y in (("q", x), ("k", to), ("v", to)))
-            y = op.attention(q, k, v, None, count, bias, causal=causal, scale=1.0)
-            return op.linear("o", op.reshape(y, shape=(*x.shape[:2], self.heads * self.head_dim)), self.width)
+        q, k, v = (self.project(op, name, y) for name, y in (("q", x), ("k", to), ("v", to)))
+        y = op.attention(q, k, v, None, count, bias, causal=causal, scale=1.0)
+        return op.linear("o", op.reshape(y, shape=(*x.shape[:2], self.heads * self.head_dim)), self.width)
 
     def project(self, op: Layers, name: str, x: Value) -> Value:
         y = op.linear(name, x, self.heads * self.head_dim)

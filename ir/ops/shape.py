@@ -9,7 +9,7 @@ from burnish.ir.box import Box, moved, under
 from burnish.ir.dims import Dim, dim_text, divide, minimum, product
 from burnish.ir.guards import assume_equal, broadcast
 from burnish.ir.op import Array, Arrays, Op, Part
-from burnish.ir.types import NUMPY, Type, require
+from burnish.ir.types import NUMPY, InferError, Type, require
 
 
 class _Memory(Op):
@@ -294,8 +294,9 @@ class GatherNd(_Memory):
         require(x.format is None, f"gather_nd: {x} is packed")
         require(indices.is_integer and indices.rank > 0, f"gather_nd: {indices} are not indices")
         depth = indices.shape[-1]
-        require(isinstance(depth, int) and 0 < depth <= x.rank, f"gather_nd: {indices} do not index {x}")
-        return x.with_shape((*indices.shape[:-1], *x.shape[depth:]))  # type: ignore[misc]  # an int, see above
+        if not isinstance(depth, int) or not 0 < depth <= x.rank:
+            raise InferError(f"gather_nd: {indices} do not index {x}")
+        return x.with_shape((*indices.shape[:-1], *x.shape[depth:]))
 
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
         at = [_within(xp, indices[..., i], x.shape[i]) for i in range(indices.shape[-1])]

@@ -137,7 +137,7 @@ def echo():
     """The smallest causal model; the law's tests break it."""
 
     class Echo(Architecture):
-        names = ("EchoForCausalLM",)
+        names = ("SmallestForCausalLM",)
 
         def forward(self, op, ids):
             x = op.embedding("embed", ids, 16, 8)

@@ -74,5 +74,5 @@ def test_end_tokens(config, generation, eos, tmp_path) -> None:
 
 def test_a_folder_without_weights(folder, tmp_path) -> None:
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(LoadError, match="holds neither model.safetensors nor model.safetensors.index.json"):
+    with pytest.raises(LoadError, match=r"holds neither model\.safetensors nor model\.safetensors\.index\.json"):
         load_checkpoint(tmp_path)

@@ -299,6 +299,38 @@ def test_a_refusal_at_a_place_that_is_gone_is_forgotten() -> None:
     assert [(r.application.rule, r.reason) for r in both] == [("ExpNegToTanh", None)]
 
 
+def test_a_user_that_goes_makes_room_for_another_rule() -> None:
+    """neg is read by exp, which fits, and by a neg that another application takes away later."""
+    module = parse("""module {
+      graph forward(%x: f32[4]) {
+        %0: f32[4] = neg(%x) <- "shared"
+        %1: f32[4] = exp(%0) <- "exp"
+        %2: f32[4] = neg(%0) <- "again"
+        %3: f32[4] = add(%1, %2) <- "add"
+        return y=%3
+      }
+    }""")
+
+    class NegNeg(Rule):
+        """neg(y) -> sub(0, y), y itself negated elsewhere -> the value before"""
+
+        def match(self, op: Ops, y: Value) -> Pattern:
+            return op.neg(y)
+
+        def where(self, y: Value) -> str | None:
+            return None if y.op is not None and y.op.name == "neg" else ""
+
+        def build(self, op: Ops, y: Value) -> Value:
+            assert y.node is not None
+            x = y.node.inputs[0]
+            assert x is not None
+            return op.add(x, 0.0)
+
+    context = run(module, rewriting(NegNeg, ExpNegToTanh))
+    assert [a.rule for a in context.applied] == ["NegNeg", "ExpNegToTanh"]
+    assert context.remarks == [r for r in context.remarks if r.reason is None]
+
+
 def test_the_second_way_to_fit_is_tried_where_the_first_is_refused() -> None:
     """add is commutative: one of the products has another user, so the other is taken."""
     module = parse("""module {

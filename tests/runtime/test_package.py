@@ -428,7 +428,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "not text": (lambda p: rewrite(p, "model.graph", b"\xff\xfe"), "model.graph"),
     "not a graph": (lambda p: rewrite(p, "model.graph", b"module {"), "line 1"),
     "an unsound graph": (lambda p: edit_graph(p, "%0.0: f32[B, S, 64]", "%0.0: f32[B, S, 63]"), "model.graph"),
-    "a tensor of another type": (lambda p: edit_graph(p, "lm/model.norm.weight: f32", "lm/model.norm.weight: f16"), "says f16"),
+    "a tensor of another type": (lambda p: edit_graph(p, "norm.weight: f32[64]", "norm.weight: f16[64]"), "says f16"),
     "a tensor too few": (drop_tensor, "is in none of the parts"),
     "a tensor too many": (add_tensor, "'lm/extra' is not in model.graph"),
     "a tensor twice": (lambda p: rewrite(p, "x.safetensors", (p / "lm.safetensors").read_bytes()), "in another part"),

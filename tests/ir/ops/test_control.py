@@ -86,3 +86,15 @@ def test_a_repeat_slices_packed_stacks() -> None:
     for run in (run_numpy, run_jax):
         (y,) = run(op("repeat", count=3, carries=1, shared=0, states=0), [h0, stack], (graph,))
         assert np.allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_repeat_returns_besides_is_stacked() -> None:
+    """x, s, y = x + s, -s, x + 1 over a state of three."""
+    graph = Module().graph("body")
+    x, s = graph.input("x", N), graph.input("s", N)
+    graph.set_outputs({"x": graph.ops.add(x, s), "s": graph.ops.neg(s), "y": graph.ops.add(x, 1)})
+    repeat = op("repeat", count=3, carries=1, shared=0, states=1)
+    assert repeat.results(N, Type("i32", (3,)), bodies=(graph,)) == (N, *[Type("i32", (3,))] * 2)
+    for run in (run_numpy, run_jax):
+        x_, s_, y = run(repeat, [np.int32(10), np.int32([1, 2, 3])], (graph,))
+        assert (x_.tolist(), s_.tolist(), y.tolist()) == (16, [-1, -2, -3], [11, 12, 14])

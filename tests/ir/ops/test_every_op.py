@@ -37,7 +37,7 @@ def test_a_leaf_obeys_the_laws(name: str) -> None:
     check_op(OPS[name], *ORACLES[name])
 
 
-@pytest.mark.parametrize("name", ["add", "softmax", "linear", "attention", "concat"])
+@pytest.mark.parametrize("name", ["add", "linear", "concat"])
 def test_operands_are_found_by_trying(name: str) -> None:
     check_op(OPS[name])
 

@@ -1,0 +1,148 @@
+"""burnish debug: a fault planted by a plugin in one of its applications is noticed, and named."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from burnish.cli import main
+from tests.decoder import PIPELINE, VOCABULARY, decoder
+
+pytestmark = pytest.mark.usefixtures("registries")
+Cli = Callable[..., tuple[int, str, str]]
+PLUGIN = '''
+from burnish.passes.engine import RewritePass, Rule
+
+class MulAdd(Rule):
+    """add(mul(a, b), c) -> fma(a, b, c), but in block 2 -> fma(a, b, a)"""
+    exactness = "rounding"
+    def match(self, op, a, b, c):
+        return op.add(op.mul(a, b), c)
+    def build(self, op, a, b, c, out):
+        return op.fma(a, b, a if out.node.origin.scope == "layers.2" else c)
+
+class FuseWrongly(RewritePass):
+    """A fault in one place."""
+    rules = (MulAdd,)
+'''
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as e:
+            main([str(a) for a in arguments])
+        assert isinstance(e.value.code, int)
+        return e.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    file = tmp_path / "decoder.graph"
+    file.write_text(str(decoder(blocks=4)))
+    return file
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    file = tmp_path / "wrong.py"
+    file.write_text(PLUGIN)
+    return file
+
+
+def test_check_prints_a_line_a_pass(cli: Cli, model: Path) -> None:
+    code, out, err = cli("debug", "check", model, "--pipeline", PIPELINE)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["ok", name] for name in PIPELINE.split(",")]
+    assert "4 applied" in lines[0] and re.search(r"error \S+ of at most \S+$", lines[0])
+    assert "not judged" in lines[-1]
+
+
+def test_check_notices_the_fault_in_one_application(cli: Cli, model: Path, plugin: Path) -> None:
+    pipeline = "fuse-qkv,fuse-wrongly,canonicalize"
+    code, out, err = cli("debug", "check", model, "--plugin", plugin, "--pipeline", pipeline)
+    assert code == 1
+    assert [line.split()[0] for line in out.splitlines()] == ["ok", "FAIL", "ok"]
+    assert err == "error: fuse-wrongly broke its word\n"
+    code, out, _ = cli("debug", "check", model, "--plugin", plugin, "--pipeline", pipeline, "--json")
+    report = json.loads(out)
+    assert (code, report["ok"]) == (1, False)
+    assert [p["fault"] is None for p in report["passes"]] == [True, False, True]
+
+
+def test_bisect_names_the_application_and_prints_commands_that_can_be_pasted(
+    cli: Cli, model: Path, plugin: Path
+) -> None:
+    pipeline = "fuse-qkv,fuse-wrongly,insert-kv-cache,canonicalize"
+    code, out, err = cli("debug", "bisect", model, "--plugin", plugin, "--pipeline", pipeline, "--size", "S=5")
+    assert (code, err) == (1, "")
+    (culprit,) = re.findall(r"^  ([0-9a-f]{12}) fuse-wrongly/MulAdd \(rounding\)$", out, re.MULTILINE)
+    assert "    scope: layers.2\n    sources: forward:layers.2:add.2, forward:layers.2:mul\n" in out
+    assert re.findall(r"^([-+])  %2\.\d+: .* = (add|mul|fma)\(", out, re.MULTILINE) == [
+        ("-", "mul"),
+        ("-", "add"),
+        ("+", "fma"),
+    ]
+    commands = dict(re.findall(r"^(good|bad|good graph|bad graph): +burnish (.*)$", out, re.MULTILINE))
+    assert commands["good"] == f"{commands['bad']} --skip {culprit}"
+    assert cli(*shlex.split(commands["good"]))[0] == 0
+    assert cli(*shlex.split(commands["bad"]))[0] == 1
+    good, bad = (cli(*shlex.split(commands[f"{which} graph"]))[1] for which in ("good", "bad"))
+    assert (good.count("fma("), bad.count("fma(")) == (3, 4)
+
+
+def test_bisect_finds_nothing_where_nothing_is_wrong(cli: Cli, model: Path) -> None:
+    code, out, err = cli("debug", "bisect", model, "--pipeline", "fuse-fma")
+    assert (code, out, err) == (0, "nothing is wrong (2 runs)\n", "")
+
+
+def test_bisect_in_json(cli: Cli, model: Path, plugin: Path) -> None:
+    code, out, _ = cli("debug", "bisect", model, "--plugin", plugin, "--pipeline", "fuse-wrongly", "--json")
+    report = json.loads(out)
+    ((culprit,),) = report["culprits"]
+    assert (code, culprit["rule"], culprit["scope"]) == (1, "MulAdd", "layers.2")
+    assert set(report["changes"]) == {culprit["id"]}
+    assert report["probes"] < 12
+    code, out, _ = cli(
+        *("debug", "bisect", model, "--plugin", plugin, "--pipeline", "fuse-wrongly", "--json"), "--skip", culprit["id"]
+    )
+    assert (code, json.loads(out)["culprits"]) == (0, [])
+
+
+def test_bisect_says_when_it_cannot_tell(cli: Cli, model: Path, tmp_path: Path) -> None:
+    """A rule that is wrong every third time it is built."""
+    file = tmp_path / "flaky.py"
+    text = PLUGIN.replace('out.node.origin.scope == "layers.2"', "next(COIN)").replace("FuseWrongly", "FuseAtRandom")
+    file.write_text(f"import itertools\nCOIN = itertools.cycle([False] * 4 + [True] * 4)\n{text}")
+    code, out, err = cli("debug", "bisect", model, "--plugin", file, "--pipeline", "fuse-at-random")
+    assert (code, err) == (5, "")
+    assert out.startswith("inconclusive: the same applications fail at one time and not at another")
+
+
+def test_inputs_from_a_file(cli: Cli, model: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "inputs.npz", ids=np.arange(8, dtype="i4").reshape(2, 4) % VOCABULARY)
+    assert cli("debug", "check", model, "--pipeline", "fuse-fma", "--inputs", tmp_path / "inputs.npz")[0] == 0
+    np.savez(tmp_path / "wrong.npz", tokens=np.zeros((2, 4), "i4"))
+    code, _, err = cli("debug", "check", model, "--inputs", tmp_path / "wrong.npz")
+    assert code == 2 and "ids" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--size", "S"], 2, "--size 'S' is not of the form NAME=N"),
+        (["--inputs", "nowhere.npz"], 2, "nowhere.npz"),
+        (["--pipeline", "nothing"], 2, "there is no pass 'nothing'"),
+    ],
+)
+def test_errors(cli: Cli, model: Path, arguments: list[str], code: int, message: str) -> None:
+    result, _, err = cli("debug", "check", model, *arguments)
+    assert result == code
+    assert err.startswith("error: ") and message in err

@@ -1,0 +1,139 @@
+"""burnish opt: the graph after some passes, and what they did."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from burnish.cli import main
+from burnish.ir import parse
+from burnish.passes.engine import PASSES
+from burnish.passes.pipelines import PIPELINES
+from tests.decoder import PIPELINE, decoder
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as e:
+            main([str(a) for a in arguments])
+        assert isinstance(e.value.code, int)
+        return e.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    file = tmp_path / "decoder.graph"
+    file.write_text(str(decoder()))
+    return file
+
+
+def ops(text: str) -> list[str]:
+    return [n.op.name for n in parse(text).graphs["forward"]]
+
+
+def test_no_passes_print_the_graph_as_it_is(cli: Cli, model: Path) -> None:
+    assert cli("opt", model, "--pipeline", "") == (0, model.read_text(), "")
+
+
+def test_statements_without_a_source_are_told_apart(cli: Cli, model: Path) -> None:
+    lines = [line.split(" <- ")[0] for line in model.read_text().splitlines()]
+    model.write_text("\n".join(lines))
+    code, out, _ = cli("opt", model, "--pipeline", "fuse-fma")
+    assert (code, ops(out).count("fma")) == (0, 2)
+    assert len(set(re.findall(r"text:\d+", out))) == len(re.findall(r"text:\d+", out)) > 4
+
+
+def test_the_pipeline_runs_and_the_text_reads_back(cli: Cli, model: Path, tmp_path: Path) -> None:
+    code, out, _ = cli("opt", model, "--pipeline", "fuse-fma")
+    assert (code, ops(out).count("fma")) == (0, 2)
+    assert cli("opt", model, "--pipeline", "fuse-fma", "-o", tmp_path / "out.graph") == (0, "", "")
+    assert (tmp_path / "out.graph").read_text() == out
+
+
+def test_stop_after(cli: Cli, model: Path) -> None:
+    _, whole, _ = cli("opt", model, "--pipeline", PIPELINE)
+    code, out, _ = cli("opt", model, "--pipeline", PIPELINE, "--stop-after", "fuse-qkv")
+    assert code == 0
+    assert {"split", "mul"} <= set(ops(out)) and "fma" not in ops(out)
+    assert {"split", "fma", "cache_update", "quantize"} <= set(ops(whole))
+    code, _, err = cli("opt", model, "--pipeline", PIPELINE, "--stop-after", "fuse")
+    assert code == 2 and "the pipeline is fuse-qkv, fuse-fma" in err
+
+
+def test_skip_by_pass_and_by_id(cli: Cli, model: Path) -> None:
+    _, out, _ = cli("opt", model, "--pipeline", PIPELINE, "--skip", "fuse-fma", "--skip", "insert-kv-cache")
+    assert not {"fma", "cache_update"} & set(ops(out))
+    _, out, _ = cli("opt", model, "--pipeline", "fuse-fma", "--json")
+    first, second = (a["id"] for a in json.loads(out)["applied"])
+    _, out, _ = cli("opt", model, "--pipeline", "fuse-fma", "--skip", first, "--json")
+    assert [a["id"] for a in json.loads(out)["applied"]] == [second]
+
+
+def test_a_name_that_nothing_answers_to_is_told(cli: Cli, model: Path) -> None:
+    code, _, err = cli("opt", model, "--pipeline", "fuse-fma", "--skip", "fuse-fmm")
+    assert code == 0
+    assert err == "note: --skip fuse-fmm: no such pass or application asked to be applied\n"
+
+
+@pytest.mark.parametrize("fuel", [0, 1, 2])
+def test_fuel(cli: Cli, model: Path, fuel: int) -> None:
+    _, out, _ = cli("opt", model, "--pipeline", "fuse-fma", "--fuel", fuel)
+    assert ops(out).count("fma") == fuel
+
+
+def test_remarks(cli: Cli, model: Path) -> None:
+    _, out, err = cli("opt", model, "--pipeline", "fuse-fma,quantize-weights{format=int8}", "--remarks", "--fuel", 1)
+    assert out.startswith("module {")
+    lines = [line.partition(" ")[2] for line in err.splitlines()]
+    assert lines[0] == "fuse-fma/MulAddToFma at layers.0: applied"
+    assert "fuse-fma/MulAddToFma at layers.1: out of fuel after 1" in lines
+    report = json.loads(cli("opt", model, "--pipeline", "fuse-fma", "--remarks", "--fuel", 1, "--json")[1])
+    assert [a["scope"] for a in report["applied"]] == ["layers.0"]
+    assert [(a["scope"], a["reason"]) for a in report["refused"]] == [("layers.1", "out of fuel after 1")]
+
+
+def test_print_after_change_is_a_diff_for_each_application(cli: Cli, model: Path) -> None:
+    _, _, err = cli("opt", model, "--pipeline", "fuse-fma,insert-kv-cache", "--print-after-change")
+    heads = re.findall(r"^[0-9a-f]{12} (.*)$", err, re.MULTILINE)
+    places = ["fuse-fma/MulAddToFma at layers.0", "fuse-fma/MulAddToFma at layers.1"]
+    assert heads == [*places, "insert-kv-cache/InsertKvCache at forward"]
+    changed = [line[1:].split(" = ")[1].split("(")[0] for line in err.splitlines() if re.match(r"[-+]  %.* = ", line)]
+    assert changed[:3] == ["mul", "add", "fma"]
+
+
+def test_list_names_every_pass_with_its_docstring_and_every_pipeline_with_its_reasons(cli: Cli) -> None:
+    code, out, _ = cli("opt", "--list")
+    assert code == 0
+    for name, cls in PASSES.items():
+        assert f"  {name} ({cls.exactness})" in out
+        assert (cls.__doc__ or "").splitlines()[0] in out
+    for entries in PIPELINES.values():
+        assert all(reason in out for _, reason in entries)
+    listing = json.loads(cli("opt", "--list", "--json")[1])
+    assert listing["passes"]["fuse-fma"]["rules"] == {"MulAddToFma": "add(mul(a, b), c) -> fma(a, b, c)"}
+    assert list(listing["pipelines"]) == list(PIPELINES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["opt"], 2, "give SRC, or --list"),
+        (["opt", "MODEL", "--pipeline", "no-such-pass"], 2, "no pass 'no-such-pass'"),
+        (["opt", "nowhere.graph"], 3, "there is no such file"),
+        (["opt", "MODEL", "--pipeline", "expect{op=conv,plus=1}"], 4, "found 0 of 1 conv"),
+        (["opt", "MODEL", "--plugin", "nowhere.py"], 3, "plugin nowhere.py"),
+    ],
+)
+def test_errors_are_one_message_and_their_exit_code(
+    cli: Cli, model: Path, arguments: list[str], code: int, message: str
+) -> None:
+    result, _, err = cli(*(model if a == "MODEL" else a for a in arguments))
+    assert result == code
+    assert err.startswith("error: ") and message in err and "Traceback" not in err

@@ -1,0 +1,156 @@
+"""What torch.onnx.export(dynamo=True) writes for Llama and BERT: signature, names, weights, numbers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from burnish.backends.interpreter import Interpreter
+from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.onnx_file import load_onnx
+from burnish.ir import Module, verify
+from burnish.passes.engine import Context
+from burnish.passes.pipelines import parse_pipeline
+from tests import models
+
+# family, what is given to `exports`, sizes of ids to try
+CASES: dict[str, tuple[str, dict[str, Any], list[tuple[int, int]]]] = {
+    "llama": ("llama", {}, [(1, 1), (2, 7), (3, 16)]),
+    "llama at batch 1": ("llama", {"batch": 1}, [(1, 5), (1, 16)]),
+    "llama, static": ("llama", {"batch": 1, "length": 7}, [(1, 7)]),
+    "llama, one key head": ("llama", {"num_key_value_heads": 1}, [(2, 5)]),
+    "llama, biases and tied": ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}, [(2, 5)]),
+    "bert": ("bert", {}, [(1, 1), (2, 7), (3, 16)]),
+    "bert at batch 1": ("bert", {"batch": 1}, [(1, 5), (1, 16)]),
+}
+
+
+def oracle(model: Any, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    given = {"input_ids" if k == "ids" else k: torch.tensor(v, dtype=torch.long) for k, v in inputs.items()}
+    with torch.no_grad():
+        result = model(**given)
+    return (result.logits if "logits" in result else result.last_hidden_state).numpy()
+
+
+def inputs_of(module: Module, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    mask = np.ones(size, np.int32)
+    mask[-1, size[1] // 2 + 1 :] = 0
+    every = {"ids": models.tokens(size), "attention_mask": mask}
+    return {v.name: every[v.name] for v in module.graphs["forward"].inputs}
+
+
+def optimised(module: Module) -> Context:
+    context = Context(module)
+    for pass_ in parse_pipeline("default"):
+        context.run(pass_)
+    return context
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_are_the_oracles_before_and_after_the_pipeline(name: str, exports: Any) -> None:
+    family, given, sizes = CASES[name]
+    export = exports(family, **given)
+    for optimise in (False, True):
+        module = load_onnx(export.onnx)
+        verify(module)
+        if optimise:
+            optimised(module)
+        run = Interpreter(module)
+        for size in sizes:
+            inputs = inputs_of(module, size)
+            expected = oracle(export.model, inputs)
+            (got,) = run("forward", inputs).values()
+            assert np.abs(got - expected).max() <= 2e-5 * np.abs(expected).max(), (size, optimise)
+
+
+def test_the_signature_is_the_checkpoints(exports: Any) -> None:
+    def signature(module: Module) -> dict[str, str]:
+        graph = module.graphs["forward"]
+        return {v.name: str(v.type) for v in graph.inputs} | {k: str(v.type) for k, v in graph.outputs.items()}
+
+    export = exports("llama")
+    assert signature(load_onnx(export.onnx)) == signature(load_checkpoint(export.checkpoint))
+    assert signature(load_onnx(exports("llama", batch=1).onnx)) == {"ids": "i32[1, S]", "logits": "f32[1, S, 96]"}
+    # The exporter gives the mask's batch a symbol of its own: it is the batch of the ids.
+    bert = signature(load_onnx(exports("bert").onnx))
+    assert bert == {"ids": "i32[B, S]", "attention_mask": "i32[B, S]", "hidden": "f32[B, S, 64]"}
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_no_shape_is_computed_at_run_time(family: str, exports: Any) -> None:
+    graph = load_onnx(exports(family).onnx).graphs["forward"]
+    integers = [n for n in graph if n.out.type.is_integer and n.op.name in ("concat", "slice") and n.out.type.rank == 1]
+    assert integers == []
+    assert -1 not in [d for n in graph for d in getattr(n.op, "shape", ())]
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_nodes_know_where_they_come_from(family: str, exports: Any) -> None:
+    graph = load_onnx(exports(family).onnx).graphs["forward"]
+    sources = [n.origin.sources for n in graph if not n.is_leaf]
+    assert all(len(s) == 1 for s in sources)
+    assert len(set(sources)) == len(sources)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_nodes_belong_to_the_models_own_modules(family: str, exports: Any) -> None:
+    export = exports(family)
+    scopes = {n.origin.scope for n in load_onnx(export.onnx).graphs["forward"]}
+    assert scopes <= {name for name, _ in export.model.named_modules()}
+    assert len(scopes) > 15
+
+
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [
+        ("llama", {}),
+        ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+        ("bert", {}),
+    ],
+)
+def test_weights_are_the_models_parameters_bit_for_bit(family: str, given: dict[str, Any], exports: Any) -> None:
+    export = exports(family, **given)
+    module = load_onnx(export.onnx)
+    parameters = {k: p.detach().numpy() for k, p in export.model.named_parameters() if not k.startswith("pooler.")}
+    assert set(module.weights) == set(parameters)
+    assert module.source is not None
+    for name, parameter in parameters.items():
+        read = module.source.read(name)
+        assert read.dtype == parameter.dtype, name
+        assert read.shape == parameter.shape == module.weights[name].type.shape, name
+        assert read.tobytes() == parameter.tobytes(), name
+        rows = tuple(slice(1, min(d, 3)) for d in parameter.shape)
+        assert module.source.read_part(name, rows).tobytes() == parameter[rows].tobytes(), name
+
+
+def test_tensors_that_were_merged_because_they_are_equal_keep_their_names(tmp_path: Any) -> None:
+    model = models.llama()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "norm" in name:
+                p.fill_(1.0)
+    module = load_onnx(models.exported(model, tmp_path / "model.onnx"))
+    assert set(module.weights) == {name for name, _ in model.named_parameters()}
+
+
+def test_it_becomes_stateful_like_any_other(exports: Any) -> None:
+    for given, size in (({}, (2, 9)), ({"batch": 1}, (1, 9))):
+        export = exports("llama", **given)
+        module = load_onnx(export.onnx)
+        context = optimised(module)
+        for pass_ in parse_pipeline("stateful"):
+            context.run(pass_)
+        names = [v.name for v in module.graphs["forward"].inputs]
+        assert sorted(names) == ["count", "ids", "k0", "k1", "past", "v0", "v1"]
+        ids, run = models.tokens(size), Interpreter(module)
+        expected = models.logits_of(export.model, input_ids=ids)
+        caches = {n: np.zeros((size[0], 16, 2, 16), np.float32) for n in ("k0", "k1", "v0", "v1")}
+        at = 0
+        for chunk in (4, 3, 1, 1):
+            tokens = ids[:, at : at + chunk]
+            counts = {"past": np.full(size[0], at, np.int32), "count": np.full(size[0], chunk, np.int32)}
+            result = run("forward", {"ids": tokens, **counts, **caches})
+            caches = {k: result[k] for k in caches}
+            at += chunk
+            assert np.abs(result["logits"][:, 0] - expected[:, at - 1]).max() <= 2e-5 * np.abs(expected).max()
