@@ -36,9 +36,7 @@ def run_graph(
     return tuple(values[v] for v in graph.outputs.values())
 
 
-def _run_node(
-    node: Node, operands: Sequence[Array | None], sizes: Mapping[str, Dim], run: Run
-) -> tuple[Array, ...]:
+def _run_node(node: Node, operands: Sequence[Array | None], sizes: Mapping[str, Dim], run: Run) -> tuple[Array, ...]:
     if isinstance(node.op, Weight):
         source = node.out.graph.module.source
         assert source is not None, "the module has no source of weights"

@@ -118,8 +118,9 @@ def _part(x: Array, at: Array, size: int, axis: int) -> Array:
     """x[at : at + size] along `axis`, of an array, a packed one or a slot."""
     stack = x.stack if isinstance(x, Slot) else x
     if isinstance(stack, Packed):
-        planes = {k: _part(replace(x, stack=p) if isinstance(x, Slot) else p, at, size, axis)
-                  for k, p in stack.planes.items()}
+        planes = {
+            k: _part(replace(x, stack=p) if isinstance(x, Slot) else p, at, size, axis) for k, p in stack.planes.items()
+        }
         shape = list(x.shape)
         shape[axis] = size
         return stack.with_planes(planes, tuple(shape))

@@ -165,7 +165,6 @@ def check_op(op_class: type[Op], *given: Example) -> None:
     assert op_class.infer is not Op.infer, f"{name} has no infer"
     assert op_class.eval is not Op.eval, f"{name} has no eval"
     assert op_class.kind in ("linear", "matmul", "memory", "other"), f"{name}: kind {op_class.kind!r}"
-    assert set(op_class.parameters) <= {o.name for o in op_class.operands()}, f"{name}: parameters are no operands"
     cases = list(given) or list(itertools.islice(examples(op_class), 4))
     assert cases, f"{name}: found no operands that its infer accepts; give an Example"
     trials = [trial for example in cases for trial in _trials(op_class, example)]

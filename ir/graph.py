@@ -474,8 +474,7 @@ def _with_bodies(graphs: Iterable[Graph]) -> list[Graph]:
 class Ops:
     """Builds nodes: `op.add(a, b)` infers the type, makes the node, returns its value; several can be unpacked from it.
 
-    A Python number becomes a constant of the other operands' element type. A string in front is a module path in
-    which the op finds the operands that a checkpoint stores: `op.linear("q_proj", x)`.
+    A Python number becomes a constant of the other operands' element type.
     """
 
     def __init__(self, graph: Graph, origin: Origin | None = None) -> None:
@@ -491,9 +490,6 @@ class Ops:
         cls = find_op(name)
 
         def make(*operands: Any, bodies: Sequence[Graph] = (), **attributes: Any) -> Value:
-            if operands and isinstance(operands[0], str):
-                with self.scope(operands[0]):
-                    return make(*self.with_parameters(cls, operands[1:]), bodies=bodies, **attributes)
             return self.emit(_construct(cls, attributes), self.values(operands), bodies)
 
         return make
@@ -571,24 +567,6 @@ class Ops:
         if entry is None:
             raise InferError(f"there is no weight {tensor!r}")
         return self.graph.emit(Weight(tensor=tensor), [], [entry.type], Origin()).out
-
-    def with_parameters(self, cls: type[Op], operands: Sequence[Any]) -> list[Any]:
-        """Put the tensors of the current scope in their places among `operands`. An optional one may be missing."""
-        given = list(operands)
-        scope = ".".join(self._scope)
-        out = []
-        for o in cls.operands():
-            if (stored := cls.parameters.get(o.name)) is None:
-                out.append(given.pop(0) if given else None)
-                continue
-            name = f"{scope}.{stored}" if scope else stored
-            if o.optional and name not in self.graph.module.weights:
-                out.append(None)
-            else:
-                out.append(self.weight(name))
-        if given:
-            raise InferError(f"{cls.name}: {len(given)} operands too many")
-        return out
 
 
 def _construct(cls: type[Op], attributes: dict[str, Any]) -> Op:

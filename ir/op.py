@@ -90,8 +90,6 @@ class Op:
     inplace: ClassVar[int | None] = None
     #: the same bytes on every machine: no BLAS, no vectorised transcendental function, a fixed order of reduction
     reproducible: ClassVar[bool] = False
-    #: operands that a checkpoint stores, by the name it gives them: {"w": "weight", "b": "bias"}
-    parameters: ClassVar[Mapping[str, str]] = {}
     #: how many graphs a node of this op carries
     bodies: ClassVar[int] = 0
     #: raised when the meaning changes, so that a package that was written before is not misread

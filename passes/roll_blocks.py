@@ -70,22 +70,20 @@ class _Roll:
     @cached_property
     def further(self) -> list[Inner]:
         """Results that leave a block otherwise than as its state or to the block that follows."""
+        states = {v.name for c in self.states for v in c}
+        kept = {v for name, v in self.graph.outputs.items() if name not in states}
         found: dict[Inner, None] = {}
         for i, block in enumerate(self.blocks):
-            inside, following = set(block.nodes), set(self.blocks[i + 1].nodes) if i + 1 < len(self.blocks) else set()
+            following = self.blocks[i + 1].nodes if i + 1 < len(self.blocks) else []
+            known = {self.graph.ret, *block.nodes}
             for a, node in enumerate(block.nodes):
+                if node is block.last and not following:
+                    continue  # the loop returns it
                 for o in node.outputs:
-                    users = set(o.users) - inside - (following if node is block.last else set())
-                    if node is block.last and not following:
-                        continue
-                    names = [k for k, v in self.graph.outputs.items() if v is o and k not in self._state_names]
-                    if users - {self.graph.ret} or names:
+                    others = set(o.users) - known - (set(following) if node is block.last else set())
+                    if others or o in kept:
                         found[Inner(a, o.index)] = None
         return list(found)
-
-    @cached_property
-    def _state_names(self) -> set[str]:
-        return {v.name for c in self.states for v in c}
 
     def _returned(self, column: Column) -> Inner | None:
         places = set()

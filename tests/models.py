@@ -96,3 +96,17 @@ def logits_of(model: Any, **inputs: Any) -> np.ndarray:
     """What the oracle computes, f32."""
     with torch.no_grad():
         return model(**{k: torch.tensor(v, dtype=torch.long) for k, v in inputs.items()}).logits.numpy()
+
+
+def byte_tokenizer(merges: int = 40) -> Any:
+    """A tokenizer of the 256 bytes and a few pieces of English words: 256 + `merges` tokens at most."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+    from tokenizers import models as kinds
+
+    made = Tokenizer(kinds.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=256 + merges, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(["the capital of the land is the city of the king"] * 2, trainer)
+    return made

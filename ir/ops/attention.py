@@ -172,7 +172,6 @@ class RelativeBias(Op):
     key: Dim
     bidirectional: bool
     max_distance: int = 128
-    parameters = {"table": "weight"}
     kind = "memory"
 
     def infer(self, table: Type, past: Type | None = None) -> Type:

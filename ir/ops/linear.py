@@ -41,7 +41,6 @@ class Linear(Op):
     to: str = ""
     kind = "linear"
     by_last_axis = True
-    parameters = {"w": "weight", "b": "bias"}
 
     def infer(self, x: Type, w: Type, b: Type | None = None) -> Type:
         dtype = self.to or x.dtype
@@ -70,7 +69,6 @@ class Embedding(Op):
     kind = "memory"
     widen = False
     planewise = True
-    parameters = {"w": "weight"}
 
     def infer(self, ids: Type, w: Type) -> Type:
         require(ids.is_integer, f"embedding: {ids} are not integers")

@@ -18,8 +18,6 @@ class _Norm(Op):
 class RmsNorm(_Norm):
     """x / sqrt(mean(x²) + eps) * w: x[…, H], w[H] (arXiv:1910.07467)"""
 
-    parameters = {"w": "weight"}
-
     def infer(self, x: Type, w: Type) -> Type:
         good = x.is_float and w.is_float and x.rank >= 1 and w.shape == x.shape[-1:]
         require(good, f"rms_norm: {w} does not scale the last axis of {x}")
@@ -31,8 +29,6 @@ class RmsNorm(_Norm):
 
 class LayerNorm(_Norm):
     """(x - mean) / sqrt(variance + eps) * w + b: x[…, H], w[H], b[H] (arXiv:1607.06450)"""
-
-    parameters = {"w": "weight", "b": "bias"}
 
     def infer(self, x: Type, w: Type, b: Type | None = None) -> Type:
         good = x.is_float and w.is_float and x.rank >= 1 and w.shape == x.shape[-1:]

@@ -201,9 +201,11 @@ def test_attention_over_parts_of_the_keys(case: str) -> None:
     mask = {"bias": "f32", "mask": "bool"}.get(case)
     module = parse(f"""module {{
       graph forward(%q: f32[B, S, 6, 8], %k: f32[B, C, 2, 8], %v: f32[B, C, 2, 5], %past: i32[B], %count: i32[B]{
-        f', %bias: {mask}[B, 1, S, C]' if mask else ''}) {{
-        %0: f32[B, S, 6, 5] = attention(%q, %k, %v, %past, {'%count' if case == 'count' else '_'}{
-        ', %bias' if mask else ''}, {attributes}) <- "y"
+        f", %bias: {mask}[B, 1, S, C]" if mask else ""
+    }) {{
+        %0: f32[B, S, 6, 5] = attention(%q, %k, %v, %past, {"%count" if case == "count" else "_"}{
+        ", %bias" if mask else ""
+    }, {attributes}) <- "y"
         return y=%0
       }}
     }}""")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from burnish.cli import main
 from tests.decoder import PIPELINE, VOCABULARY, decoder
 
 pytestmark = pytest.mark.usefixtures("registries")
@@ -29,17 +28,6 @@ class FuseWrongly(RewritePass):
     """A fault in one place."""
     rules = (MulAdd,)
 '''
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as e:
-            main([str(a) for a in arguments])
-        assert isinstance(e.value.code, int)
-        return e.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

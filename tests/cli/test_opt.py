@@ -7,24 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from burnish.cli import main
 from burnish.ir import parse
 from burnish.passes.engine import PASSES
 from burnish.passes.pipelines import PIPELINES
 from tests.decoder import PIPELINE, decoder
 
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as e:
-            main([str(a) for a in arguments])
-        assert isinstance(e.value.code, int)
-        return e.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -35,20 +35,6 @@ def test_a_number_becomes_a_constant_of_the_other_operands_type() -> None:
     assert n.type == Type("i32", (2,)) and n.node.inputs[1].literal.tolist() == 1
 
 
-def test_a_scope_finds_its_parameters() -> None:
-    graph = new()
-    op, x = graph.ops, graph.input("x", X)
-    with op.scope("mlp"):
-        y = op.linear("up", x)
-    assert y.type == Type("f32", (S, 8))
-    assert y.node.origin == Origin("mlp.up", ("forward:mlp.up:linear",))
-    assert len(y.node.operands) == 2  # the file has no bias
-    with pytest.raises(InferError, match=r"there is no weight 'down\.weight'"):
-        op.linear("down", x)
-    with pytest.raises(InferError, match="1 operands too many"):
-        op.linear("mlp.up", x, x)
-
-
 def test_mistakes_are_named() -> None:
     op, x = new().ops, new().input("x", X)
     with pytest.raises(InferError, match="there is no op 'soft_max'; did you mean softmax"):

@@ -312,7 +312,7 @@ def test_a_user_that_goes_makes_room_for_another_rule() -> None:
     }""")
 
     class NegNeg(Rule):
-        """neg(y) -> sub(0, y), y itself negated elsewhere -> the value before"""
+        """neg(neg(x)) -> add(x, 0), whoever else reads neg(x)"""
 
         def match(self, op: Ops, y: Value) -> Pattern:
             return op.neg(y)

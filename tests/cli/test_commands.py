@@ -1,0 +1,189 @@
+"""compile, inspect, bench and eval, and what all commands have in common."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from burnish.cli import group
+from tests import models
+from tests.cli.conftest import Cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def commands(at: click.Command = group, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command by its words: ("debug check", …)."""
+    if not isinstance(at, click.Group):
+        yield name, at
+        return
+    with click.Context(at) as context:
+        for word in at.list_commands(context):
+            inner = at.get_command(context, word)
+            assert inner is not None
+            yield from commands(inner, f"{name} {word}".strip())
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(cli: Cli, name: str) -> None:
+    command = COMMANDS[name]
+    options = {o for p in command.params for o in p.opts}
+    assert {"--json", "--plugin"} <= options
+    unclear = [p.name for p in command.params if isinstance(p, click.Option) and not (p.help or p.show_default)]
+    assert unclear == []
+    code, out, err = cli(*name.split(), "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: burnish {name} [OPTIONS]")
+    assert options <= set(re.findall(r"--?[\w-]+", out)) | {"source"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in (ROOT / "docs" / "commands.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="session")
+def heldout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("data") / "heldout.jsonl"
+    texts = ["the city of the king is", "the land of the", "the capital: 42."]
+    rows = [{"text": t, "answers": [[len(t) - 3, len(t), "end"]]} for t in texts]
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return file
+
+
+def test_json_parses_everywhere(cli: Cli, llama: Path, bert: Path, t5: Path, heldout: Path, tmp_path: Path) -> None:
+    small = ("--prompt-tokens", 4, "--new-tokens", 2, "--repeat", 1)
+    graph = tmp_path / "model.graph"
+    assert cli("opt", llama, "-o", graph).code == 0
+    lines = [
+        ("inspect", llama),
+        ("inspect", graph),
+        ("run", llama, "--prompt", "the", "--max-new-tokens", 2, "--stats"),
+        ("run", bert, "--prompt-ids", "1,2"),
+        ("run", t5, "--prompt-ids", "1,2", "--max-new-tokens", 2),
+        ("compile", llama, "-o", tmp_path / "package", "--quantize", "q4_0"),
+        ("inspect", tmp_path / "package"),
+        ("bench", llama, *small),
+        ("eval", llama, "--data", heldout, "--variants", "none,q4_0"),
+        ("opt", llama),
+        ("opt", "--list"),
+        ("debug", "check", llama),
+    ]
+    for line in lines:
+        ran = cli(*line, "--json")
+        assert ran.code == 0, ran.err
+        assert isinstance(json.loads(ran.out), dict), line
+
+
+# ------------------------------------------------------------------------------------------------------------- compile
+
+
+def test_a_package_runs_as_its_source_does(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    code, out, err = cli("compile", llama, "-o", tmp_path / "package")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith(f"{tmp_path / 'package'}: 15 tensors, ")
+    assert [line.split(":")[0].strip() for line in out.splitlines()[1:]] == ["embedding", "block_00 to block_01", "lm"]
+    run = ("--prompt", "the king", "--max-new-tokens", 5)
+    assert cli("run", tmp_path / "package", *run) == cli("run", llama, *run)
+
+
+def test_what_no_group_divides_is_named(cli: Cli, tmp_path: Path) -> None:
+    odd = models.llama(hidden_size=48, num_attention_heads=3, num_key_value_heads=3)
+    folder = models.saved(odd, tmp_path / "odd")
+    code, _, err = cli("compile", folder, "-o", tmp_path / "package", "--quantize", "q4_0")
+    assert code == 0
+    assert err == "note: 7 weights stay as they are: q4_0: groups of 32 do not divide an input axis of 48\n"
+    code, out, _ = cli("compile", folder, "-o", tmp_path / "other", "--quantize", "q4_0", "--json")
+    assert list(json.loads(out)["not_quantized"].values()) == [7]
+
+
+def test_a_folder_in_the_way_stays(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("Dear")
+    code, _, err = cli("compile", llama, "-o", tmp_path / "mine", "--force")
+    assert (code, "is there already, and is not a package" in err) == (3, True)
+    assert [f.name for f in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "Dear"
+
+
+# ------------------------------------------------------------------------------------------------------------- inspect
+
+
+def test_inspect_says_what_a_model_is_made_of(cli: Cli, llama: Path) -> None:
+    code, out, err = cli("inspect", llama)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{llama}: checkpoint, LlamaForCausalLM"
+    assert "  context = 64" in lines
+    assert "21 tensors, 100,160 parameters, 4,769 on average" in lines
+    assert "cache: 512 bytes a token and sequence" in lines
+    assert "  linear   15 linear" in lines
+
+
+# --------------------------------------------------------------------------------------------------------------- bench
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_bench_says_how_fast_and_where_the_time_goes(cli: Cli, family: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(family)
+    code, out, err = cli("bench", folder, "--prompt-tokens", 8, "--new-tokens", 3, "--repeat", 1)
+    assert (code, err) == (0, "")
+    assert re.match(r"prefill +[\d,.]+ tokens/s  \(8 tokens, one run\)\ndecode +[\d,.]+ tokens/s  \(3 tokens, one", out)
+    for phase in ("prefill", "decode"):
+        assert f"\n{phase}, where the time goes:\n" in out
+    assert len(re.findall(r"^sum +[\d.]+ ms of [\d.]+; the probe took [\d.]+$", out, re.M)) == 2
+
+
+def test_bench_stays_in_the_context(cli: Cli, llama: Path) -> None:
+    code, _, err = cli("bench", llama, "--prompt-tokens", 60, "--new-tokens", 5)
+    assert (code, "65 tokens do not fit the model's context of 64" in err) == (2, True)
+
+
+def test_bench_needs_a_model_that_makes_text(cli: Cli, bert: Path) -> None:
+    code, _, err = cli("bench", bert)
+    assert (code, err) == (2, "error: the model makes no text; bench measures prefill and decode\n")
+
+
+# ---------------------------------------------------------------------------------------------------------------- eval
+
+
+def test_eval_is_a_table_of_variants(cli: Cli, llama: Path, heldout: Path) -> None:
+    code, out, err = cli("eval", llama, "--data", heldout, "--variants", "none,q4_0+head,q4_0/int8")
+    assert (code, err) == (0, "")
+    about, head, *rows = out.splitlines()
+    assert about.startswith("3 documents, ")
+    assert head.split() == ["variant", "loss", "difference", "KL", "end", "right", "bytes"]
+    assert [row.split()[0] for row in rows] == ["none", "q4_0+head", "q4_0/int8"]
+    assert rows[0].split()[4:10] == ["0.00000", "±", "0.00000"] * 2
+    assert len({len(line) for line in (head, *rows)}) == 1  # aligned
+    measures = json.loads(cli("eval", llama, "--data", heldout, "--variants", "none,q4_0", "--json").out)["measures"]
+    assert np.isfinite([m["loss"] for m in measures]).all()
+    assert measures[0]["bytes"] > measures[1]["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--variants", "none,q5"), 2, "cannot read the variant q5; formats are none, "),
+        (("--variants", "none,q4_0/int3"), 2, "cannot read the variant q4_0/int3"),
+        (("--data", "nowhere.jsonl"), 3, "nowhere.jsonl: "),
+    ],
+)
+def test_what_eval_refuses(
+    cli: Cli, llama: Path, heldout: Path, arguments: tuple[str, str], code: int, message: str
+) -> None:
+    ran = cli("eval", llama, "--data", heldout, *arguments)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (code, "", 1)
+    assert message in ran.err
+
+
+def test_eval_needs_a_tokenizer(cli: Cli, bert: Path, heldout: Path) -> None:
+    code, _, err = cli("eval", bert, "--data", heldout)
+    assert (code, "needs a tokenizer.json beside the model" in err) == (3, True)

@@ -1,0 +1,225 @@
+"""The documented exit codes, one message each, and nothing half-written."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from burnish.backends.binding import BindError
+from burnish.cli import CheckFailed, Inconclusive, exit_code, main
+from burnish.frontends.architecture import LoadError
+from burnish.ir.verify import VerifyError
+from burnish.passes.engine import PassError
+from burnish.passes.pipelines import PipelineError
+from tests.cli.conftest import Cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_of_codes_is_the_documented_one() -> None:
+    errors = {
+        CheckFailed(): 1,
+        PipelineError(): 2,
+        BindError(): 2,
+        PermissionError(): 2,
+        LoadError(): 3,
+        PassError(): 4,
+        VerifyError(): 4,
+        Inconclusive(): 5,
+        KeyboardInterrupt(): 130,
+    }
+    assert {e: exit_code(e) for e in errors} == errors
+    documented = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "commands.md").read_text("utf-8"), re.M)
+    assert set(map(str, errors.values())) <= set(documented)
+    assert exit_code(ZeroDivisionError()) is exit_code(AssertionError()) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- 2: usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give either --prompt or --prompt-ids"),
+        (("--prompt", ""), "the prompt is empty"),
+        (("--prompt", " \n\t"), "the prompt is empty"),
+        (("--prompt-ids", ""), "the prompt is empty"),
+        (("--prompt", "a", "--prompt-ids", "1"), "give either --prompt or --prompt-ids"),
+        (("--prompt-ids", ",".join(["5"] * 64)), "the prompt has 64 tokens and needs room for a new one; the model's"),
+        (("--prompt", "a", "--max-new-tokens", "0"), "0 is not in the range x>=1"),
+        (("--prompt", "a", "--temperature", "-1"), "-1.0 is not in the range x>=0"),
+        (("--prompt", "a", "--temperature", "nan"), "nan is not in the range x>=0"),
+        (("--prompt", "a", "--backend", "abacus"), "'abacus' is not one of 'numpy', 'xla'"),
+        (("--prompt", "a", "--dump-logits", "/nowhere/x.npy"), "/nowhere/x.npy: its folder is not there"),
+        (("--prompt", "a", "--faster"), "No such option '--faster'"),
+    ],
+)
+def test_run_refuses(cli: Cli, llama: Path, arguments: tuple[str, ...], message: str) -> None:
+    code, out, err = cli("run", llama, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert message in err
+
+
+def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
+    assert cli("run", bert, "--prompt-ids", ",".join(["5"] * 64)).code == 0
+    code, _, err = cli("run", bert, "--prompt-ids", ",".join(["5"] * 65))
+    assert (code, err) == (2, "error: the prompt has 65 tokens; the model's context is 64\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--quantize", "q9"), "unknown format 'q9'; there are int8, "),
+        (("--lm", "q9"), "unknown format 'q9'"),
+        (("--pipeline", "defualt"), "there is no pass 'defualt'; did you mean default?"),
+        (("--pipeline", "fuse-fma{speed=9}"), "fuse-fma has no option 'speed=9'; it has none"),
+    ],
+)
+def test_compile_refuses(cli: Cli, llama: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    code, out, err = cli("compile", llama, "-o", tmp_path / "package", *arguments)
+    assert (code, out, list(tmp_path.iterdir())) == (2, "", [])
+    assert err.startswith("error: ") and message in err
+
+
+@pytest.mark.parametrize("arguments", [["swim"], ["run"], ["inspect", "a", "b"], ["--fast"]])
+def test_what_is_no_command_line(cli: Cli, arguments: list[str]) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert re.fullmatch("error: .+\n", err)
+
+
+def test_an_output_that_cannot_be_written(cli: Cli, llama: Path) -> None:
+    code, out, err = cli("opt", llama, "-o", "/nowhere/x.graph")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "/nowhere/x.graph" in err
+
+
+# ------------------------------------------------------------------------------------------------- 3: cannot be loaded
+
+
+def _cut(file: Path, keep: float = 0.5) -> None:
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])
+
+
+def _config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+HOSTILE: dict[str, Callable[[Path], Path]] = {
+    "nothing there": lambda f: f / "nowhere",
+    "an empty folder": lambda f: (f / "empty").mkdir() or f / "empty",
+    "weights cut short": lambda f: _cut(f / "model.safetensors") or f,
+    "weights without a header": lambda f: (f / "model.safetensors").write_bytes(b"") and f or f,
+    "a config that is cut": lambda f: _cut(f / "config.json") or f,
+    "a config of NaN": lambda f: _config(f, rms_norm_eps=float("nan")) or f,
+    "an absurd width": lambda f: _config(f, hidden_size=1 << 60) or f,
+    "an unknown architecture": lambda f: _config(f, architectures=["SwimForever"]) or f,
+    "a tokenizer that is none": lambda f: (f / "tokenizer.json").write_text("{}") and f,
+    "junk called .safetensors": lambda f: _junk(f / "junk.safetensors"),
+    "junk called .onnx": lambda f: _junk(f / "junk.onnx"),
+    "nothing called .onnx": lambda f: (f / "empty.onnx").write_bytes(b"") or f / "empty.onnx",
+    "junk called .graph": lambda f: _junk(f / "junk.graph"),
+    "graph text that is cut": lambda f: (f / "cut.graph").write_text("module { graph forward(") and f / "cut.graph",
+    "a kind that is not read yet": lambda f: _junk(f / "model.gguf"),
+    "no known kind": lambda f: _junk(f / "model.docx"),
+    "a package without its graph": lambda f: _package(f),
+}
+
+
+def _junk(file: Path) -> Path:
+    file.write_bytes(bytes(range(255, -1, -1)) * 8)
+    return file
+
+
+def _package(folder: Path) -> Path:
+    (folder / "manifest.json").write_text(json.dumps({"format": "burnish-package", "version": 1}))
+    return folder
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_files(cli: Cli, llama: Path, tmp_path: Path, case: str) -> None:
+    source = HOSTILE[case](shutil.copytree(llama, tmp_path / "model"))
+    out = tmp_path / "out"
+    lines = [("run", source, "--prompt-ids", "1,2", "--max-new-tokens", 1), ("compile", source, "-o", out)]
+    if "tokenizer" not in case:  # a graph can be looked at without one
+        lines.append(("inspect", source))
+    for line in lines:
+        ran = cli(*line)
+        assert (ran.code, ran.out) == (3, ""), f"{line[0]}: {ran}"
+        assert re.fullmatch("error: [^\n]+\n", ran.err), ran.err
+        assert str(tmp_path) in ran.err, "the message says where"
+    assert not out.exists() and [f.name for f in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_plugin_that_cannot_be_loaded(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    file = tmp_path / "plugin.py"
+    file.write_text("import a_module_that_is_not_there")
+    for plugin in (file, tmp_path / "nowhere.py"):
+        code, out, err = cli("inspect", llama, "--plugin", plugin)
+        assert (code, out) == (3, "")
+        assert err.startswith(f"error: plugin {plugin}: ")
+
+
+# --------------------------------------------------------------------------------------------------- 4: a pass is wrong
+
+
+def test_a_pass_that_crashes_is_named(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "crash.py"
+    plugin.write_text(
+        "from burnish.passes.engine import Pass\n"
+        "class FallOver(Pass):\n"
+        "    'falls over'\n"
+        "    def run(self, module, ctx):\n"
+        "        raise KeyError('a step')\n"
+    )
+    line = ("compile", llama, "-o", tmp_path / "out", "--plugin", plugin, "--pipeline", "canonicalize,fall-over")
+    code, out, err = cli(*line)
+    assert (code, out) == (4, "")
+    assert "fall-over" in err and "a step" in err
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ the rest
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    cli: Cli, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from burnish.runtime import package
+
+    writes = []
+
+    def interrupted(file, piece):
+        writes.append(file.name)
+        if len(writes) == 6:
+            raise KeyboardInterrupt
+        return file.write(piece)
+
+    monkeypatch.setattr(package, "_put", interrupted)
+    code, out, err = cli("compile", llama, "-o", tmp_path / "package")
+    assert (code, out, err.strip()) == (130, "", "")
+    assert len(writes) == 6 and list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_of_ours_is_not_swallowed(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("burnish.runtime.doors.load", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        main(["inspect", str(llama)])
+
+
+def test_a_reader_that_has_seen_enough(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("click.echo", closed)
+    with pytest.raises(SystemExit) as end:
+        main(["inspect", str(llama)])
+    assert end.value.code == 0

@@ -1,0 +1,147 @@
+"""burnish run: text as it comes, ids, logits, embeddings."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from burnish.runtime.executable import Executable
+from burnish.runtime.tokenizer import Tokenizer
+from tests import models
+from tests.cli.conftest import Cli
+
+PROMPT = "the city of"
+
+
+def test_text_goes_on_from_the_prompt_as_the_oracles_does(cli: Cli, llama: Path) -> None:
+    ran = cli("run", llama, "--prompt", PROMPT, "--max-new-tokens", 6)
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(llama)
+    tokenizer = Tokenizer.load(llama / "tokenizer.json")
+    ids = tokenizer.encode(PROMPT)
+    with torch.no_grad():
+        expected = oracle.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False)[0, len(ids) :].tolist()
+    assert ran == (0, tokenizer.decode(expected) + "\n", "")
+
+
+def test_a_folder_without_a_tokenizer_runs_on_ids(cli: Cli, t5: Path) -> None:
+    code, out, err = cli("run", t5, "--prompt-ids", "5, 6,7", "--max-new-tokens", 3)
+    assert (code, err) == (0, "")
+    assert len([int(x) for x in out.split()]) == 3
+    code, out, err = cli("run", t5, "--prompt", "five")
+    assert (code, out) == (2, "")
+    assert "there is no tokenizer.json beside the model: give --prompt-ids" in err
+
+
+def test_a_character_of_several_tokens_is_printed_when_it_is_whole(
+    cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "né – 語 🙂"
+    ids = Tokenizer.load(llama / "tokenizer.json").encode(text)
+    assert len(ids) > len(text)
+    printed: list[str] = []
+    monkeypatch.setattr(Executable, "generate", lambda self, *_, **__: iter(ids))
+    monkeypatch.setattr("click.echo", lambda text="", nl=True, err=False: printed.append(text))
+    assert cli("run", llama, "--prompt", "x").code == 0
+    assert "".join(printed) == text
+    assert "�" not in "".join(printed)
+    assert len(printed) == len(ids) + 1  # each token as it comes, nothing held back for long
+
+
+def test_what_is_left_of_a_broken_character_comes_last(
+    cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = Tokenizer.load(llama / "tokenizer.json").encode("a語")[:-1]
+    monkeypatch.setattr(Executable, "generate", lambda self, *_, **__: iter(ids))
+    assert cli("run", llama, "--prompt", "x").out == "a�\n"
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_dumped_logits_are_the_oracles(cli: Cli, family: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    folder, file = request.getfixturevalue(family), tmp_path / "logits.npy"
+    ran = cli("run", folder, "--prompt-ids", "5,6,7", "--max-new-tokens", 4, "--dump-logits", file, "--json")
+    out, logits = json.loads(ran.out)["ids"], np.load(file)
+    if family == "t5":
+        oracle = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+        expected = models.logits_of(oracle, input_ids=[[5, 6, 7]], decoder_input_ids=[[0, *out[:-1]]])[0]
+    else:
+        oracle = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        expected = models.logits_of(oracle, input_ids=[[5, 6, 7, *out[:-1]]])[0, 2:]
+    assert (logits.dtype, logits.shape) == (np.float32, expected.shape)
+    assert np.abs(logits - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def test_sampling_is_reproducible_by_seed(cli: Cli, llama: Path) -> None:
+    def run(*more: object) -> list[int]:
+        ran = cli("run", llama, "--prompt", PROMPT, "--max-new-tokens", 12, "--json", *more)
+        ids: list[int] = json.loads(ran.out)["ids"]
+        return ids
+
+    warm = run("--temperature", 2, "--seed", 1)
+    assert run("--temperature", 2, "--seed", 1) == warm
+    assert run("--temperature", 2, "--seed", 2) != warm
+    assert run("--seed", 1) == run("--seed", 2) != warm
+
+
+def test_the_context_ends_the_text_and_says_so(cli: Cli, llama: Path) -> None:
+    ran = cli("run", llama, "--prompt-ids", ",".join(["5"] * 60), "--max-new-tokens", 9, "--json")
+    assert (ran.code, len(json.loads(ran.out)["ids"])) == (0, 4)
+    assert ran.err == "note: 4 tokens fill the model's context of 64\n"
+
+
+def test_an_encoder_prints_its_hidden_states(cli: Cli, bert: Path) -> None:
+    oracle = transformers.AutoModel.from_pretrained(bert)
+    with torch.no_grad():
+        expected = oracle(torch.tensor([[5, 6, 7]])).last_hidden_state[0].numpy()
+    ran = cli("run", bert, "--prompt-ids", "5,6,7", "--json")
+    assert np.abs(np.array(json.loads(ran.out)["hidden"]) - expected).max() < 2e-5 * np.abs(expected).max()
+    lines = cli("run", bert, "--prompt-ids", "5,6,7").out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["5", "6", "7"]
+    assert lines[0].startswith(f"5: {expected[0, 0]:.4f}"[:-1])
+
+
+def test_a_sentence_encoder_prints_one_vector(cli: Cli, bert: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bert, tmp_path / "sentences")
+    modules = [{"idx": i, "path": p, "type": f"sentence_transformers.models.{t}"}
+               for i, (p, t) in enumerate({"": "Transformer", "1_Pooling": "Pooling"}.items())]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    hidden = json.loads(cli("run", bert, "--prompt-ids", "5,6,7", "--json").out)["hidden"]
+    code, out, _ = cli("run", folder, "--prompt-ids", "5,6,7")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert np.allclose([float(x) for x in out.split()], np.mean(hidden, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert", "t5"])
+def test_stats_say_what_ran_how(cli: Cli, family: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(family)
+    code, out, err = cli("run", folder, "--prompt-ids", "5,6,7", "--max-new-tokens", 2, "--stats")
+    assert code == 0
+    assert {"load_s", "first_result_s", "prompt_tokens"} <= {line.split()[0] for line in err.splitlines()}
+    graphs = ["encoder:", "decoder:"] if family == "t5" else ["forward:"]
+    assert [line for line in err.splitlines() if line.endswith(":")] == graphs
+    assert "x linear: numpy" in err
+    assert "load_s" not in out
+
+
+def test_quantized_products_that_have_no_kernel_can_be_refused(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    assert cli("compile", llama, "-o", tmp_path / "q4", "--quantize", "q4_0").code == 0
+    run = ("run", tmp_path / "q4", "--prompt", PROMPT, "--max-new-tokens", 2, "--activations", "float")
+    plan = cli(*run, "--stats")
+    assert (plan.code, "x linear: numpy, dequantized (linear.q4_0: x is f32[" in plan.err) == (0, True)
+    refused = cli(*run, "--require-kernels")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: --require-kernels: 9 products would run dequantized:\n")
+    assert "linear(f32[B, S, 64], q4_0[128, 64]): numpy, dequantized (linear.q4_0: x is f32[" in refused.err
+    assert cli("run", llama, "--prompt", PROMPT, "--max-new-tokens", 2, "--require-kernels").code == 0
+
+
+@pytest.mark.parametrize("seen", [("--prompt-ids", "1,2,x"), ("--prompt-ids", "1,300"), ("--prompt-ids", "-1")])
+def test_ids_that_are_none(cli: Cli, llama: Path, seen: tuple[str, str]) -> None:
+    code, out, err = cli("run", llama, "--max-new-tokens", 1, *seen)
+    assert (code, out, err.count("\n")) == (2, "", 1)
