@@ -17,12 +17,12 @@ def decoder(blocks: int = 2) -> Module:
     graph = module.graph("forward")
     op = graph.ops
     ids = graph.input("ids", Type("i32", (Sym("B"), Sym("S"))))
-    x = op.embedding("embed", ids)
+    x = op.embedding(ids, op.weight("embed.weight"))
     for i in range(blocks):
         with op.scope(f"layers.{i}"):
-            x = op.add(x, _attention(op, x))
+            x = op.add(x, _attention(op, x, f"layers.{i}.attn"))
             x = op.add(op.mul(x, op.weight(f"layers.{i}.scale")), op.weight(f"layers.{i}.shift"))
-    graph.set_outputs({"logits": op.linear("head", x)})
+    graph.set_outputs({"logits": op.linear(x, op.weight("head.weight"))})
     module.normalize()
     module.source = made_up_weights(module)
     return module
@@ -36,8 +36,12 @@ def _weights(blocks: int) -> dict[str, WeightEntry]:
     return {name: WeightEntry(Type("f32", shape)) for name, shape in shapes.items()}
 
 
-def _attention(op: Ops, x: Value) -> Value:
+def _attention(op: Ops, x: Value, scope: str) -> Value:
+    def linear(name: str, x: Value) -> Value:
+        with op.scope(name):
+            return op.linear(x, op.weight(f"{scope}.{name}.weight"))
+
     with op.scope("attn"):
-        q, k, v = (op.reshape(op.linear(n, x), shape=(*x.shape[:2], HEADS, WIDTH // HEADS)) for n in "qkv")
+        q, k, v = (op.reshape(linear(n, x), shape=(*x.shape[:2], HEADS, WIDTH // HEADS)) for n in "qkv")
         y = op.attention(q, k, v, causal=True, scale=0.25)
-        return op.linear("o", op.reshape(y, shape=x.shape))
+        return linear("o", op.reshape(y, shape=x.shape))

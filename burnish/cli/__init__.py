@@ -7,6 +7,7 @@ supported; 4 a pass crashed or the verifier refused; 5 inconclusive; 6 a budget 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Callable
@@ -71,6 +72,13 @@ def exit_code(error: BaseException) -> int | None:
 class _Commands(click.Group):
     """Finds commands by file, and imports one only when it is asked for."""
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever reads has seen enough, which click would call a failure
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+            return 0
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
@@ -97,8 +105,6 @@ def main(arguments: list[str] | None = None) -> None:
         result = group.main(arguments, prog_name="burnish", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
     except (click.ClickException, Exception, KeyboardInterrupt) as error:
-        if isinstance(error, BrokenPipeError):
-            sys.exit(0)
         code = exit_code(error)
         if code is None and not isinstance(error, click.ClickException):
             raise

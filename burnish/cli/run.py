@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -67,6 +68,8 @@ def command(
     """Run SRC on a prompt: go on from it, or print its embedding."""
     if (prompt is None) == (prompt_ids is None):
         raise click.UsageError("give either --prompt or --prompt-ids")
+    if not math.isfinite(temperature):
+        raise click.UsageError(f"--temperature {temperature} is not a finite number")
     from burnish.runtime.doors import executable, load, optimize
     from burnish.runtime.executable import sampler
     from burnish.runtime.sources import kind_of, tokenizer_of

@@ -1,20 +1,54 @@
-"""The command line as a function."""
+"""The command line as a function, and tiny models to run it on."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from burnish.cli import main
+from tests import models
+
+
+class Ran(NamedTuple):
+    """The exit code, and what went to standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Ran]
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """`cli("opt", model)` gives the exit code, and what went to standard output and standard error."""
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """`cli("run", folder, "--prompt", "A")`."""
 
-    def run(*arguments: object) -> tuple[int, str, str]:
+    def run(*arguments: object) -> Ran:
         with pytest.raises(SystemExit) as e:
             main([str(a) for a in arguments])
         assert isinstance(e.value.code, int)
-        return e.value.code, *capsys.readouterr()
+        return Ran(e.value.code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder with a tokenizer of bytes and a few words; its context is 64 tokens."""
+    folder = models.saved(models.llama(vocab_size=300), tmp_path_factory.mktemp("llama"))
+    models.byte_tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder without a tokenizer; its context is 64 tokens."""
+    return models.saved(models.bert(), tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder-decoder without a tokenizer."""
+    return models.saved(models.t5(), tmp_path_factory.mktemp("t5"))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,17 @@ def test_a_folder_without_a_tokenizer_runs_on_ids(cli: Cli, t5: Path) -> None:
     assert "there is no tokenizer.json beside the model: give --prompt-ids" in err
 
 
+def says(ids: Sequence[int]) -> Callable[..., Iterator[int]]:
+    """What a model does that says just this."""
+
+    def generate(self, *_, watch, **__):
+        for i, token in enumerate(ids):
+            watch(i, np.zeros(1))
+            yield token
+
+    return generate
+
+
 def test_a_character_of_several_tokens_is_printed_when_it_is_whole(
     cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +55,7 @@ def test_a_character_of_several_tokens_is_printed_when_it_is_whole(
     ids = Tokenizer.load(llama / "tokenizer.json").encode(text)
     assert len(ids) > len(text)
     printed: list[str] = []
-    monkeypatch.setattr(Executable, "generate", lambda self, *_, **__: iter(ids))
+    monkeypatch.setattr(Executable, "generate", says(ids))
     monkeypatch.setattr("click.echo", lambda text="", nl=True, err=False: printed.append(text))
     assert cli("run", llama, "--prompt", "x").code == 0
     assert "".join(printed) == text
@@ -55,7 +67,7 @@ def test_what_is_left_of_a_broken_character_comes_last(
     cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = Tokenizer.load(llama / "tokenizer.json").encode("a語")[:-1]
-    monkeypatch.setattr(Executable, "generate", lambda self, *_, **__: iter(ids))
+    monkeypatch.setattr(Executable, "generate", says(ids))
     assert cli("run", llama, "--prompt", "x").out == "a�\n"
 
 
