@@ -111,7 +111,6 @@ class _Importer:
     values: dict[str, Value | Known] = field(default_factory=dict)
     stored: dict[str, _Stored] = field(default_factory=dict)  # by the names in the module
     symbols: dict[str, Dim] = field(default_factory=dict)  # by the names in the file
-    tied: dict[str, str] = field(default_factory=dict)  # second names of parameters, and the first
 
     def run(self) -> Module:
         proto = self.proto.graph
@@ -266,9 +265,6 @@ class _Importer:
         if name is None and tensor.elements <= (_CONSTANT if self.names.parameters or not tensor.type.is_float else 8):
             return tensor.array()
         own = self.names.strip(tensor.name)
-        if name is not None and own.rpartition(".")[0] == self.names.scope(node):
-            self.tied[name] = own  # a parameter with two names, used here by this one
-        name = self.tied.get(name, name) if name is not None else None
         # A linear's matrix is stored as x @ w needs it; the parameter is its transpose.
         turned = name not in (None, own) and node.op_type == "MatMul" and tensor.type.rank == 2
         name = self._claim(name or own, tensor, turned) or self._claim(own, tensor, turned) or tensor.name

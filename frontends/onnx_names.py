@@ -26,6 +26,7 @@ class Names:
 
     parameters: dict[str, str] = field(default_factory=dict)  # placeholder in a traced call -> the parameter's name
     prefix: str = ""  # of a wrapper around the model, in all module paths
+    shared: dict[str, str] = field(default_factory=dict)  # second names of parameters, and the first
 
     @classmethod
     def of(cls, graph: Any) -> Names:
@@ -54,11 +55,18 @@ class Names:
         arguments = re.findall(r"%(\w+)", call.partition("args = ")[2])
         known = [self.parameters[a] for a in arguments if a in self.parameters]
         if self.strip(name) in known:
-            return self.strip(name)
+            return self._first_name(self.strip(name), self.scope(node))
         if "aten.linear" in call:  # written as a product and a sum
             known = known[:1] if node.op_type == "MatMul" else known[1:]
         at = list(initializers).index(position)
-        return known[at] if at < len(known) else None
+        return self._first_name(known[at], self.scope(node)) if at < len(known) else None
+
+    def _first_name(self, name: str, scope: str) -> str:
+        """Of a parameter that two modules share, the name by which the first of them knows it."""
+        here = f"{scope}.{name.rpartition('.')[2]}"
+        if here != name and here in self.parameters.values():
+            self.shared.setdefault(name, here)
+        return self.shared.get(name, name)
 
 
 def _shared(scopes: set[str]) -> str:
