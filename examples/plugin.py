@@ -61,9 +61,9 @@ class Ternary(QuantFormat):
     fields = (Field("d", "f2"), Field("q", "u1", bits=2))
 
     def quantize(self, x: np.ndarray) -> Fields:
-        """d is the mean magnitude; q rounds x / d."""
-        d = np.add.reduce(np.abs(x), axis=-1, keepdims=True) / np.float32(16)
-        q = np.clip(np.rint(np.divide(x, d, out=np.zeros_like(x), where=d != 0)), -1, 1).astype("i1") + 1
+        """d is the largest magnitude; q rounds x / d."""
+        d = np.abs(x).max(axis=-1, keepdims=True)
+        q = np.rint(np.divide(x, d, out=np.zeros_like(x), where=d != 0)).astype("i1") + 1
         packed = q[..., 0::4] | q[..., 1::4] << 2 | q[..., 2::4] << 4 | q[..., 3::4] << 6
         return {"d": d.astype("f2"), "q": packed.astype("u1")}
 

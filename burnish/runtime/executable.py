@@ -12,6 +12,7 @@ from burnish.backends.backend import Backend, make_backend
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.graph import Graph, Module
 from burnish.ir.op import Array
+from burnish.ir.types import NUMPY
 from burnish.runtime.doors import optimize
 
 __all__ = ["Executable", "State", "greedy", "sampler"]
@@ -87,11 +88,17 @@ class Executable:
         return [f"{name}: {line}" for name in self.module.graphs for line in backend.fallbacks(name)]
 
     def forward(self, ids: np.ndarray, count: np.ndarray | None = None, graph: str = "", **more: Any) -> dict[str, Any]:
-        """All outputs of a plain graph for ids[B, S], right-padded; `count[b]` of them are real (all, unless given)."""
+        """All outputs of a plain graph for ids[B, S], right-padded; `count[b]` of them are real (all, unless given).
+
+        An exported graph may ask for what follows from those as `attention_mask` and `token_type_ids`.
+        """
         name = graph or ("encoder" if "encoder" in self.module.graphs else "forward")
-        inputs = {"ids": ids.astype(np.int32), "count": _counts(ids, count), **more}
-        known = {v.name for v in self.plain_graph(name).inputs}
-        return self._numpy(self.plain, self.plain(name, {k: v for k, v in inputs.items() if k in known or k in more}))
+        real = _counts(ids, count)
+        mask = np.arange(ids.shape[1]) < real[:, None]
+        known = {"ids": ids, "count": real, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        types = {v.name: NUMPY[v.dtype] for v in self.plain_graph(name).inputs if v.name in known}
+        inputs = {k: known[k].astype(dtype) for k, dtype in types.items()}
+        return self._numpy(self.plain, self.plain(name, inputs | more))
 
     def plain_graph(self, name: str) -> Graph:
         """A graph of the module as it came."""

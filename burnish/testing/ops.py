@@ -1,0 +1,255 @@
+"""The law of ops."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from burnish.ir.box import cut, whole
+from burnish.ir.format import Packed
+from burnish.ir.graph import Constant, Graph, Module
+from burnish.ir.op import Array, Op
+from burnish.ir.text import parse
+from burnish.ir.types import NUMPY, InferError
+from burnish.ir.verify import verify
+from burnish.testing.running import all_equal, bytes_of, is_float, run_all_jax, run_numpy, type_of
+
+__all__ = ["Example", "check_op", "examples"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One application of an op, for `check_op`.
+
+    Float inputs are given in f32. `oracle` computes the results in float64 from the inputs (floats as float64), and
+    must not use the op's own `eval`. A result may be off by half a unit of its own precision, for the final rounding,
+    and by `units` of the precision that the op computes in (f32 for bf16 and f16), both relative to `magnitude`: the
+    size of the terms, by default the result itself for an elementwise op, else the largest result.
+    """
+
+    op: Op
+    inputs: tuple[Array | None, ...]
+    oracle: Callable[..., Any] | None = None
+    units: float = 4
+    magnitude: float | None = None
+    dtypes: tuple[str, ...] = ("f32", "bf16")
+    bodies: tuple[Graph, ...] = ()
+    traced: bool = True  # whether it runs in JAX; a format for weights quantizes in NumPy alone
+
+    def __str__(self) -> str:
+        return f"{self.op!r} of {', '.join('_' if x is None else str(type_of(x)) for x in self.inputs)}"
+
+
+def check_op(op_class: type[Op], *given: Example) -> None:
+    """Raise AssertionError unless the op obeys the laws of every op, on the examples or on some found by trying.
+
+    It has a docstring, `infer` and `eval`; the results have the inferred types; NumPy, JAX and the oracle agree in
+    f32 and bf16; the operands stay as they are; the cost can be counted; what the class declares of itself
+    (`commutative`, `elementwise`, `by_last_axis`, `part`) is so; a graph of it verifies, and its text
+    reads back equal.
+    """
+    name = op_class.name
+    doc = op_class.__doc__ or ""
+    assert doc and not doc.startswith(f"{op_class.__name__}("), f"{name} has no docstring"  # dataclasses make one up
+    assert op_class.infer is not Op.infer, f"{name} has no infer"
+    assert op_class.eval is not Op.eval, f"{name} has no eval"
+    assert op_class.kind in ("linear", "matmul", "memory", "other"), f"{name}: kind {op_class.kind!r}"
+    cases = list(given) or list(itertools.islice(examples(op_class), 4))
+    assert cases, f"{name}: found no operands that its infer accepts; give an Example"
+    trials = [trial for example in cases for trial in _trials(op_class, example)]
+    for trial in trials:
+        _check_declarations(trial.example, trial.inputs, trial.results, trial.where)
+    traced = [t for t in trials if t.example.traced]
+    try:
+        results = run_all_jax([(t.example.op, t.inputs, t.example.bodies) for t in traced])
+    except (TypeError, ValueError) as e:
+        raise AssertionError(f"{name}: JAX cannot trace it: {e}") from e
+    for trial, ours in zip(traced, results, strict=True):
+        where, types = trial.where, [*map(type_of, trial.results)]
+        assert [*map(type_of, ours)] == types, f"{where}: JAX gives {[*map(type_of, ours)]}, NumPy {types}"
+        _check_results(trial.example, ours, trial.results, f"{where}: JAX against NumPy")
+        if trial.expected is not None:
+            _check_results(trial.example, ours, trial.expected, f"{where}: JAX against the oracle")
+    for example in cases:
+        _check_graph(example)
+
+
+class _Trial(NamedTuple):
+    """An example in one precision: what goes in, what NumPy makes of it, what the oracle says."""
+
+    example: Example
+    inputs: list[Any]
+    where: str
+    results: tuple[Array, ...]
+    expected: tuple[Array, ...] | None
+
+
+def _trials(op_class: type[Op], example: Example) -> Iterator[_Trial]:
+    """The example in each of its precisions, after NumPy has run it: types and numbers are as they should be."""
+    assert type(example.op) is op_class, f"{op_class.name}: {example} is of another op"
+    op, keywords = example.op, {"bodies": example.bodies} if op_class.bodies else {}
+    for dtype in example.dtypes if any(is_float(x) for x in example.inputs) else ("f32",):
+        where = f"{example}, in {dtype}"
+        inputs: list[Any] = [x.astype(NUMPY[dtype]) if is_float(x) else x for x in example.inputs]  # type: ignore[union-attr]
+        before = [bytes_of(x) for x in inputs]
+        try:
+            types = op.results(*(None if x is None else type_of(x) for x in inputs), **keywords)
+            results = run_numpy(op, inputs, example.bodies)
+        except (TypeError, ValueError) as e:
+            raise AssertionError(f"{where}: {e}") from e
+        assert before == [bytes_of(x) for x in inputs], f"{where}: an operand was changed"
+        given = [*map(type_of, results)]
+        assert given == list(types), f"{where}: infers {types}, gives {given}"
+        cost = op.cost(*(None if x is None else type_of(x) for x in inputs), **keywords)
+        assert cost.flops >= 0 and cost.bytes >= 0, f"{where}: {cost}"  # type: ignore[operator]  # no symbols here
+        expected = None
+        if example.oracle is not None:
+            expected = example.oracle(*(x.astype("f8") if is_float(x) else x for x in inputs))
+            expected = expected if isinstance(expected, tuple) else (expected,)
+            _check_results(example, results, expected, f"{where}: NumPy against the oracle")
+        yield _Trial(example, inputs, where, results, expected)
+
+
+def _check_results(example: Example, results: Sequence[Array], expected: Sequence[Array], where: str) -> None:
+    for r, e in zip(results, expected, strict=True):
+        _check_close(example, r, e, where)
+
+
+def _check_close(example: Example, result: Array, expected: Array, where: str) -> None:
+    if isinstance(result, Packed):
+        theirs = expected.planes if isinstance(expected, Packed) else expected
+        for name, plane in result.planes.items():
+            assert np.array_equal(plane, theirs[name]), f"{where}: plane {name} differs"
+        return
+    expected = np.asarray(expected)
+    assert result.shape == expected.shape, f"{where}: shape {result.shape}, expected {expected.shape}"
+    if not is_float(result):
+        assert np.array_equal(result, expected), f"{where}: {result.ravel()[:8]}, expected {expected.ravel()[:8]}"
+        return
+    info: Any = ml_dtypes.finfo(result.dtype)  # type: ignore[no-untyped-call]
+    working = np.finfo("f8" if info.bits == 64 else "f4").eps
+    got, want = result.astype("f8"), expected.astype("f8")
+    want = np.where(np.abs(want) > float(info.max), np.where(np.abs(got) == np.inf, got, want), want)
+    finite = np.isfinite(want)
+    same = np.where(np.isnan(want), np.isnan(got), got == want)
+    assert same[~finite].all(), f"{where}: {got[~finite][:8]}, expected {want[~finite][:8]}"
+    size = np.abs(want) if example.op.elementwise else np.full(want.shape, np.abs(want[finite]).max(initial=0))
+    if example.magnitude is not None:
+        size = np.full(want.shape, example.magnitude)
+    allowed = size * (float(info.eps) / 2 + example.units * working) + float(info.tiny)  # XLA has no subnormals
+    error = np.abs(np.where(finite, got, 0) - np.where(finite, want, 0))
+    if (error > allowed).any():
+        at = np.unravel_index(np.argmax(error / allowed), error.shape)
+        raise AssertionError(f"{where}: {got[at]!r} at {[*map(int, at)]}, expected {want[at]!r} ± {allowed[at]:.3g}")
+
+
+def _check_declarations(example: Example, inputs: list[Any], results: tuple[Array, ...], where: str) -> None:
+    op, run = example.op, partial(run_numpy, example.op, bodies=example.bodies)
+    if op.commutative:
+        swapped = run([inputs[1], inputs[0], *inputs[2:]])
+        good = all(np.array_equal(a, b, equal_nan=is_float(a)) for a, b in zip(swapped, results, strict=True))
+        assert good, f"{where}: declares `commutative`, but order matters"
+    if op.inplace is not None:
+        assert type_of(inputs[op.inplace]) == type_of(results[0]), f"{where}: `inplace` of another type"
+        copies = [None if x is None else x.copy() for x in inputs]
+        op.overwrite(*copies)
+        assert all_equal([copies[op.inplace]], results[:1]), f"{where}: `overwrite` differs from `eval`"
+    rows = results[0].shape[0] if results[0].ndim > 1 else 0
+    if op.by_last_axis and rows > 1 and isinstance(inputs[0], np.ndarray):
+        some = run([inputs[0][1:], *inputs[1:]])
+        for r, s in zip(results, some, strict=True):  # another shape may add up in another order
+            _check_close(example, s, r[1:], f"{where}: declares `by_last_axis`, but rows depend on others")
+    if op.elementwise and results[0].ndim > 0:
+        shape = results[0].shape
+        flat = [None if x is None else np.broadcast_to(x, shape).ravel() for x in inputs]
+        for r, f in zip(results, run(flat), strict=True):
+            _check_close(example, f.reshape(shape), r, f"{where}: declares `elementwise`, but shapes matter")
+    for i, r in enumerate(results):
+        _check_parts(example, inputs, r, i, f"{where}: `part`")
+
+
+def _check_parts(example: Example, inputs: list[Any], result: Array, index: int, where: str) -> None:
+    """Cut along each axis in turn, a result made of the parts that the op asks for is the result cut so."""
+    types = [None if x is None else type_of(x) for x in inputs]
+    axes = range(result.ndim - 1 if isinstance(result, Packed) else result.ndim)  # groups are never cut
+    for axis in (i for i in axes if result.shape[i] > 1):
+        for side in (slice(0, 1), slice(1, result.shape[axis])):
+            box = (*whole(result.shape[:axis]), side, *whole(result.shape[axis + 1 :]))
+            part = example.op.part(box, types, index)
+            if part is None:
+                continue
+            parts = [None if x is None or b is None else cut(x, b) for x, b in zip(inputs, part.boxes, strict=True)]
+            given = [p for p, x in zip(parts, inputs, strict=True) if x is None or p is not None]
+            (some,) = run_numpy(part.op, given, example.bodies)
+            expected = cut(result, box)
+            if example.op.reproducible:
+                assert type_of(some) == type_of(expected), f"{where}: gives {type_of(some)}, not {type_of(expected)}"
+                assert bytes_of(some) == bytes_of(expected), f"{where}: differs in {box} of {type_of(result)}"
+            else:
+                _check_close(example, some, expected, where)
+
+
+def _check_graph(example: Example) -> None:
+    module = Module()
+    graph = module.graph("forward")
+    values = [None if x is None else graph.input(f"x{i}", type_of(x)) for i, x in enumerate(example.inputs)]
+    bodies = [_copy_body(b, module) for b in example.bodies]
+    if isinstance(example.op, Constant):
+        made: Any = graph.ops.constant(example.op.value.data)
+    else:
+        made = graph.ops.emit(example.op, values, bodies)
+    graph.set_outputs({f"y{i}": v for i, v in enumerate(made if isinstance(made, tuple) else (made,))})
+    module.normalize()
+    verify(module)
+    text = str(module)
+    again = parse(text, module.constants())
+    assert again == module and str(again) == text, f"{example}: its text does not read back equal:\n{text}\n{again}"
+
+
+def _copy_body(body: Graph, module: Module) -> Graph:
+    again = parse(f"module {{\n{body}\n}}", body.module.constants()).graphs[body.name]
+    for graph in again.module.every_graph:
+        graph.module = module
+    return again
+
+
+_SHAPES = ((2, 3), (3,), (2, 4, 2, 4), (2,), (4, 32), (32,), ())
+_ATTRIBUTES: dict[str, tuple[Any, ...]] = {
+    "int": (0, 1, 2),
+    "float": (1.0, 1e-5),
+    "bool": (False, True),
+    "str": ("f32", "i32", "int8_32", "planes", ""),
+    "Dim": (0, 2),
+    "tuple[int, ...]": ((0,), (1, 0)),
+    "tuple[Dim, ...]": ((2, 3), (6,)),
+}
+
+
+def examples(op_class: type[Op]) -> Iterator[Example]:
+    """Applications of an op whose `infer` accepts them, found by trying; none for an op with bodies."""
+    if op_class.bodies:
+        return
+    rng = np.random.default_rng(0)
+    pool: list[Array] = [rng.standard_normal(s).astype("f4") for s in _SHAPES]
+    pool += [rng.integers(0, 3, s).astype("i4") for s in _SHAPES[:4]] + [rng.random(s) < 0.5 for s in _SHAPES[:2]]
+    pool.append(Packed.quantize(np, pool[4], "int8_32"))
+    fields: dict[str, Any] = {f: op_class.__dataclass_fields__[f].type for f in op_class.fields()}  # type: ignore[attr-defined]
+    choices = [
+        (op_class.defaults()[k],) if k in op_class.defaults() else _ATTRIBUTES.get(str(getattr(t, "__name__", t)), ())
+        for k, t in fields.items()
+    ]
+    needed = [o for o in op_class.operands() if not o.optional]
+    for attributes in itertools.product(*choices):
+        op = op_class(**dict(zip(fields, attributes, strict=True)))
+        for operands in itertools.product(pool, repeat=len(needed)):
+            try:
+                op.results(*map(type_of, operands))
+            except InferError:
+                continue
+            yield Example(op, operands, units=64)

@@ -1,0 +1,210 @@
+"""Each operator's meaning, against NumPy or PyTorch; and shape arithmetic on symbolic dimensions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from burnish.backends.interpreter import Interpreter
+from burnish.frontends.known import KnownOps
+from burnish.frontends.onnx_ops import TRANSLATIONS
+from burnish.ir import Module, Type, Value
+from burnish.ir.dims import Sym
+from burnish.ir.types import dtype_name
+
+S = Sym("S")
+rng = np.random.default_rng(0)
+X, Y = rng.standard_normal((2, 3, 4), "f4"), rng.standard_normal((2, 3, 4), "f4")
+P = np.abs(X) + np.float32(0.5)
+W, B = rng.standard_normal(4, "f4"), rng.standard_normal(4, "f4")
+I, J = rng.integers(0, 5, (2, 3)), rng.integers(0, 5, (2, 3))
+M, N = I < 3, J < 2
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, "i8")
+
+
+def torch_of(f: Callable[..., torch.Tensor]) -> Callable[..., np.ndarray]:
+    return lambda *xs: f(*map(torch.tensor, xs)).numpy()
+
+
+# operator -> cases: operands (a list is known at import, the others at run time), attributes, the oracle of all operands
+CASES: dict[str, list[tuple[list[Any], dict[str, Any], Callable[..., Any]]]] = {
+    "Abs": [([X], {}, np.abs)],
+    "Add": [([X, Y], {}, np.add)],
+    "And": [([M, N], {}, np.logical_and)],
+    "Cast": [([X], {"to": 7}, lambda x: x.astype("i8")), ([I], {"to": 1}, lambda x: x.astype("f4"))],
+    "Concat": [([X, Y], {"axis": 1}, lambda x, y: np.concatenate([x, y], 1))],
+    "Constant": [([], {"value_ints": (1, 2)}, lambda: ints(1, 2)), ([], {"value_float": 0.5}, lambda: np.float32(0.5))],
+    "ConstantOfShape": [([[2, 3]], {"value": np.array([7], "i8")}, lambda s: np.full((2, 3), 7))],
+    "Cos": [([X], {}, np.cos)],
+    "CumSum": [([X, [1]], {}, lambda x, a: np.cumsum(x, 1))],
+    "Div": [([X, P], {}, np.divide), ([I - 2, J + 1], {}, lambda a, b: np.trunc(a / b).astype("i8"))],
+    "Equal": [([I, J], {}, np.equal)],
+    "Erf": [([X], {}, torch_of(torch.erf))],
+    "Exp": [([X], {}, np.exp)],
+    "Expand": [([W, [2, 3, 1]], {}, lambda x, s: np.broadcast_to(x, (2, 3, 4)))],
+    "Gather": [([X, I % 3], {"axis": 1}, lambda x, i: np.take(x, i, 1))],
+    "GatherElements": [([X[0], I % 3], {"axis": 0}, lambda x, i: np.take_along_axis(x[:, :3], i, 0))],
+    "GatherND": [([X, np.stack([I % 2, J % 3], -1)], {}, lambda x, i: x[i[..., 0], i[..., 1]])],
+    "Gelu": [
+        ([X], {}, torch_of(F.gelu)),
+        ([X], {"approximate": "tanh"}, torch_of(lambda x: F.gelu(x, approximate="tanh"))),
+    ],
+    "Gemm": [([X[0], Y[0], W[:3]], {"transB": 1}, lambda a, b, c: a @ b.T + c)],
+    "Greater": [([I, J], {}, np.greater)],
+    "GreaterOrEqual": [([I, J], {}, np.greater_equal)],
+    "Identity": [([X], {}, lambda x: x)],
+    "IsNaN": [([np.where(X > 0, np.float32(np.nan), X)], {}, np.isnan)],
+    "LayerNormalization": [
+        ([X, W, B], {"epsilon": 0.5}, torch_of(lambda x, w, b: F.layer_norm(x, (4,), w, b, 0.5))),
+        ([X, W], {"axis": 2}, torch_of(lambda x, w: F.layer_norm(x, (4,), w))),
+    ],
+    "Less": [([I, J], {}, np.less)],
+    "LessOrEqual": [([I, J], {}, np.less_equal)],
+    "Log": [([P], {}, np.log)],
+    "MatMul": [([X, Y.swapaxes(1, 2)], {}, np.matmul)],
+    "Max": [([X, Y, X * 2], {}, lambda a, b, c: np.maximum(np.maximum(a, b), c))],
+    "Min": [([X, Y], {}, np.minimum)],
+    "Mul": [([X, W], {}, np.multiply)],
+    "Neg": [([X], {}, np.negative)],
+    "Not": [([M], {}, np.logical_not)],
+    "Or": [([M, N], {}, np.logical_or)],
+    "Pow": [([P, X], {}, np.power), ([P, [2]], {}, lambda a, b: a**2)],
+    "Range": [([[2], [9], [1]], {}, lambda a, b, c: np.arange(2, 9))],
+    "Reciprocal": [([P], {}, np.reciprocal)],
+    "ReduceMax": [([X, [1]], {"keepdims": 0}, lambda x, a: x.max(1))],
+    "ReduceMean": [([X, [-1]], {}, lambda x, a: x.mean(-1, keepdims=True)), ([X], {"keepdims": 0}, np.mean)],
+    "ReduceSum": [([X, [0, 2]], {}, lambda x, a: x.sum((0, 2), keepdims=True)), ([X], {"noop_with_empty_axes": 1}, np.copy)],
+    "Relu": [([X], {}, lambda x: np.maximum(x, 0))],
+    "Reshape": [
+        ([X, [0, -1]], {}, lambda x, s: x.reshape(2, 12)),
+        ([X, [4, -1, 2]], {"allowzero": 1}, lambda x, s: x.reshape(4, 3, 2)),
+    ],
+    "Shape": [([X], {}, lambda x: ints(2, 3, 4)), ([X], {"start": -2, "end": 2}, lambda x: ints(3))],
+    "Sigmoid": [([X], {}, torch_of(torch.sigmoid))],
+    "Sin": [([X], {}, np.sin)],
+    "Slice": [
+        ([X, [1], [2**63 - 1], [2], [1]], {}, lambda x, *_: x[:, :, 1:]),
+        ([X, [-2, 0], [9, -1], [1, 0]], {}, lambda x, *_: x[0:-1, -2:]),
+    ],
+    "Softmax": [([X], {"axis": 1}, torch_of(lambda x: torch.softmax(x, 1)))],
+    "Split": [
+        ([X, [1, 3]], {"axis": 2}, lambda x, s: (x[..., :1], x[..., 1:])),
+        ([X], {"axis": 1, "num_outputs": 2}, lambda x: (x[:, :2], x[:, 2:])),
+    ],
+    "Sqrt": [([P], {}, np.sqrt)],
+    "Squeeze": [([X[:, :1], [1]], {}, lambda x, a: x[:, 0]), ([X[:1, :1]], {}, np.squeeze)],
+    "Sub": [([X, Y], {}, np.subtract)],
+    "Tanh": [([X], {}, np.tanh)],
+    "Transpose": [([X], {"perm": (2, 0, 1)}, lambda x: x.transpose(2, 0, 1)), ([X], {}, np.transpose)],
+    "Unsqueeze": [([X, [0, -1]], {}, lambda x, a: x[None, ..., None])],
+    "Where": [([M, X[:, :, 0], Y[:, :, 0]], {}, np.where)],
+}
+
+
+def test_every_operator_has_a_case() -> None:
+    assert CASES.keys() == TRANSLATIONS.keys()
+
+
+def run(name: str, operands: list[Any], attributes: dict[str, Any]) -> list[np.ndarray]:
+    """The operator, with arrays as graph inputs and lists as known vectors."""
+    module = Module()
+    graph = module.graph("forward")
+    op = KnownOps(graph)
+    op.at_source("", "node")
+    given: list[Any] = [
+        ints(*x) if isinstance(x, list) else graph.input(f"x{i}", Type(dtype_name(x.dtype), x.shape))
+        for i, x in enumerate(operands)
+    ]
+    made = TRANSLATIONS[name](op, *given, **attributes)
+    results = made if isinstance(made, tuple) else (made,)
+    graph.set_outputs({f"y{i}": op.lift(r) for i, r in enumerate(results)})  # type: ignore[misc]
+    module.normalize()
+    inputs = {f"x{i}": x for i, x in enumerate(operands) if not isinstance(x, list)}
+    return list(Interpreter(module)("forward", inputs).values())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_operator_means_what_onnx_says(name: str) -> None:
+    for operands, attributes, expected in CASES[name]:
+        got, wanted = run(name, operands, attributes), expected(*operands)
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        for g, w in zip(got, wanted, strict=True):
+            assert (g.dtype, g.shape) == (np.asarray(w).dtype, np.shape(w))
+            np.testing.assert_allclose(g, w, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "operands", "attributes", "message"),
+    [
+        ("Slice", [X, [0], [4], [2], [2]], {}, "steps other than 1"),
+        ("CumSum", [X, [1]], {"reverse": 1}, "reverse"),
+        ("GatherND", [X, I], {"batch_dims": 1}, "batch_dims"),
+        ("Reshape", [X, I], {}, "shape must be known"),
+        ("Cast", [X], {"to": 15}, "element type 15"),
+        ("Gemm", [X[0], Y[0]], {"alpha": 0.5}, "alpha=0.5"),
+        ("Range", [[0], [9], [2]], {}, "steps of 1"),
+        ("LayerNormalization", [X, W], {"axis": 1}, "not the last"),
+        ("Unsqueeze", [X, [7]], {}, "no axis 7"),
+    ],
+)
+def test_what_is_not_supported_is_said(name: str, operands: list[Any], attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        run(name, operands, attributes)
+
+
+# ------------------------------------------------------------------------------------- shapes known while importing
+
+
+@pytest.fixture
+def op() -> KnownOps:
+    op = KnownOps(Module().graph("forward"))
+    op.at_source("", "node")
+    return op
+
+
+def test_shape_arithmetic_leaves_no_nodes(op: KnownOps) -> None:
+    t = TRANSLATIONS
+    x = op.graph.input("x", Type("f32", (S, 6)))
+    rows = t["Gather"](op, t["Shape"](op, x), np.array(0), axis=0)
+    assert rows.shape == ()
+    assert rows.item() is S
+    half = t["Div"](op, t["Mul"](op, rows, np.array(6)), np.array(2))
+    wanted = t["Concat"](op, ints(2), t["Unsqueeze"](op, half, ints(0)), axis=0)
+    assert wanted.tolist() == [2, S * 3]
+    y = t["Reshape"](op, x, wanted)
+    assert y.shape == (2, S * 3)
+    assert [n.op.name for n in op.graph] == ["reshape"]
+    ends = t["Slice"](op, t["Shape"](op, x), ints(-1), ints(2**63 - 1))
+    assert ends.tolist() == [6]
+    assert ends.dtype == np.int64
+
+
+def test_a_size_that_is_used_as_data_is_counted(op: KnownOps) -> None:
+    x = op.graph.input("x", Type("i64", (S, 2)))
+    size = TRANSLATIONS["Shape"](op, x, start=0, end=1)
+    op.graph.set_outputs({"y": TRANSLATIONS["Add"](op, x, size)})
+    op.graph.module.normalize()
+    (y,) = Interpreter(op.graph.module)("forward", {"x": np.zeros((5, 2), "i8")}).values()
+    assert (y == 5).all()
+
+
+def test_comparing_a_size_is_left_to_run_time(op: KnownOps) -> None:
+    """S == 3 is not false because S is not the number 3."""
+    x = op.graph.input("x", Type("f32", (S,)))
+    is_three = TRANSLATIONS["Equal"](op, TRANSLATIONS["Shape"](op, x), ints(3))
+    assert isinstance(is_three, Value)
+    op.graph.set_outputs({"y": is_three})
+    op.graph.module.normalize()
+    run = Interpreter(op.graph.module)
+    assert [run("forward", {"x": np.zeros(n, "f4")})["y"].tolist() for n in (3, 4)] == [[True], [False]]
+
+
+def test_large_results_are_left_to_run_time(op: KnownOps) -> None:
+    huge = TRANSLATIONS["Expand"](op, np.zeros((), "f4"), ints(1 << 20, 1 << 20))
+    assert isinstance(huge, Value)

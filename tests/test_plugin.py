@@ -1,0 +1,205 @@
+"""One file outside of the repository adds an op, a rule, a packed format and an architecture; nothing else changes."""
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import burnish
+from burnish.cli import main
+from burnish.frontends import architectures
+from burnish.frontends.architecture import ARCHITECTURES, Config, LoadError, parameters
+from burnish.ir import FORMATS, OPS, parse
+from burnish.ir.discover import load_plugin
+from burnish.ir.format import Packed
+from burnish.passes.engine import PASSES
+from burnish.ir.weights import MemoryWeights
+from burnish.testing import Example, check_architecture, check_format, check_op, check_rule
+from tests import models
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin.py"
+CONFIG = {
+    "architectures": ["EchoForCausalLM"],
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "vocab_size": 48,
+}
+assert architectures  # ours are registered before
+TABLES: list[dict[str, Any]] = [OPS, FORMATS, PASSES, ARCHITECTURES]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    """The example, copied out of the repository; what it registers is gone after the test."""
+    before = [dict(t) for t in TABLES]
+    yield Path(shutil.copy(EXAMPLE, tmp_path / "outside.py"))
+    for table, entries in zip(TABLES, before, strict=True):
+        table.clear()
+        table.update(entries)
+    sys.modules.pop("burnish_plugin_outside", None)
+
+
+@pytest.fixture
+def plugin(file: Path) -> ModuleType:
+    load_plugin(file)
+    return sys.modules["burnish_plugin_outside"]
+
+
+@pytest.fixture
+def echo(plugin: ModuleType, tmp_path: Path) -> Path:
+    """A checkpoint of the plugin's architecture."""
+    folder, rng = tmp_path / "echo", np.random.default_rng(0)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    shapes = {k: t.sizes for k, t in parameters(plugin.Echo, Config(CONFIG)).items()}
+    made = {k: rng.standard_normal(s).astype("f4") / s[-1] ** 0.5 for k, s in shapes.items()}
+    save_file(made, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(a) for a in arguments])
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------------------ the laws
+
+
+def test_the_op_obeys_the_laws_of_ops(plugin: ModuleType) -> None:
+    def oracle(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        s = np.max(np.abs(x), 1, keepdims=True) + 1e-6
+        return x / s, s
+
+    x = np.random.default_rng(0).standard_normal((3, 5)).astype("f4")
+    check_op(plugin.ScaleApart, Example(plugin.ScaleApart(axis=1), (x,), oracle))
+
+
+def test_the_rule_obeys_the_laws_of_rules(plugin: ModuleType) -> None:
+    check_rule(plugin.ScaleBack)
+
+
+def test_the_format_obeys_the_laws_of_formats(plugin: ModuleType) -> None:
+    check_format(FORMATS["ternary"])
+    x = np.array([[0.5, -0.4, 0.1, 0.0] * 4], np.float32)
+    packed = Packed.quantize(np, x, "ternary")
+    assert [f.name for f in packed.format.fields] == ["d", "q"]
+    assert packed.dequantize(np).tolist() == [[0.5, -0.5, 0.0, 0.0] * 4]
+    planes = packed.relayout(np, "planes").planes
+    assert {k: (p.dtype.name, p.shape) for k, p in planes.items()} == {"d": ("float16", (1, 1, 1)), "q": ("uint8", (1, 1, 4))}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "xla"])
+def test_the_architecture_obeys_the_laws_of_architectures(plugin: ModuleType, backend: str) -> None:
+    check_architecture(plugin.Echo, CONFIG, backend)
+
+
+def test_a_law_that_is_broken_is_found(plugin: ModuleType) -> None:
+    class ScaleApartWrongly(plugin.ScaleApart):  # type: ignore[misc,name-defined]
+        """x / s, and a scale that is not s."""
+
+        def eval(self, xp: Any, x: Any) -> Any:
+            y, s = super().eval(xp, x)
+            return y, s * 1.01
+
+    def oracle(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        s = np.max(np.abs(x), 1, keepdims=True) + 1e-6
+        return x / s, s
+
+    with pytest.raises(AssertionError, match="NumPy against the oracle"):
+        check_op(ScaleApartWrongly, Example(ScaleApartWrongly(axis=1), (np.ones((2, 3), "f4"),), oracle))
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+def test_a_model_of_the_plugin_goes_through_every_command(
+    file: Path, echo: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    more, prompt = ("--plugin", file), ("--prompt-ids", "1,2,3", "--max-new-tokens", 4)
+    code, text, _ = cli("opt", echo, "--pipeline", "", *more)
+    assert code == 0
+    assert ", %0." in text and "= scale_apart(" in text  # two results
+    assert str(parse(text)) == text
+    code, _, remarks = cli("opt", echo, "--pipeline", "drop-scales", "--remarks", *more)
+    assert (code, remarks.count("drop-scales/ScaleBack")) == (0, 2)
+    assert "another user" in remarks or "other user" in remarks  # the scaled rows are what attention reads
+    assert cli("debug", "check", echo, "--pipeline", "default,drop-scales", *more)[0] == 0
+
+    (numpy, xla) = (cli("run", echo, *prompt, *more, "--backend", b) for b in ("numpy", "xla"))
+    assert numpy == xla
+    assert (numpy[0], len(numpy[1].split())) == (0, 4)
+
+    package = tmp_path / "package"
+    code, out, err = cli("compile", echo, "-o", package, "--quantize", "ternary", *more)
+    assert (code, err) == (0, "")
+    assert "block_00 to block_01: ternary 320 bytes" in out  # 32 x 32 weights of 2.5 bits... with scales
+    (numpy, xla) = (cli("run", package, *prompt, *more, "--backend", b) for b in ("numpy", "xla"))
+    assert numpy == xla
+    assert (numpy[0], len(numpy[1].split())) == (0, 4)
+    assert cli("inspect", package, *more)[0] == 0
+
+
+def test_packed_and_dequantized_weights_mean_the_same(echo: Path) -> None:
+    module = burnish.load(echo)
+    quantized = burnish.optimize(module, "default,quantize-weights{format=ternary}")
+    dequantized = burnish.optimize(module, "default")
+    source = dequantized.source = MemoryWeights({name: module.source.read(name) for name in module.weights})
+    for name, w in source.arrays.items():
+        if "out" in name or "head" in name:
+            w[:] = Packed.quantize(np, w, "ternary").dequantize(np)
+    ids = np.array([[1, 2, 3, 4]])
+    pairs = itertools.product((quantized, dequantized), ("numpy", "xla"))
+    results = [burnish.executable(m, backend, "float").forward(ids)["logits"] for m, backend in pairs]
+    for other in results[1:]:
+        assert np.abs(other - results[0]).max() < 2e-5 * np.abs(results[0]).max()
+    plain = burnish.executable(module).forward(ids)["logits"]
+    assert np.abs(results[0] - plain).max() > 1e-2 * np.abs(plain).max()  # three values are few
+
+
+def test_a_package_of_a_plugin_asks_for_it(file: Path, echo: Path, tmp_path: Path) -> None:
+    """In another process, which never saw the plugin: the message names the op or the format."""
+
+    def run(*arguments: object) -> tuple[int, str]:
+        program = "import sys; from burnish.cli import main; main(sys.argv[1:])"
+        line = [sys.executable, "-c", program, *map(str, arguments)]
+        ran = subprocess.run(line, cwd=EXAMPLE.parents[1], capture_output=True, text=True, check=False)
+        return ran.returncode, ran.stderr
+
+    burnish.compile(burnish.load(echo), tmp_path / "op")
+    code, err = run("run", tmp_path / "op", "--prompt-ids", "1")
+    assert (code, err.count("\n")) == (3, 1)
+    assert "op 'scale_apart' is not known; give the --plugin that defines it" in err
+    assert run("run", tmp_path / "op", "--prompt-ids", "1", "--plugin", file)[0] == 0
+
+    llama = burnish.load(models.saved(models.llama(), tmp_path / "llama"))
+    burnish.compile(burnish.optimize(llama, "default,quantize-weights{format=ternary}"), tmp_path / "format")
+    code, err = run("inspect", tmp_path / "format")
+    assert code == 3
+    assert "ternary" in err and "--plugin" in err
+    assert run("inspect", tmp_path / "format", "--plugin", file)[0] == 0
+
+    code, err = run("inspect", echo)
+    assert code == 3
+    assert "architecture 'EchoForCausalLM' is not supported" in err and "--plugin" in err
+
+
+def test_two_plugins_cannot_define_the_same(file: Path, plugin: ModuleType, tmp_path: Path) -> None:
+    other = shutil.copy(file, tmp_path / "another.py")
+    with pytest.raises(LoadError, match="another.py: TypeError: .* in burnish_plugin_outside and in burnish_plugin_another"):
+        burnish.load(tmp_path, plugins=[other])
