@@ -206,7 +206,8 @@ def find_architecture(name: str, config: Config) -> type[Architecture]:
         near = difflib.get_close_matches(name[:100], ARCHITECTURES, n=2)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         known = ", ".join(sorted(ARCHITECTURES))
-        raise LoadError(f"{config.where}: architecture {shown(name)} is not supported{hint} (supported: {known})")
+        raise LoadError(f"{config.where}: architecture {shown(name)} is not supported{hint} "
+                        f"(supported: {known}, and what a --plugin defines)")
     return cls
 
 

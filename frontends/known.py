@@ -99,7 +99,8 @@ def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None
         case "cast":
             results = given[0]
         case _:
-            results = op.eval(np, *given)
+            with np.errstate(invalid="ignore"):  # the algebra of dimensions leaves flags behind
+                results = op.eval(np, *given)
     return (_settled(np.asarray(results, object)),)
 
 

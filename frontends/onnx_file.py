@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from burnish.frontends.config import LoadError
+from burnish.frontends.config import LoadError, shown
 from burnish.frontends.known import Known, KnownOps
 from burnish.frontends.onnx_names import Names
 from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS
@@ -43,7 +43,12 @@ def load_onnx(path: Path) -> Module:
     _check_operators(proto, path)
     alike: dict[Sym, Dim] = {}
     for _ in range(64):
-        module = _Importer(path, proto, alike).run()
+        try:
+            module = _Importer(path, proto, alike).run()
+        except LoadError:
+            raise
+        except _FAULTS as e:  # a name that is not text, and what else protobuf lets pass
+            raise LoadError(f"{path}: is damaged: {shown(e)}") from None
         found = _equal_symbols(module)
         if not found:
             return module
@@ -231,7 +236,7 @@ class _Importer:
         except LoadError:
             raise
         except _FAULTS as e:
-            raise LoadError(f"{where}: {e}") from None
+            raise LoadError(f"{where}: {' '.join(str(e).split())[:400]}") from None
         made = results if isinstance(results, tuple) else (results,)
         if len(node.output) > len(made):
             raise LoadError(f"{where}: has {len(node.output)} results, of which {len(made)} are supported")

@@ -290,7 +290,7 @@ def split(op: KnownOps, x: X, sizes: X = None, *, axis: int = 0, num_outputs: in
 def slice_(op: KnownOps, x: X, starts: X, ends: X, axes: X = None, steps: X = None) -> X:
     first, last = known_dims(starts, "starts"), known_dims(ends, "ends")
     along = range(len(first)) if axes is None else _integers(axes, "axes")
-    if steps is not None and set(_integers(steps, "steps")) > {1}:
+    if steps is not None and set(_integers(steps, "steps")) != {1}:
         raise ValueError("steps other than 1 are not supported")
     for start, stop, axis in zip(first, last, along, strict=True):
         at = _axis(axis, _rank(x))

@@ -317,7 +317,7 @@ class _Parser:
         try:
             return Type(dtype, tuple(shape), layout)
         except TypeError as e:
-            self.fail(f"a type ({e})")
+            raise self.error(str(e)) from None
 
     def attribute(self) -> Any:
         match self.kind:
@@ -443,7 +443,7 @@ class _Parser:
             types.append(self.type())
         self.expect("=")
         if self.kind == "name" and (self.token not in OPS or self.token in ("weight", "return")):
-            raise self.error(f"there is no op {self.token!r}")
+            raise self.error(f"there is no op {self.token!r}, built in or of a plugin")
         name = self.take("name", "an op")
         inputs: list[Value | None] = []
         attributes: dict[str, Any] = {}

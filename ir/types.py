@@ -65,7 +65,7 @@ class Type:
 
     def __post_init__(self) -> None:
         packed = self.dtype in FORMATS
-        require(packed or self.dtype in NUMPY, f"unknown element type {self.dtype!r}")
+        require(packed or self.dtype in NUMPY, f"unknown element type {self.dtype!r}, built in or of a plugin")
         require(packed or not self.layout, f"{self.dtype} has no layouts")
         if packed:
             require(self.shape, f"{self.dtype} needs at least one axis")

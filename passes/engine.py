@@ -117,6 +117,8 @@ class Rule:
 
     exactness: ClassVar[Exactness] = "exact"
     example: ClassVar[dict[str, Any]] = {}
+    #: the pass that runs the rule: its options are fields of this
+    options: Pass | None = None
 
     match: Callable[..., Pattern]
     build: Callable[..., Any]
@@ -201,6 +203,8 @@ class RewritePass(Pass):
     def run(self, module: Module, ctx: Context) -> None:
         """Match every node; then, as long as something changes, what changed and what looks at it."""
         rules = [r() for r in self.rules]
+        for rule in rules:
+            rule.options = self
         index: dict[type, list[tuple[Rule, Alternative]]] = {}
         for rule in rules:
             for alternative in rule.alternatives:

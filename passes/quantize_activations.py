@@ -17,6 +17,9 @@ class QuantizeActivation(Rule):
         return op.linear(x, w, b, to=to)
 
     def where(self, x: Value, w: Value) -> str | None:
+        wanted = getattr(self.options, "format", "")
+        if wanted and w.dtype != wanted:
+            return ""  # not asked for
         if w.type.format is None or not w.type.format.group:
             return f"{w.type} is not stored in quantized groups"
         if x.type.format is not None:
@@ -35,3 +38,4 @@ class QuantizeActivations(RewritePass):
     """Activations of products with quantized weights in int8, groups of 32: what integer kernels need."""
 
     rules = (QuantizeActivation,)
+    format: str = ""  # of the weights; every format with groups, unless given

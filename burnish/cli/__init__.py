@@ -141,7 +141,7 @@ def activations_option(function: F) -> F:
     return click.option(
         "--activations",
         type=click.Choice(["int8", "float"]),
-        help="What products with quantized weights take.  [default: int8 on numpy, float on xla]",
+        help="What products with quantized weights take.  [default: int8 where numpy has a kernel, else float]",
     )(function)
 
 

@@ -62,7 +62,8 @@ def compile(module: Module, out: str | Path, tokenizer: str | Path | None = None
 def executable(module: Module, backend: str = "numpy", activations: str = "") -> Executable:
     """The module made ready to run on a backend: `forward`, `prefill`, `decode`, `generate`.
 
-    `activations` is `int8` or `float`, for products with quantized weights; each backend has its default.
+    `activations` is `int8` or `float`, for all products with quantized weights; unless given, the NumPy backend takes
+    int8 just where it has a kernel for it, and XLA float.
     """
     from burnish.runtime.executable import Executable
 

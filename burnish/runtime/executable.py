@@ -17,7 +17,6 @@ from burnish.runtime.doors import optimize
 
 __all__ = ["Executable", "State", "greedy", "sampler"]
 
-ACTIVATIONS = {"numpy": "int8", "xla": "float"}  # what a backend's kernels want, unless told
 CHUNK = 512  # tokens of a prompt that go through the graph at once
 
 
@@ -39,11 +38,10 @@ class Executable:
     """
 
     def __init__(self, module: Module, backend: str = "numpy", activations: str = "") -> None:
-        kind = activations or ACTIVATIONS.get(backend, "float")
-        if kind not in ("int8", "float"):
-            raise ValueError(f"activations are int8 or float, not {kind!r}")
-        self.module, self.backend_name, self.activations = module, backend, kind
-        self._target = ",".join([*_activation_passes(backend, kind), backend])
+        if activations not in ("", "int8", "float"):
+            raise ValueError(f"activations are int8 or float, not {activations!r}")
+        self.module, self.backend_name = module, backend
+        self._target = ",".join([*_activation_passes(backend, activations), backend])
         self._plain: Backend | None = None
         self._stateful: Backend | None = None
         self._name = "decoder" if "decoder" in module.graphs else "forward"
@@ -117,7 +115,8 @@ class Executable:
         fixed: dict[str, Array] = {}
         if encoder_ids is not None:
             count = _counts(encoder_ids, encoder_count)
-            results = self.stateful("encoder", {"ids": encoder_ids.astype(np.int32), "count": count}, probe)
+            padded = _padded(encoder_ids, self.stateful.length(encoder_ids.shape[1]))
+            results = self.stateful("encoder", {"ids": padded, "count": count}, probe)
             known = {v.name for v in graph.inputs}
             fixed = {n: a for k, a in results.items() for n in (k, f"encoder_{k}") if n in known}
             fixed["encoder_count"] = count
@@ -183,8 +182,7 @@ class Executable:
 
     def _step(self, ids: np.ndarray, count: np.ndarray, state: State, probe: Any) -> np.ndarray:
         backend = self.stateful
-        padded = np.zeros((ids.shape[0], backend.length(ids.shape[1])), np.int32)
-        padded[:, : ids.shape[1]] = ids
+        padded = _padded(ids, backend.length(ids.shape[1]))
         inputs = {"ids": padded, "past": state.past, "count": count, **state.arrays, **state.fixed}
         results = backend(self._name, inputs, probe)
         state.arrays = {k: results[k] for k in state.arrays}
@@ -208,13 +206,23 @@ class Executable:
 
 
 def _activation_passes(backend: str, activations: str) -> list[str]:
-    """What brings int8 activations, and on NumPy the weights of kernels that take them, into place."""
-    if activations != "int8":
+    """What brings int8 activations, and on NumPy the weights of kernels that take them, into place.
+
+    Where nothing is asked for, activations are rounded just where a kernel gains by it.
+    """
+    if activations == "float":
         return []
     from burnish.backends.kernels import layouts_for
 
-    layouts = dict.fromkeys(layouts_for("linear").values()) if backend == "numpy" else {}
-    return ["quantize-activations", *(f"set-layouts{{layout={layout}}}" for layout in layouts)]
+    layouts = layouts_for("linear") if backend == "numpy" else {}
+    rounded = ["quantize-activations"] if activations else [f"quantize-activations{{format={f}}}" for f in layouts]
+    return rounded + [f"set-layouts{{layout={layout}}}" for layout in dict.fromkeys(layouts.values())]
+
+
+def _padded(ids: np.ndarray, length: int) -> np.ndarray:
+    padded = np.zeros((ids.shape[0], length), np.int32)
+    padded[:, : ids.shape[1]] = ids
+    return padded
 
 
 def _counts(ids: np.ndarray, count: np.ndarray | None) -> np.ndarray:

@@ -116,7 +116,7 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "nothing there": lambda f: f / "nowhere",
     "an empty folder": lambda f: (f / "empty").mkdir() or f / "empty",
     "weights cut short": lambda f: _cut(f / "model.safetensors") or f,
-    "weights without a header": lambda f: (f / "model.safetensors").write_bytes(b"") and f or f,
+    "weights without a header": lambda f: ((f / "model.safetensors").write_bytes(b"") and f) or f,
     "a config that is cut": lambda f: _cut(f / "config.json") or f,
     "a config of NaN": lambda f: _config(f, rms_norm_eps=float("nan")) or f,
     "an absurd width": lambda f: _config(f, hidden_size=1 << 60) or f,
