@@ -205,9 +205,8 @@ def find_architecture(name: str, config: Config) -> type[Architecture]:
     if cls is None:
         near = difflib.get_close_matches(name[:100], ARCHITECTURES, n=2)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise LoadError(f"{config.where}: architecture {shown(name)} is not supported{hint} "
-                        f"(supported: {known}, and what a --plugin defines)")
+        known = f"supported: {', '.join(sorted(ARCHITECTURES))}, and what a --plugin defines"
+        raise LoadError(f"{config.where}: architecture {shown(name)} is not supported{hint} ({known})")
     return cls
 
 

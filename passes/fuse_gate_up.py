@@ -34,9 +34,7 @@ class FuseGateAndUp(Rule):
             return f"they are stored as {wg.type} and {wu.type}"
         return None if (bg is None) == (bu is None) else "only one of them has a bias"
 
-    def build(
-        self, op: Ops, x: Value, wg: Value, wu: Value, bg: Value | None, bu: Value | None, out: Value
-    ) -> Value:
+    def build(self, op: Ops, x: Value, wg: Value, wu: Value, bg: Value | None, bu: Value | None, out: Value) -> Value:
         bias = None if bg is None else op.concat(bg, bu, axis=0)
         y = op.linear(x, op.concat(wg, wu, axis=0), bias)
         gate, up = op.split(y, axis=-1, sizes=(wg.shape[0], wu.shape[0]))

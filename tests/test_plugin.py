@@ -192,7 +192,8 @@ def test_a_package_of_a_plugin_asks_for_it(file: Path, echo: Path, tmp_path: Pat
     burnish.compile(burnish.optimize(llama, "default,quantize-weights{format=ternary}"), tmp_path / "format")
     code, err = run("inspect", tmp_path / "format")
     assert code == 3
-    assert err.count("\n") == 1 and "model.graph: line 8: unknown element type 'ternary', built in or of a plugin" in err
+    assert err.count("\n") == 1
+    assert "model.graph: line 8: unknown element type 'ternary', built in or of a plugin" in err
     assert run("inspect", tmp_path / "format", "--plugin", file)[0] == 0
 
     code, err = run("inspect", echo)
@@ -202,5 +203,5 @@ def test_a_package_of_a_plugin_asks_for_it(file: Path, echo: Path, tmp_path: Pat
 
 def test_two_plugins_cannot_define_the_same(file: Path, plugin: ModuleType, tmp_path: Path) -> None:
     other = shutil.copy(file, tmp_path / "another.py")
-    with pytest.raises(LoadError, match=r"another\.py: TypeError: .* in burnish_plugin_outside and in burnish_plugin_a"):
+    with pytest.raises(LoadError, match=r"another\.py: TypeError: .* in burnish_plugin_outside and in "):
         burnish.load(tmp_path, plugins=[other])

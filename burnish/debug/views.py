@@ -1,4 +1,4 @@
-"""What became of a graph's views: those that turned into squeezes, merged, cancelled, and those that remain, and why."""
+"""What became of a graph's views: how many turned into squeezes, merged or cancelled, and which remain, and why."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def read_documents(file: Path, tokenizer: Tokenizer, context: int | None) -> lis
             raise LoadError(f"{file}, line {number}: {type(e).__name__}: {e}") from None
         limit = min(len(ids), context or len(ids))
         if limit < 2:
-            raise LoadError(f"{file}, line {number}: {limit} tokens are too few: there is nothing to foretell")
+            raise LoadError(f"{file}, line {number}: {limit} tokens are too few")
         found = []
         for start, end, kind in answers:
             inside = [i for i, (a, b) in enumerate(spans[:limit]) if a < end and b > start and b > a]

@@ -46,19 +46,21 @@ class Tokenizer:
     def stream(self) -> Callable[[int | None], str]:
         """A function from each next token to the text that is new; None asks for what is held back.
 
-        A token may end inside a character: such text waits until it is whole.
+        A token may end inside a character: such text waits until it is whole. What a token adds depends on the one
+        before it (a space, say), so each piece is decoded behind the last one.
         """
-        ids: list[int] = []
-        shown = ""
+        ids: list[int] = []  # those of the piece that was given last, then those that are new
+        known = 0  # how many of them are the former
 
         def more(token: int | None) -> str:
-            nonlocal shown
+            nonlocal known
             if token is not None:
                 ids.append(token)
-            text = self.decode(ids)
-            if token is not None and text.endswith("�"):
+            text, before = self.decode(ids), self.decode(ids[:known])
+            if token is not None and (text.endswith("�") or len(text) <= len(before)):
                 return ""
-            new, shown = text[len(shown) :], text
-            return new
+            del ids[:known]
+            known = len(ids)
+            return text[len(before) :]
 
         return more

@@ -112,41 +112,35 @@ def _config(folder: Path, **changes: object) -> None:
     (folder / "config.json").write_text(json.dumps(config | changes))
 
 
-HOSTILE: dict[str, Callable[[Path], Path]] = {
-    "nothing there": lambda f: f / "nowhere",
-    "an empty folder": lambda f: (f / "empty").mkdir() or f / "empty",
-    "weights cut short": lambda f: _cut(f / "model.safetensors") or f,
-    "weights without a header": lambda f: ((f / "model.safetensors").write_bytes(b"") and f) or f,
-    "a config that is cut": lambda f: _cut(f / "config.json") or f,
-    "a config of NaN": lambda f: _config(f, rms_norm_eps=float("nan")) or f,
-    "an absurd width": lambda f: _config(f, hidden_size=1 << 60) or f,
-    "an unknown architecture": lambda f: _config(f, architectures=["SwimForever"]) or f,
-    "a tokenizer that is none": lambda f: (f / "tokenizer.json").write_text("{}") and f,
-    "junk called .safetensors": lambda f: _junk(f / "junk.safetensors"),
-    "junk called .onnx": lambda f: _junk(f / "junk.onnx"),
-    "nothing called .onnx": lambda f: (f / "empty.onnx").write_bytes(b"") or f / "empty.onnx",
-    "junk called .graph": lambda f: _junk(f / "junk.graph"),
-    "graph text that is cut": lambda f: (f / "cut.graph").write_text("module { graph forward(") and f / "cut.graph",
-    "a kind that is not read yet": lambda f: _junk(f / "model.gguf"),
-    "no known kind": lambda f: _junk(f / "model.docx"),
-    "a package without its graph": lambda f: _package(f),
+JUNK = bytes(range(255, -1, -1)) * 8
+
+#: what is the source in a model's folder ("" is the folder), and what happens to it before
+HOSTILE: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "nothing there": ("nowhere", lambda file: None),
+    "an empty folder": ("empty", lambda file: file.mkdir()),
+    "weights cut short": ("", lambda folder: _cut(folder / "model.safetensors")),
+    "weights without a header": ("", lambda folder: (folder / "model.safetensors").write_bytes(b"")),
+    "a config that is cut": ("", lambda folder: _cut(folder / "config.json")),
+    "a config of NaN": ("", lambda folder: _config(folder, rms_norm_eps=float("nan"))),
+    "an absurd width": ("", lambda folder: _config(folder, hidden_size=1 << 60)),
+    "an unknown architecture": ("", lambda folder: _config(folder, architectures=["SwimForever"])),
+    "a tokenizer that is none": ("", lambda folder: (folder / "tokenizer.json").write_text("{}")),
+    "a package without its graph": ("", lambda folder: (folder / "manifest.json").write_text("{}")),
+    "junk called .safetensors": ("junk.safetensors", lambda file: file.write_bytes(JUNK)),
+    "junk called .onnx": ("junk.onnx", lambda file: file.write_bytes(JUNK)),
+    "nothing called .onnx": ("empty.onnx", lambda file: file.write_bytes(b"")),
+    "junk called .graph": ("junk.graph", lambda file: file.write_bytes(JUNK)),
+    "graph text that is cut": ("cut.graph", lambda file: file.write_text("module { graph forward(")),
+    "a kind that is not read yet": ("model.gguf", lambda file: file.write_bytes(JUNK)),
+    "no known kind": ("model.docx", lambda file: file.write_bytes(JUNK)),
 }
-
-
-def _junk(file: Path) -> Path:
-    file.write_bytes(bytes(range(255, -1, -1)) * 8)
-    return file
-
-
-def _package(folder: Path) -> Path:
-    (folder / "manifest.json").write_text(json.dumps({"format": "burnish-package", "version": 1}))
-    return folder
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_files(cli: Cli, llama: Path, tmp_path: Path, case: str) -> None:
-    source = HOSTILE[case](shutil.copytree(llama, tmp_path / "model"))
-    out = tmp_path / "out"
+    name, damage = HOSTILE[case]
+    source, out = shutil.copytree(llama, tmp_path / "model") / name, tmp_path / "out"
+    damage(source)
     lines = [("run", source, "--prompt-ids", "1,2", "--max-new-tokens", 1), ("compile", source, "-o", out)]
     if "tokenizer" not in case:  # a graph can be looked at without one
         lines.append(("inspect", source))

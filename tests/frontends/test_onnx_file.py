@@ -20,7 +20,11 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[int, int]]]] = {
     "llama at batch 1": ("llama", {"batch": 1}, [(1, 5), (1, 16)]),
     "llama, static": ("llama", {"batch": 1, "length": 7}, [(1, 7)]),
     "llama, one key head": ("llama", {"num_key_value_heads": 1}, [(2, 5)]),
-    "llama, biases and tied": ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}, [(2, 5)]),
+    "llama, biases and tied": (
+        "llama",
+        {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+        [(2, 5)],
+    ),
     "bert": ("bert", {}, [(1, 1), (2, 7), (3, 16)]),
     "bert at batch 1": ("bert", {"batch": 1}, [(1, 5), (1, 16)]),
 }

@@ -79,7 +79,10 @@ CASES: dict[str, list[tuple[list[Any], dict[str, Any], Callable[..., Any]]]] = {
     "Reciprocal": [([P], {}, np.reciprocal)],
     "ReduceMax": [([X, [1]], {"keepdims": 0}, lambda x, a: x.max(1))],
     "ReduceMean": [([X, [-1]], {}, lambda x, a: x.mean(-1, keepdims=True)), ([X], {"keepdims": 0}, np.mean)],
-    "ReduceSum": [([X, [0, 2]], {}, lambda x, a: x.sum((0, 2), keepdims=True)), ([X], {"noop_with_empty_axes": 1}, np.copy)],
+    "ReduceSum": [
+        ([X, [0, 2]], {}, lambda x, a: x.sum((0, 2), keepdims=True)),
+        ([X], {"noop_with_empty_axes": 1}, np.copy),
+    ],
     "Relu": [([X], {}, lambda x: np.maximum(x, 0))],
     "Reshape": [
         ([X, [0, -1]], {}, lambda x, s: x.reshape(2, 12)),
@@ -153,7 +156,9 @@ def test_an_operator_means_what_onnx_says(name: str) -> None:
         ("Unsqueeze", [X, [7]], {}, "no axis 7"),
     ],
 )
-def test_what_is_not_supported_is_said(name: str, operands: list[Any], attributes: dict[str, Any], message: str) -> None:
+def test_what_is_not_supported_is_said(
+    name: str, operands: list[Any], attributes: dict[str, Any], message: str
+) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         run(name, operands, attributes)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import burnish
 from burnish.runtime.executable import Executable, greedy, sampler
@@ -76,3 +78,47 @@ def test_an_encoder_makes_no_text(tmp_path) -> None:
     del module.graphs["forward"]
     with pytest.raises(ValueError, match="makes no text"):
         burnish.executable(module).start(1, 4)
+
+
+@given(
+    counts=st.lists(st.integers(0, 7), min_size=1, max_size=3),
+    more=st.lists(st.integers(0, 3), min_size=3, max_size=3),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=20)
+def test_ragged_prefills_add_up(executable, counts, more, seed) -> None:
+    """Two prefills of any lengths, none included, into caches that are then just full: as each sequence alone."""
+    batch, first = len(counts), np.array(counts, np.int32)
+    second = np.array(more[:batch], np.int32) + (first == 0)  # at least one token in all
+    ids = models.tokens((batch, int((first + second).max())), seed=seed)
+    state = executable.start(batch, int((first + second).max()))
+    logits = np.zeros((batch, 96), np.float32)
+    for at, n in ((np.zeros_like(first), first), (first, second)):
+        if n.max() > 0:
+            chunk = np.zeros((batch, int(n.max())), np.int32)
+            for b in range(batch):
+                chunk[b, : n[b]] = ids[b, at[b] : at[b] + n[b]]
+            logits = np.where((n > 0)[:, None], executable.prefill(chunk, state, n), logits)
+    assert state.past.tolist() == (first + second).tolist()
+    for b in range(batch):
+        alone = executable.forward(ids[b : b + 1, : state.past[b]])["logits"][0, -1]
+        assert np.abs(logits[b] - alone).max() < 2e-5 * np.abs(alone).max()
+
+
+def test_a_state_is_used_up_to_its_last_row(oracle, executable) -> None:
+    ids = models.tokens((1, 5))
+    state = executable.start(1, 5)
+    executable.prefill(ids[:, :4], state)
+    last = executable.decode(ids[:, 4], state)[0]
+    expected = models.logits_of(oracle, input_ids=ids)[0, -1]
+    assert np.abs(last - expected).max() < 2e-5 * np.abs(expected).max()
+    with pytest.raises(ValueError, match=r"\[6\] tokens do not fit a state of 5"):
+        executable.decode(ids[:, 0], state)
+    assert state.past.tolist() == [5]  # a refusal leaves the state as it was
+
+
+def test_a_graph_of_a_fixed_batch_says_so(exports) -> None:
+    model = burnish.executable(burnish.optimize(burnish.load(exports("llama", batch=1).onnx)))
+    with pytest.raises(ValueError, match="the graph is fixed to a batch of 1, not 2"):
+        model.start(2, 8)
+    assert len(list(model.generate([5, 6, 7], 3, stop=()))) == 3

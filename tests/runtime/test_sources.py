@@ -1,0 +1,99 @@
+"""From a path to a module: what kind it is, plugins, the tokenizer beside it."""
+
+from pathlib import Path
+
+import pytest
+
+import burnish
+from burnish.frontends.architecture import LoadError
+from burnish.ir import OPS
+from burnish.runtime.sources import kind_of, load_plugins, tokenizer_of
+from tests import models
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    return models.saved(models.llama(), tmp_path_factory.mktemp("llama"))
+
+
+def test_every_way_to_a_model_gives_the_same_graph(checkpoint, tmp_path) -> None:
+    module = burnish.load(checkpoint)
+    (tmp_path / "model.graph").write_text(str(module))
+    burnish.compile(module, tmp_path / "package")
+    kinds = {
+        checkpoint: "checkpoint",
+        checkpoint / "model.safetensors": "checkpoint",
+        tmp_path / "model.graph": "text",
+        tmp_path / "package": "package",
+    }
+    assert {source: kind_of(source) for source in kinds} == kinds
+    assert str(burnish.load(checkpoint / "model.safetensors")) == str(module)
+    assert str(burnish.load(tmp_path / "model.graph")) == str(module)
+    again = burnish.load(tmp_path / "package")
+    ops = [[n.op for n in m.graphs["forward"] if n.time == "run"] for m in (module, again)]
+    assert ops[0] == ops[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "nowhere: there is no such file or folder"),
+        ("", "is neither a package (no manifest.json) nor a checkpoint (no config.json)"),
+        ("model.gguf", "model.gguf: GGUF files cannot be read yet"),
+        ("model.PT2", "model.PT2: torch.export files cannot be read yet"),
+        ("model.docx", "model.docx: cannot tell what this is; known are folders, .safetensors, .onnx and .graph files"),
+    ],
+)
+def test_what_is_no_model(tmp_path, name: str, message: str) -> None:
+    if "." in name:
+        (tmp_path / name).write_bytes(b"?")
+    with pytest.raises(LoadError) as e:
+        kind_of(tmp_path / name)
+    assert message in str(e.value)
+
+
+@pytest.mark.parametrize("text", [b"module {", b"\xff\xfe", b"", b"\0" * 100])
+def test_text_that_is_no_graph(tmp_path, text: bytes) -> None:
+    (tmp_path / "x.graph").write_bytes(text)
+    with pytest.raises(LoadError, match=r"x\.graph: "):
+        burnish.load(tmp_path / "x.graph")
+
+
+def test_the_tokenizer_is_beside_the_model(tmp_path) -> None:
+    assert tokenizer_of(tmp_path) is None
+    file = tmp_path / "tokenizer.json"
+    file.write_text("{}")
+    assert tokenizer_of(tmp_path) == tokenizer_of(tmp_path / "model.safetensors") == file
+
+
+PLUGIN = """
+from burnish.ir.op import Op
+class Shrug(Op):
+    "does nothing"
+    def infer(self, x):
+        return x
+"""
+
+
+def test_a_plugin_is_loaded_once(tmp_path) -> None:
+    file = tmp_path / "shrug_once.py"
+    file.write_text(PLUGIN)
+    try:
+        load_plugins([file])
+        op = OPS["shrug"]
+        load_plugins([file, file])
+        assert OPS["shrug"] is op
+    finally:
+        OPS.pop("shrug", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1 / 0", "ZeroDivisionError: division by zero"), ("def f(:", "SyntaxError"), ("raise SystemError('no')", "no")],
+)
+def test_a_plugin_that_fails_is_named(tmp_path, text: str, message: str) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(text)
+    for _ in range(2):  # and is not taken for loaded
+        with pytest.raises(LoadError, match=r"plugin .*wrong\.py: .*" + message):
+            load_plugins([file])
