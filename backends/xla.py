@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -45,7 +46,7 @@ class Xla:
         sizes = bind_symbols(g, inputs)
         key = (graph, *sorted(sizes.items()))
         if key not in self.compiled:
-            check_guards(self.module, sizes, _all_true)
+            check_guards(self.module, sizes, partial(_all_true, sizes=sizes))
             self.compiled[key] = self.lower(graph, sizes).compile()
         with jax.enable_x64(True):
             arrays = {v.name: jnp.asarray(inputs[v.name], NUMPY[v.dtype]) for v in g.inputs}
@@ -141,8 +142,8 @@ def _tensor(value: Value) -> str:
     return value.op.tensor if isinstance(value.op, Weight) else ""
 
 
-def _all_true(graph: Graph) -> bool:
-    return all(bool(np.all(x)) for x in run_graph(graph, {}))
+def _all_true(graph: Graph, sizes: Mapping[str, int]) -> bool:
+    return all(bool(np.all(x)) for x in run_graph(graph, {}, sizes))
 
 
 def _nodes(graph: Graph, in_loop: bool = False) -> Iterator[tuple[Node, bool]]:

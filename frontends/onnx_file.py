@@ -97,7 +97,7 @@ def _check_operators(proto: Any, path: Path) -> None:
         }
     )
     if missing:
-        raise LoadError(f"{path}: has operators that are not supported: {', '.join(missing)}")
+        raise LoadError(f"{path}: has operators that are not supported: {', '.join(missing)[:400]}")
 
 
 @dataclass
@@ -217,7 +217,7 @@ class _Importer:
 
     def node(self, node: Any, source: str) -> None:
         """Translate one node."""
-        where = f"{self.path}: node {source!r} ({node.op_type})"
+        where = f"{self.path}: node {shown(source)} ({node.op_type})"
         scope = self.names.scope(node)
         given = [i for i, name in enumerate(node.input) if name in self.tensors]
         operands: list[Value | Known | None] = []
@@ -226,7 +226,9 @@ class _Importer:
                 self.op.at_source(scope, f"{source}: {name}")
                 operands.append(self._initializer(node, i, given))
             elif name and name not in self.values:
-                raise LoadError(f"{where}: reads {name!r}, which nothing before it makes (the nodes must be in order)")
+                raise LoadError(
+                    f"{where}: reads {shown(name)}, which nothing before it makes (the nodes must be in order)"
+                )
             else:
                 operands.append(self.values[name] if name else None)
         self.op.at_source(scope, source)
@@ -242,7 +244,7 @@ class _Importer:
             raise LoadError(f"{where}: has {len(node.output)} results, of which {len(made)} are supported")
         for name, value in zip(node.output, made, strict=False):
             if name in self.values or name in self.tensors:
-                raise LoadError(f"{where}: makes {name!r}, which is there already")
+                raise LoadError(f"{where}: makes {shown(name)}, which is there already")
             if name:
                 self.values[name] = value
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.frontends.config import LoadError
+from burnish.frontends.config import LoadError, shown
 from burnish.frontends.onnx_ops import DTYPES
 from burnish.ir.box import Box
 from burnish.ir.types import NUMPY, Type
@@ -66,7 +66,7 @@ class Turned:
 
 def read_tensor(proto: Any, folder: Path, where: str) -> Tensor:
     """A TensorProto. Raises LoadError where its sizes do not agree with its data, or its data is out of bounds."""
-    where = f"{where}: tensor {proto.name!r}"
+    where = f"{where}: tensor {shown(proto.name)}"
     if proto.data_type not in DTYPES:
         raise LoadError(f"{where}: element type {proto.data_type} is not supported")
     if any(d < 0 for d in proto.dims) or math.prod(proto.dims) > _MOST_ELEMENTS:
@@ -96,7 +96,7 @@ def _external(proto: Any, type: Type, size: int, folder: Path, where: str) -> St
     location = entries.get("location", "")
     named = Path(location)
     if not location or "\0" in location or named.is_absolute() or ".." in named.parts:
-        raise LoadError(f"{where}: names the file {location!r}, which is outside of the model's folder")
+        raise LoadError(f"{where}: names the file {shown(location)}, which is outside of the model's folder")
     path = folder / named
     # A link is followed only within the folder: an ONNX file comes with its data, not by way of a cache of links.
     if not path.resolve().is_relative_to(folder.resolve()):

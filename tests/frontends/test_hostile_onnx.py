@@ -1,6 +1,5 @@
 """Damaged and hostile ONNX files end in one message, soon and in little memory; the good file beside them loads."""
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,7 +103,7 @@ def _many_unsupported(model: onnx.ModelProto) -> None:
 
 
 def _huge_constant(model: onnx.ModelProto) -> None:
-    shape = numpy_helper.from_array(np.array([1 << 20, 1 << 20]), "shape")
+    shape = numpy_helper.from_array(np.array([1 << 40, 8]), "shape")
     model.graph.initializer.append(shape)
     model.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["big"]))
     model.graph.node.append(helper.make_node("Concat", ["big", "h"], ["z"], axis=0))
@@ -200,21 +199,14 @@ def test_every_byte_counts(tmp_path: Path) -> None:
             try:
                 load_onnx(path)
             except LoadError as e:
-                assert "\n" not in str(e)[:-1] or str(e)
+                assert "\n" not in str(e)
 
 
 def test_little_memory_and_time(tmp_path: Path) -> None:
+    """Constants of a terabyte are left to run time."""
     path = written(tmp_path, _huge_constant)
-    code = (
-        f"from pathlib import Path; from burnish.frontends.onnx_file import load_onnx; load_onnx(Path({str(path)!r}))"
-    )
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
-
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, preexec_fn=limited
-    )
-    assert "MemoryError" not in result.stderr
-    assert result.returncode in (0, 1)
-    assert result.returncode == 0 or "LoadError" in result.stderr
+    code = "import sys, pathlib, burnish.frontends.onnx_file as f; f.load_onnx(pathlib.Path(sys.argv[1]))"
+    limits = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({2 << 30}, {2 << 30})); "
+    command = [sys.executable, "-c", limits + code, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 0, result.stderr

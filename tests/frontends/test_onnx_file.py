@@ -14,6 +14,7 @@ from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 from tests import models
 
+TIED = {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
 # family, what is given to `exports`, sizes of ids to try
 CASES: dict[str, tuple[str, dict[str, Any], list[tuple[int, int]]]] = {
     "llama": ("llama", {}, [(1, 1), (2, 7), (3, 16)]),
@@ -22,7 +23,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[int, int]]]] = {
     "llama, one key head": ("llama", {"num_key_value_heads": 1}, [(2, 5)]),
     "llama, biases and tied": (
         "llama",
-        {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+        TIED,
         [(2, 5)],
     ),
     "bert": ("bert", {}, [(1, 1), (2, 7), (3, 16)]),
@@ -109,7 +110,7 @@ def test_nodes_belong_to_the_models_own_modules(family: str, exports: Any) -> No
     ("family", "given"),
     [
         ("llama", {}),
-        ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+        ("llama", TIED),
         ("bert", {}),
     ],
 )

@@ -42,9 +42,12 @@ def plain_text(module: Module) -> str:
     return "\n".join(line.partition(" <- ")[0] for line in lines if not line.strip().startswith("scope"))
 
 
-@pytest.mark.parametrize("head_dim", [16, 64, 128])
+SIZES = {16: {}, 64: {"head_dim": 64}, 128: {"head_dim": 128}}  # of a head; 16 is hidden / heads
+
+
+@pytest.mark.parametrize("head_dim", SIZES)
 def test_llama_is_one_graph(head_dim: int, exports: Any) -> None:
-    export = exports("llama", head_dim=head_dim)
+    export = exports("llama", **SIZES[head_dim])
     ours, theirs = optimised(load_checkpoint(export.checkpoint)), optimised(load_onnx(export.onnx))
     a, b = ours.graphs["forward"], theirs.graphs["forward"]
     print(side_by_side(plain_text(ours), plain_text(theirs), width=110))
@@ -60,15 +63,15 @@ def test_llama_is_one_graph(head_dim: int, exports: Any) -> None:
 
 def test_the_scale_of_attention_is_exact(exports: Any) -> None:
     """The file holds its square root, rounded, twice."""
-    for head_dim in (16, 64, 128):
-        graph = optimised(load_onnx(exports("llama", head_dim=head_dim).onnx)).graphs["forward"]
+    for head_dim in SIZES:
+        graph = optimised(load_onnx(exports("llama", **SIZES[head_dim]).onnx)).graphs["forward"]
         assert {n.op.scale for n in graph if n.op.name == "attention"} == {head_dim**-0.5}  # type: ignore[attr-defined]
         assert {n.op.eps for n in graph if n.op.name == "rms_norm"} == {1e-6}  # type: ignore[attr-defined]
 
 
 def test_batch_1_differs_in_the_batch_alone(exports: Any) -> None:
-    ours = plain_text(optimised(load_checkpoint(exports("llama", head_dim=16).checkpoint)))
-    theirs = plain_text(optimised(load_onnx(exports("llama", batch=1, head_dim=16).onnx)))
+    ours = plain_text(optimised(load_checkpoint(exports("llama").checkpoint)))
+    theirs = plain_text(optimised(load_onnx(exports("llama", batch=1).onnx)))
     assert _without_frequencies(ours).replace("[B, ", "[1, ") == _without_frequencies(theirs)
 
 
@@ -106,7 +109,7 @@ def _without_frequencies(text: str) -> str:
 
 
 def test_a_difference_is_noticed(exports: Any) -> None:
-    export = exports("llama", head_dim=16)
+    export = exports("llama")
     ours = optimised(load_checkpoint(export.checkpoint)).graphs["forward"]
     whole = form(ours)
     for node in list(ours)[::7]:

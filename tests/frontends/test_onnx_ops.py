@@ -20,8 +20,8 @@ rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((2, 3, 4), "f4"), rng.standard_normal((2, 3, 4), "f4")
 P = np.abs(X) + np.float32(0.5)
 W, B = rng.standard_normal(4, "f4"), rng.standard_normal(4, "f4")
-I, J = rng.integers(0, 5, (2, 3)), rng.integers(0, 5, (2, 3))
-M, N = I < 3, J < 2
+K, J = rng.integers(0, 5, (2, 3)), rng.integers(0, 5, (2, 3))
+M, N = K < 3, J < 2
 
 
 def ints(*values: int) -> np.ndarray:
@@ -32,40 +32,40 @@ def torch_of(f: Callable[..., torch.Tensor]) -> Callable[..., np.ndarray]:
     return lambda *xs: f(*map(torch.tensor, xs)).numpy()
 
 
-# operator -> cases: operands (a list is known at import, the others at run time), attributes, the oracle of all operands
+# operator -> cases: operands (a list is known at import, the others at run time), attributes, the oracle
 CASES: dict[str, list[tuple[list[Any], dict[str, Any], Callable[..., Any]]]] = {
     "Abs": [([X], {}, np.abs)],
     "Add": [([X, Y], {}, np.add)],
     "And": [([M, N], {}, np.logical_and)],
-    "Cast": [([X], {"to": 7}, lambda x: x.astype("i8")), ([I], {"to": 1}, lambda x: x.astype("f4"))],
+    "Cast": [([X], {"to": 7}, lambda x: x.astype("i8")), ([K], {"to": 1}, lambda x: x.astype("f4"))],
     "Concat": [([X, Y], {"axis": 1}, lambda x, y: np.concatenate([x, y], 1))],
     "Constant": [([], {"value_ints": (1, 2)}, lambda: ints(1, 2)), ([], {"value_float": 0.5}, lambda: np.float32(0.5))],
     "ConstantOfShape": [([[2, 3]], {"value": np.array([7], "i8")}, lambda s: np.full((2, 3), 7))],
     "Cos": [([X], {}, np.cos)],
     "CumSum": [([X, [1]], {}, lambda x, a: np.cumsum(x, 1))],
-    "Div": [([X, P], {}, np.divide), ([I - 2, J + 1], {}, lambda a, b: np.trunc(a / b).astype("i8"))],
-    "Equal": [([I, J], {}, np.equal)],
+    "Div": [([X, P], {}, np.divide), ([K - 2, J + 1], {}, lambda a, b: np.trunc(a / b).astype("i8"))],
+    "Equal": [([K, J], {}, np.equal)],
     "Erf": [([X], {}, torch_of(torch.erf))],
     "Exp": [([X], {}, np.exp)],
     "Expand": [([W, [2, 3, 1]], {}, lambda x, s: np.broadcast_to(x, (2, 3, 4)))],
-    "Gather": [([X, I % 3], {"axis": 1}, lambda x, i: np.take(x, i, 1))],
-    "GatherElements": [([X[0], I % 3], {"axis": 0}, lambda x, i: np.take_along_axis(x[:, :3], i, 0))],
-    "GatherND": [([X, np.stack([I % 2, J % 3], -1)], {}, lambda x, i: x[i[..., 0], i[..., 1]])],
+    "Gather": [([X, K % 3], {"axis": 1}, lambda x, i: np.take(x, i, 1))],
+    "GatherElements": [([X[0], K % 3], {"axis": 0}, lambda x, i: np.take_along_axis(x[:, :3], i, 0))],
+    "GatherND": [([X, np.stack([K % 2, J % 3], -1)], {}, lambda x, i: x[i[..., 0], i[..., 1]])],
     "Gelu": [
         ([X], {}, torch_of(F.gelu)),
         ([X], {"approximate": "tanh"}, torch_of(lambda x: F.gelu(x, approximate="tanh"))),
     ],
     "Gemm": [([X[0], Y[0], W[:3]], {"transB": 1}, lambda a, b, c: a @ b.T + c)],
-    "Greater": [([I, J], {}, np.greater)],
-    "GreaterOrEqual": [([I, J], {}, np.greater_equal)],
+    "Greater": [([K, J], {}, np.greater)],
+    "GreaterOrEqual": [([K, J], {}, np.greater_equal)],
     "Identity": [([X], {}, lambda x: x)],
     "IsNaN": [([np.where(X > 0, np.float32(np.nan), X)], {}, np.isnan)],
     "LayerNormalization": [
         ([X, W, B], {"epsilon": 0.5}, torch_of(lambda x, w, b: F.layer_norm(x, (4,), w, b, 0.5))),
         ([X, W], {"axis": 2}, torch_of(lambda x, w: F.layer_norm(x, (4,), w))),
     ],
-    "Less": [([I, J], {}, np.less)],
-    "LessOrEqual": [([I, J], {}, np.less_equal)],
+    "Less": [([K, J], {}, np.less)],
+    "LessOrEqual": [([K, J], {}, np.less_equal)],
     "Log": [([P], {}, np.log)],
     "MatMul": [([X, Y.swapaxes(1, 2)], {}, np.matmul)],
     "Max": [([X, Y, X * 2], {}, lambda a, b, c: np.maximum(np.maximum(a, b), c))],
@@ -147,8 +147,8 @@ def test_an_operator_means_what_onnx_says(name: str) -> None:
     [
         ("Slice", [X, [0], [4], [2], [2]], {}, "steps other than 1"),
         ("CumSum", [X, [1]], {"reverse": 1}, "reverse"),
-        ("GatherND", [X, I], {"batch_dims": 1}, "batch_dims"),
-        ("Reshape", [X, I], {}, "shape must be known"),
+        ("GatherND", [X, K], {"batch_dims": 1}, "batch_dims"),
+        ("Reshape", [X, K], {}, "shape must be known"),
         ("Cast", [X], {"to": 15}, "element type 15"),
         ("Gemm", [X[0], Y[0]], {"alpha": 0.5}, "alpha=0.5"),
         ("Range", [[0], [9], [2]], {}, "steps of 1"),

@@ -1,5 +1,7 @@
 """The pipeline's work grows with the number of blocks, not faster."""
 
+from itertools import pairwise
+
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 from tests.onnx_like import onnx_like
@@ -18,11 +20,9 @@ def test_nodes_visited_grow_linearly() -> None:
     contexts = [optimised(n) for n in BLOCKS]
     visited = [c.visited for c in contexts]
     print(dict(zip(BLOCKS, visited, strict=True)))
-    per_block = [(b - a) / (m - n) for (n, a), (m, b) in _pairs(list(zip(BLOCKS, visited, strict=True)))]
+    per_block = _slopes(visited)
     assert max(per_block) <= 1.01 * min(per_block), "each further block costs as much as the one before"
-    applied = [len(c.applied) for c in contexts]
-    per_block = [(b - a) / (m - n) for (n, a), (m, b) in _pairs(list(zip(BLOCKS, applied, strict=True)))]
-    assert len(set(per_block)) == 1
+    assert len(set(_slopes([len(c.applied) for c in contexts]))) == 1
 
 
 def test_every_block_is_recovered() -> None:
@@ -40,5 +40,7 @@ def test_every_block_is_recovered() -> None:
     }
 
 
-def _pairs(points: list[tuple[int, int]]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    return list(zip(points, points[1:], strict=False))
+def _slopes(counts: list[int]) -> list[float]:
+    """How much each further block adds."""
+    points = pairwise(zip(BLOCKS, counts, strict=True))
+    return [(b - a) / (m - n) for (n, a), (m, b) in points]

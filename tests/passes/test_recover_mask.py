@@ -90,7 +90,7 @@ def test_other_masks_stay_data(mask: Callable[[Ops], Value]) -> None:
     module = masked(mask)
     context = recovered(module)
     assert context.applied == []
-    assert ["it is neither causal nor without effect: it stays data"] == [r.reason for r in context.remarks]
+    assert [r.reason for r in context.remarks] == ["it is neither causal nor without effect: it stays data"]
     assert context.module == module
 
 
