@@ -88,7 +88,7 @@ def every_module_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a pass makes in any test reads back from its text as the same module."""
     from burnish.ir.text import parse
     from burnish.ir.verify import verify
-    from burnish.passes import engine
+    from burnish.passes import door
 
     seen: set[int] = set()
 
@@ -101,7 +101,7 @@ def every_module_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
             assert again == module
             assert str(again) == text
 
-    monkeypatch.setattr(engine, "verify", checked)
+    monkeypatch.setattr(door, "verify", checked)
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """What torch.onnx.export(dynamo=True) writes for Llama and BERT: signature, names, weights, numbers."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper
 
+from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.onnx_file import load_onnx
@@ -159,3 +162,33 @@ def test_it_becomes_stateful_like_any_other(exports: Any) -> None:
             caches = {k: result[k] for k in caches}
             at += chunk
             assert np.abs(result["logits"][:, 0] - expected[:, at - 1]).max() <= 2e-5 * np.abs(expected).max()
+
+
+def added(path: Path, *shapes: list[Any]) -> Module:
+    """z = x0 + x1 + …, inputs of these shapes."""
+    names = [f"x{i}" for i in range(len(shapes))]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, shapes, strict=True)]
+    left = ["x0", *(f"z{i}" for i in range(1, len(shapes)))]
+    nodes = [helper.make_node("Add", [a, f"x{i}"], [f"z{i}"]) for i, a in enumerate(left[:-1], start=1)]
+    outputs = [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString())
+    return load_onnx(path)
+
+
+def test_symbols_that_must_be_equal_become_one(tmp_path: Path) -> None:
+    module = added(tmp_path / "model.onnx", ["a", 4], ["b", 4], ["c", 4])
+    assert {str(v.type) for v in module.graphs["forward"].inputs} == {"f32[a, 4]"}
+    with pytest.raises(BindError, match=r"input x1 must be f32\[a, 4\], not \[3, 4\]"):
+        Interpreter(module)("forward", {f"x{i}": np.ones((n, 4), "f4") for i, n in enumerate((2, 3, 2))})
+
+
+def test_a_symbol_that_must_be_a_number_becomes_it(tmp_path: Path) -> None:
+    module = added(tmp_path / "model.onnx", ["a", "w"], ["a", 4])
+    assert {str(v.type) for v in module.graphs["forward"].inputs} == {"f32[a, 4]"}
+
+
+def test_names_of_dimensions_are_only_names(tmp_path: Path) -> None:
+    """An expression is not read as one."""
+    module = added(tmp_path / "model.onnx", ["a + 1", 4], ["__import__('os')", 4])
+    assert {str(v.type) for v in module.graphs["forward"].inputs} == {"f32[a___1, 4]"}
