@@ -6,11 +6,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test lint matrix docs clean
 
 demo: .venv/runtime.stamp
-	$(BIN)/burnish compile examples/tiny-lm -o build/tiny-lm --force
-	$(BIN)/burnish run build/tiny-lm --prompt "Once upon a time"
+	$(BIN)/burnish compile examples/tiny-lm -o build/tiny-lm --quantize q4_0 --force
+	$(BIN)/burnish run build/tiny-lm --prompt "Question: What is the capital of Bulavia? Answer:" --max-new-tokens 48
 
 test: lint
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest  # two cores are few: its threads would wait for each other
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check
