@@ -106,11 +106,15 @@ def every_module_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def registries() -> Iterator[None]:
-    """Ops, formats, layouts and passes that a test defines are gone after it."""
+    """What a test defines is gone after it; what the library defines is imported before."""
+    from burnish.backends.kernels import KERNELS
+    from burnish.frontends import architectures
+    from burnish.frontends.architecture import ARCHITECTURES
     from burnish.ir import FORMATS, LAYOUTS, OPS
     from burnish.passes.engine import PASSES
 
-    tables: list[dict] = [OPS, FORMATS, LAYOUTS, PASSES]
+    assert architectures
+    tables: list[dict] = [OPS, FORMATS, LAYOUTS, PASSES, KERNELS, ARCHITECTURES]
     before = [dict(t) for t in tables]
     yield
     for table, entries in zip(tables, before, strict=True):
