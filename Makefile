@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint matrix docs clean
+.PHONY: demo test core lint matrix docs clean
 
 demo: .venv/runtime.stamp
 	$(BIN)/burnish compile examples/tiny-lm -o build/tiny-lm --quantize q4_0 --force
@@ -11,6 +11,9 @@ demo: .venv/runtime.stamp
 
 test: lint
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest  # two cores are few: its threads would wait for each other
+
+core: lint
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check

@@ -9,6 +9,8 @@ import transformers
 import burnish
 from burnish.runtime.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(__file__).parents[1] / "examples/tiny-lm"
 PROMPTS = [
     "Question: What is the capital of Bulavia? Answer:",

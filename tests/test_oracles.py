@@ -15,6 +15,8 @@ ORACLES = ("torch", "transformers", "onnxruntime", "onnx.reference", "llama_cpp"
 
 BLOCKED = f"""
 import importlib.abc, sys
+
+pytestmark = pytest.mark.slow
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if any(name == o or name.startswith(o + ".") for o in {ORACLES!r}):

@@ -10,6 +10,8 @@ from burnish.ir import parse
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_views_of_an_export_at_batch_1(family: str, exports: Any) -> None:

@@ -304,6 +304,7 @@ def too_long(header: Header) -> bytes:
     return b" " * (99 * MEGABYTE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [long_list, many_entries, many_tensors, too_long])
 def test_large_headers_take_neither_time_nor_memory(folder, change) -> None:
     with_header(folder / "model.safetensors", change)

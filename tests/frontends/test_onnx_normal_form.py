@@ -14,6 +14,8 @@ from burnish.ir.text import side_by_side
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 
+pytestmark = pytest.mark.slow
+
 
 def optimised(module: Module) -> Module:
     context = Context(module)

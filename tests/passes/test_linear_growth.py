@@ -2,9 +2,13 @@
 
 from itertools import pairwise
 
+import pytest
+
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 from tests.onnx_like import onnx_like
+
+pytestmark = pytest.mark.slow
 
 BLOCKS = (8, 16, 32, 64)
 
