@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.ir.op import Array
 from burnish.ir.types import Type
 

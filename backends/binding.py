@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from burnish.ir.dims import Sym, bind, dim_text
-from burnish.ir.graph import Graph, Module
+from burnish.ir.graph import Graph
 from burnish.ir.guards import AllTrue, Equal
+from burnish.ir.module import Module
 
 __all__ = ["BindError", "bind_symbols", "check_guards"]
 

@@ -17,7 +17,8 @@ import numpy as np
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels import Kernel, find_kernel
 from burnish.backends.static import evaluate_numpy, static_operands, static_values
-from burnish.ir.graph import Graph, Module, Node, Value
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.types import NUMPY, Type
 

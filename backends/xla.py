@@ -14,7 +14,8 @@ import numpy as np
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.static import run_graph, static_operands, static_values
 from burnish.backends.xla_kernels import UNPACKED, evaluate_xla, how
-from burnish.ir.graph import Constant, Graph, Module, Node, Value, Weight
+from burnish.ir.graph import Constant, Graph, Node, Value, Weight
+from burnish.ir.module import Module
 from burnish.ir.op import Array
 from burnish.ir.types import NUMPY, Type
 

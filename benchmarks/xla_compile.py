@@ -24,7 +24,7 @@ import burnish
 from burnish.backends.xla import Xla
 from burnish.frontends.architecture import Config, build_module, parameters
 from burnish.frontends.architectures.llama import Llama
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.ir.weights import MemoryWeights
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -9,7 +9,7 @@
 The command `burnish` has the same doors.
 """
 
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.runtime.doors import compile, executable, load, optimize
 
 __version__ = "0.1.0"

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from burnish.frontends.architecture import Architecture, Layers
+from burnish.ir.builder import Ops
 from burnish.ir.format import Array, Field, Fields, QuantFormat
-from burnish.ir.graph import Ops, Value
+from burnish.ir.graph import Value
 from burnish.ir.op import Arrays, Op
 from burnish.ir.types import Type, require
 from burnish.passes.engine import Pattern, RewritePass, Rule

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from burnish.ir.graph import Ops, Value
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Value
 
 __all__ = ["ACTIVATIONS"]
 

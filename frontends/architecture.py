@@ -18,8 +18,10 @@ from typing import Any, ClassVar
 
 from burnish.frontends.config import Config, LoadError, shown
 from burnish.frontends.pooling import Pooling
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
-from burnish.ir.graph import Graph, Module, Ops, Value, WeightEntry
+from burnish.ir.graph import Graph, Value
+from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.attention import RelativeBias
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.normalization import LayerNorm, RmsNorm

@@ -9,7 +9,7 @@ from burnish.frontends.architecture import build_module
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.pooling import read_pooling
 from burnish.frontends.safetensors_file import read_header
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.ir.weights import StoredTensor, StoredWeights
 
 __all__ = ["load_checkpoint"]

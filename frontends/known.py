@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.evaluate import evaluate
-from burnish.ir.graph import Graph, Ops, Origin, Value
+from burnish.ir.graph import Graph, Value
 from burnish.ir.op import Op
+from burnish.ir.origin import Origin
 from burnish.ir.types import NUMPY, Type, dtype_name
 
 __all__ = ["Known", "KnownOps", "known_dims", "type_of"]

@@ -19,8 +19,9 @@ from burnish.frontends.onnx_names import Names
 from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS
 from burnish.frontends.onnx_tensors import Tensor, Turned, read_tensor
 from burnish.ir.dims import Dim, DimError, Sym, symbols_of
-from burnish.ir.graph import Graph, Module, Value, Weight, WeightEntry
+from burnish.ir.graph import Graph, Value, Weight
 from burnish.ir.guards import Equal
+from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import WeightsOf, WeightSource
 

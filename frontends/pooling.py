@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.frontends.config import Config, LoadError, read_json, read_object, shown
-from burnish.ir.graph import Ops, Value
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Value
 
 __all__ = ["Pooling", "read_pooling"]
 

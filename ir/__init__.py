@@ -1,10 +1,13 @@
 """The graph IR: dimensions, types, ops, formats, modules, their text form and verifier. Imports nothing of ours."""
 
 from burnish.ir import formats, ops
+from burnish.ir.builder import Ops
 from burnish.ir.format import FORMATS, LAYOUTS, Layout, Packed, QuantFormat
-from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value, WeightEntry
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.module import Module, WeightEntry
 from burnish.ir.op import OPS, Cost, Op
-from burnish.ir.text import TextError, parse
+from burnish.ir.origin import Origin
+from burnish.ir.parser import TextError, parse
 from burnish.ir.types import InferError, Type
 from burnish.ir.verify import VerifyError, verify
 

@@ -1,57 +1,29 @@
-"""Modules, graphs, nodes and values.
+"""Graphs, nodes and values.
 
-A `Module` is a table of weights, the guards that were assumed, and named graphs. A `Graph` is in SSA form and its
-order has no meaning: `normalize` restores the one order that it is printed, compared and run in.
+A `Graph` is in SSA form and its order has no meaning: `normalize` restores the one order that it is printed, compared
+and run in.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from typing import Literal as OneOf
 
 import numpy as np
 
-from burnish.ir import guards
 from burnish.ir.dims import Dim
-from burnish.ir.guards import Guard
 from burnish.ir.literal import Literal
-from burnish.ir.op import OPS, Cost, Op, find_op
-from burnish.ir.types import NUMPY, InferError, Type
+from burnish.ir.op import OPS, Cost, Op
+from burnish.ir.origin import Origin
+from burnish.ir.types import InferError, Type
 
 if TYPE_CHECKING:
-    from burnish.ir.weights import WeightSource
+    from burnish.ir.module import Module
 
-__all__ = ["Constant", "Graph", "Module", "Node", "Ops", "Origin", "Return", "Value", "Weight", "WeightEntry"]
+__all__ = ["Constant", "Graph", "Node", "Return", "Value", "Weight"]
 
 Time = OneOf["weight", "load", "run"]
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where something comes from: the module path it belongs to, the sources it stands for, the rules that made it."""
-
-    scope: str = ""
-    sources: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
-
-    @classmethod
-    def union(cls, origins: Iterable[Origin], rule: str = "") -> Origin:
-        """Of something made by `rule` out of things with these origins: the innermost scope that holds them all."""
-        origins = list(origins)
-        scopes = [o.scope.split(".") for o in origins]
-        shared = 0
-        while scopes and all(len(s) > shared and s[shared] == scopes[0][shared] for s in scopes):
-            shared += 1
-        rules = dict.fromkeys(r for o in origins for r in o.rules)
-        return cls(
-            ".".join(scopes[0][:shared]) if scopes else "",
-            tuple(dict.fromkeys(s for o in origins for s in o.sources)),
-            tuple(dict.fromkeys([*rules, rule])) if rule else tuple(rules),
-        )
 
 
 class Weight(Op):
@@ -260,6 +232,8 @@ class Graph:
         self._nodes: dict[Node, None] = {}
         self._leaves: dict[tuple[str, object], Node] = {}
         self.ret = Node(self, Return(), [], [], Origin())
+        from burnish.ir.builder import Ops  # it builds graphs out of what is defined here
+
         self.ops = Ops(self)
 
     def __iter__(self) -> Iterator[Node]:
@@ -399,189 +373,6 @@ class Graph:
             g.add_node(node)
             g.add_edges_from((v.node, node) for v in node.operands if v.node is not None)
         return g
-
-
-@dataclass(frozen=True, slots=True)
-class WeightEntry:
-    """A row of the table of weights: the tensor's type and, where a package renamed it, what it was made from."""
-
-    type: Type
-    origin: Origin = Origin()
-
-
-@dataclass(eq=False)
-class Module:
-    """A model: its weights, what was assumed of its symbols, its graphs, and facts of use to those who run it.
-
-    `source` reads the weights' data; a module without it can be printed and rewritten, but not run.
-    """
-
-    weights: dict[str, WeightEntry] = field(default_factory=dict)
-    guards: list[Guard] = field(default_factory=list)
-    graphs: dict[str, Graph] = field(default_factory=dict)
-    attributes: dict[str, Any] = field(default_factory=dict)
-    source: WeightSource | None = None
-
-    def graph(self, name: str) -> Graph:
-        """Add an empty graph."""
-        if name in self.graphs:
-            raise InferError(f"the module has two graphs called {name!r}")
-        self.graphs[name] = Graph(self, name)
-        return self.graphs[name]
-
-    @property
-    def every_graph(self) -> list[Graph]:
-        """The graphs and all the bodies in them."""
-        return _with_bodies(self.graphs.values())
-
-    def normalize(self) -> None:
-        """Put every graph into the normal form."""
-        for graph in self.graphs.values():
-            graph.normalize()
-
-    def literals(self) -> Iterator[Literal]:
-        """The values of all constants, those of guards too."""
-        assumed = _with_bodies(g.graph for g in self.guards if isinstance(g, guards.AllTrue))
-        for graph in [*self.every_graph, *assumed]:
-            yield from (node.op.value for node in graph if isinstance(node.op, Constant))
-
-    def constants(self) -> dict[str, np.ndarray]:
-        """The constants that are not written inline, by their sha."""
-        return {v.sha: v.data for v in self.literals() if v.inline is None and v.has_data}
-
-    def __str__(self) -> str:
-        from burnish.ir.text import module_text
-
-        return module_text(self)
-
-    def __eq__(self, other: object) -> bool:
-        from burnish.ir.structure import same_module
-
-        return isinstance(other, Module) and same_module(self, other)
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
-
-def _with_bodies(graphs: Iterable[Graph]) -> list[Graph]:
-    found, work = [], list(graphs)
-    while work:
-        graph = work.pop(0)
-        found.append(graph)
-        work += [b for node in graph for b in node.bodies]
-    return found
-
-
-class Ops:
-    """Builds nodes: `op.add(a, b)` infers the type, makes the node, returns its value; several can be unpacked from it.
-
-    A Python number becomes a constant of the other operands' element type.
-    """
-
-    def __init__(self, graph: Graph, origin: Origin | None = None) -> None:
-        self.graph = graph
-        self.fixed = origin  # every node made gets this origin; otherwise each gets one of its own
-        self.made: list[Node] = []
-        self._scope: list[str] = []
-        self._counts: dict[str, int] = {}
-
-    def __getattr__(self, name: str) -> Callable[..., Value]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        cls = find_op(name)
-
-        def make(*operands: Any, bodies: Sequence[Graph] = (), **attributes: Any) -> Value:
-            return self.emit(_construct(cls, attributes), self.values(operands), bodies)
-
-        return make
-
-    def values(self, operands: Sequence[Any]) -> list[Value | None]:
-        """Operands with numbers made into constants."""
-        plain = (v.dtype for v in operands if isinstance(v, Value) and v.dtype in NUMPY)
-        dtype = next((d for d in plain if d != "bool"), "f32")  # a condition is no hint
-
-        def value(v: Any) -> Value | None:
-            if v is None or isinstance(v, Value):
-                return v
-            return self.constant(v, "bool" if isinstance(v, bool) else dtype)
-
-        return list(map(value, operands))
-
-    def emit(self, op: Op, inputs: Sequence[Value | None], bodies: Sequence[Graph] = ()) -> Value:
-        """Add a node of `op`. Raises InferError where the op does not accept the operands."""
-        inputs = list(inputs)
-        while inputs and inputs[-1] is None:
-            inputs.pop()
-        with guards.recording(self.graph.module.guards):
-            keywords = {"bodies": tuple(bodies)} if op.bodies else {}
-            types = op.results(*(v.type if v is not None else None for v in inputs), **keywords)
-        return self.emit_typed(op, inputs, types, bodies)
-
-    def emit_typed(
-        self, op: Op, inputs: Sequence[Value | None], types: Sequence[Type], bodies: Sequence[Graph] = ()
-    ) -> Value:
-        """Add a node whose result types are known."""
-        before = len(self.graph)
-        node = self.graph.emit(op, inputs, types, self.origin(op), bodies)
-        if len(self.graph) > before:
-            self.made.append(node)
-        return node.out
-
-    def origin(self, op: Op) -> Origin:
-        """The origin of the next node: its scope, and a name that no other node has."""
-        if self.fixed is not None:
-            return self.fixed
-        scope = ".".join(self._scope)
-        key = f"{self.graph.name}:{scope}:{op.name}" if scope else f"{self.graph.name}:{op.name}"
-        n = self._counts[key] = self._counts.get(key, 0) + 1
-        return Origin(scope, (key if n == 1 else f"{key}.{n}",))
-
-    @contextmanager
-    def scope(self, path: str) -> Iterator[None]:
-        """Nodes made within belong to this module path, under the one around."""
-        self._scope.append(path)
-        try:
-            yield
-        finally:
-            self._scope.pop()
-
-    @contextmanager
-    def at(self, origin: Origin) -> Iterator[None]:
-        """Nodes made within have this origin."""
-        before, self.fixed = self.fixed, origin
-        try:
-            yield
-        finally:
-            self.fixed = before
-
-    def constant(self, value: Any, dtype: str | None = None) -> Value:
-        """A constant; a Python number or list gets `dtype` (f32 unless given), an array keeps its own."""
-        if dtype is None and not isinstance(value, np.ndarray | np.generic):
-            dtype = "f32"
-        literal = Literal(np.array(value, dtype=NUMPY[dtype] if dtype else None))
-        op = Constant(value=literal)
-        return self.graph.emit(op, [], [op.infer()], Origin()).out
-
-    def weight(self, tensor: str) -> Value:
-        """The leaf of a tensor in the module's table. Raises InferError where it is not there."""
-        entry = self.graph.module.weights.get(tensor)
-        if entry is None:
-            raise InferError(f"there is no weight {tensor!r}")
-        return self.graph.emit(Weight(tensor=tensor), [], [entry.type], Origin()).out
-
-
-def _construct(cls: type[Op], attributes: dict[str, Any]) -> Op:
-    unknown = [k for k in attributes if k not in cls.fields()]
-    missing = [k for k in cls.fields() if k not in attributes and k not in cls.defaults()]
-    if unknown or missing:
-        what = f"does not have {unknown}" if unknown else f"needs {missing}"
-        raise InferError(f"{cls.name} {what}; its attributes are {list(cls.fields())}")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()})
-
-
-def block_of(scope: str) -> str:
-    """The number of the repeated block that a scope lies in: the first component that is a number, or ''."""
-    m = re.search(r"(?:^|\.)(\d+)(?:\.|$)", scope)
-    return m[1] if m else ""
 
 
 assert {"weight", "constant", "return"} <= OPS.keys()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from burnish.ir.graph import Constant, Graph, Module, Node, Origin, Value, Weight
+from burnish.ir.graph import Constant, Graph, Node, Value, Weight
 from burnish.ir.guards import AllTrue
 from burnish.ir.literal import attribute_text
+from burnish.ir.module import Module
+from burnish.ir.origin import Origin
 from burnish.ir.text import is_inline
 
 __all__ = ["same_module", "structure"]

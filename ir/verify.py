@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from burnish.ir import guards
 from burnish.ir.dims import Dim
-from burnish.ir.graph import Graph, Module, Node, Weight
+from burnish.ir.graph import Graph, Node, Weight
 from burnish.ir.guards import AllTrue, Equal, Guard
+from burnish.ir.module import Module
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import Type
 

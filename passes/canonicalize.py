@@ -6,8 +6,11 @@ from functools import partial
 
 import numpy as np
 
+from burnish.ir.builder import Ops
 from burnish.ir.evaluate import evaluate
-from burnish.ir.graph import Constant, Graph, Module, Node, Ops, Origin, Value
+from burnish.ir.graph import Constant, Graph, Node, Value
+from burnish.ir.module import Module
+from burnish.ir.origin import Origin
 from burnish.passes.engine import Context, Pass
 
 _LARGEST = 1 << 16  # elements; more is weight-time work, which is done when a package is written

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.module import Module
+from burnish.ir.origin import Origin
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import InferError
 from burnish.ir.verify import VerifyError, same_types, verify

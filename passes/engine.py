@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any, ClassVar, dataclass_transform
 
-from burnish.ir.graph import Module, Node, Ops
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Node
+from burnish.ir.module import Module
 from burnish.passes.door import (
     Application,
     Context,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from burnish.ir.graph import Node, Ops, Value
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Node, Value
 from burnish.ir.ops.attention import Attention
 from burnish.passes.engine import Pattern, RewritePass, Rule
 

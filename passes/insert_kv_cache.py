@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
-from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.module import Module
 from burnish.ir.ops.attention import Attention, Positions, RelativeBias
+from burnish.ir.origin import Origin
 from burnish.ir.types import Type
 from burnish.passes.engine import Context, Pass
 

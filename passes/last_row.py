@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from burnish.ir.graph import Graph, Module, Ops, Origin, Value
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Graph, Value
+from burnish.ir.module import Module
 from burnish.ir.ops.attention import Attention
+from burnish.ir.origin import Origin
 from burnish.ir.types import Type
 from burnish.passes.engine import Context, Pass
 

@@ -7,7 +7,8 @@ import difflib
 import re
 from typing import Any
 
-from burnish.ir.graph import Module, block_of
+from burnish.ir.module import Module
+from burnish.ir.origin import block_of
 from burnish.passes.engine import PASSES, Context, Pass, PassError
 
 __all__ = ["PIPELINES", "Expect", "PipelineError", "parse_pass", "parse_pipeline"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from burnish.ir.builder import Ops
 from burnish.ir.format import FORMATS, FormatError
-from burnish.ir.graph import Ops, Value
+from burnish.ir.graph import Value
 from burnish.passes.engine import Pattern, RewritePass, Rule
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from burnish.ir.builder import Ops
 from burnish.ir.format import FORMATS, FormatError
-from burnish.ir.graph import Module, Node, Ops, Return, Value, block_of
+from burnish.ir.graph import Node, Return, Value
+from burnish.ir.module import Module
 from burnish.ir.ops.linear import Embedding, Linear
+from burnish.ir.origin import block_of
 from burnish.passes.engine import Context, Pass
 
 

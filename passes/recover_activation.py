@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from burnish.ir.graph import Ops, Value
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Value
 from burnish.passes.engine import Pattern, RewritePass, Rule
 
 

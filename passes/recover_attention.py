@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
-from burnish.ir.graph import Ops, Value
+from burnish.ir.graph import Value
 from burnish.passes.engine import Const, Pattern, RewritePass, Rule
 from burnish.passes.simplify_memory import DropNoOp, MergeTransposes
 

@@ -8,10 +8,12 @@ from functools import partial
 
 import numpy as np
 
+from burnish.ir.builder import Ops
 from burnish.ir.dims import bind
 from burnish.ir.evaluate import evaluate
-from burnish.ir.graph import Constant, Graph, Module, Node, Ops, Value
+from burnish.ir.graph import Constant, Graph, Node, Value
 from burnish.ir.guards import AllTrue
+from burnish.ir.module import Module
 from burnish.ir.ops.attention import Attention
 from burnish.passes.engine import Context, Pass
 

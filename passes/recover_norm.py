@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from burnish.ir.graph import Ops, Value
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Value
 from burnish.ir.literal import number_text
 from burnish.passes.engine import Const, Pattern, RewritePass, Rule
 

@@ -6,9 +6,11 @@ from functools import partial
 
 import numpy as np
 
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
-from burnish.ir.graph import Graph, Module, Node, Ops, Value
+from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.guards import AllTrue
+from burnish.ir.module import Module
 from burnish.ir.ops.attention import Rope
 from burnish.ir.ops.elementwise import Add
 from burnish.ir.ops.linear import Embedding

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from burnish.ir.graph import Ops, Value
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Value
 from burnish.passes.engine import Pattern, RewritePass, Rule
 
 _HEADS = (0, 2, 1, 3)  # between [B, S, H, D] and [B, H, S, D]

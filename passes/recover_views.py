@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
-from burnish.ir.graph import Module, Node, Ops, Value
+from burnish.ir.graph import Node, Value
+from burnish.ir.module import Module
 from burnish.ir.ops.shape import BroadcastTo, Concat, GatherNd, Iota, Unsqueeze
 from burnish.passes.engine import Context, Pass
 

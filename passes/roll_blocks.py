@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from burnish.ir.builder import Ops
 from burnish.ir.format import LAYOUTS
-from burnish.ir.graph import Graph, Module, Node, Ops, Origin, Value, Weight
+from burnish.ir.graph import Graph, Node, Value, Weight
 from burnish.ir.literal import Literal
+from burnish.ir.module import Module
 from burnish.ir.ops.control import Repeat
+from burnish.ir.origin import Origin
 from burnish.passes.engine import Context, Pass
 from burnish.passes.repetition import Block, Entered, External, Inner, Reference, find_blocks
 

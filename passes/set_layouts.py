@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from burnish.ir.builder import Ops
 from burnish.ir.format import LAYOUTS, FormatError
-from burnish.ir.graph import Module, Node, Ops, Value
+from burnish.ir.graph import Node, Value
+from burnish.ir.module import Module
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.quantization import Relayout
 from burnish.passes.engine import Context, Pass

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
-from burnish.ir.graph import Ops, Value
+from burnish.ir.graph import Value
 from burnish.ir.guards import broadcast
 from burnish.ir.types import NUMPY
 from burnish.passes.engine import Pattern, RewritePass, Rule

@@ -35,7 +35,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """`golden("fuse-fma", "mul_add")`: the pass turns golden/fuse-fma/mul_add.before.graph into mul_add.after.graph,
     which ends with what became of each place, and the two graphs agree as far as the pass's exactness goes."""
     from burnish.debug.check import Checker
-    from burnish.ir.text import copy_module, parse
+    from burnish.ir.parser import copy_module, parse
     from burnish.passes.engine import Context
     from burnish.passes.pipelines import parse_pass
 
@@ -86,7 +86,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Export]:
 @pytest.fixture(autouse=True)
 def every_module_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a pass makes in any test reads back from its text as the same module."""
-    from burnish.ir.text import parse
+    from burnish.ir.parser import parse
     from burnish.ir.verify import verify
     from burnish.passes import door
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import burnish
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from tests import models
 
 ROOT = Path(__file__).parents[1]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from burnish.debug.numbers import made_up_weights
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
-from burnish.ir.graph import Module, Ops, Value, WeightEntry
+from burnish.ir.graph import Value
+from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import Type
 
 B, S = Sym("B"), Sym("S")

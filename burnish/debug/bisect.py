@@ -16,7 +16,7 @@ from typing import Any
 
 from burnish.debug.check import Checker
 from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip, graphs_text
-from burnish.ir.text import copy_module
+from burnish.ir.parser import copy_module
 from burnish.passes.engine import Application, Context, Controller, PassError
 from burnish.passes.pipelines import Expect, parse_pipeline
 

@@ -16,9 +16,9 @@ import numpy as np
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.debug.numbers import error, made_up_inputs, made_up_weights, run_all, run_in_float64, same_bits, units_of
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.ir.op import Array
-from burnish.ir.text import copy_module
+from burnish.ir.parser import copy_module
 from burnish.passes.engine import Context, Controller, Exactness, Observer, Pass
 from burnish.passes.pipelines import parse_pipeline
 

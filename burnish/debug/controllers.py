@@ -9,7 +9,8 @@ import difflib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from burnish.ir.graph import Module, Node
+from burnish.ir.graph import Node
+from burnish.ir.module import Module
 from burnish.passes.engine import Application, Controller, Pass
 
 __all__ = ["All", "Fuel", "Only", "PrintChanges", "Record", "Skip", "graphs_text"]

@@ -13,8 +13,9 @@ from burnish.backends.binding import bind_symbols
 from burnish.ir.dims import Sym
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed
-from burnish.ir.graph import Graph, Module, Value, Weight
+from burnish.ir.graph import Graph, Value, Weight
 from burnish.ir.guards import Equal
+from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.types import FLOATS, NUMPY, Type

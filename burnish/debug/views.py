@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from burnish.ir.graph import Module, Node
+from burnish.ir.graph import Node
+from burnish.ir.module import Module
 from burnish.ir.ops.shape import Reshape, Squeeze, Transpose, Unsqueeze
 from burnish.ir.text import neighbourhood
 from burnish.passes.engine import Context

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from burnish.ir.graph import Module
-from burnish.ir.text import copy_module
+from burnish.ir.module import Module
+from burnish.ir.parser import copy_module
 
 if TYPE_CHECKING:
     from burnish.passes.engine import Controller, Observer

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from burnish.frontends.architecture import LoadError
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.runtime.doors import executable, optimize
 from burnish.runtime.executable import Executable
 from burnish.runtime.parts import bytes_by_part, parts_of

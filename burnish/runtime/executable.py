@@ -10,7 +10,8 @@ import numpy as np
 
 from burnish.backends.backend import Backend, make_backend
 from burnish.ir.dims import Dim, Sym
-from burnish.ir.graph import Graph, Module
+from burnish.ir.graph import Graph
+from burnish.ir.module import Module
 from burnish.ir.op import Array
 from burnish.ir.types import NUMPY
 from burnish.runtime.doors import optimize

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from burnish.ir.graph import Graph, Module
+from burnish.ir.graph import Graph
 from burnish.ir.guards import AllTrue
+from burnish.ir.module import Module
 from burnish.ir.types import NUMPY
 from burnish.runtime.parts import bytes_by_part, parts_of
 

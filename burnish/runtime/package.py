@@ -29,9 +29,9 @@ import numpy as np
 from burnish.frontends.config import LoadError, read_object, shown
 from burnish.frontends.safetensors_file import header_of, read_header
 from burnish.ir.format import Packed
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.ir.op import OPS, Array
-from burnish.ir.text import TextError, copy_module, parse
+from burnish.ir.parser import TextError, copy_module, parse
 from burnish.ir.types import Type, dtype_name
 from burnish.ir.verify import VerifyError, verify
 from burnish.ir.weights import StoredTensor, StoredWeights

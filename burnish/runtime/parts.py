@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from burnish.ir.graph import Constant, Module, Node, Origin, Value, Weight, WeightEntry, block_of
+from burnish.ir.graph import Constant, Node, Value, Weight
+from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.linear import Embedding
+from burnish.ir.origin import Origin, block_of
 
 __all__ = ["Tensor", "bytes_by_part", "frontier", "parts_of", "replace_weight_time"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from burnish.frontends.architecture import LoadError
 from burnish.ir.discover import load_plugin
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 
 __all__ = ["kind_of", "load_plugins", "load_source", "tokenizer_of"]
 
@@ -54,7 +54,7 @@ def load_source(source: Path, plugins: Sequence[Path] = ()) -> Module:
 
             return load_onnx(source)
         case _:
-            from burnish.ir.text import TextError, parse
+            from burnish.ir.parser import TextError, parse
 
             try:
                 return _with_sources(parse(source.read_text("utf-8")))

@@ -9,10 +9,11 @@ import numpy as np
 
 from burnish.backends.backend import Backend, make_backend
 from burnish.frontends.architecture import Architecture, Config, LoadError, build_module, parameters
-from burnish.ir.graph import Graph, Module
+from burnish.ir.graph import Graph
+from burnish.ir.module import Module
 from burnish.ir.op import Array
 from burnish.ir.ops.attention import Attention
-from burnish.ir.text import copy_module, parse
+from burnish.ir.parser import copy_module, parse
 from burnish.ir.types import Type
 from burnish.ir.verify import verify
 from burnish.ir.weights import MemoryWeights

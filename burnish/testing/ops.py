@@ -13,9 +13,10 @@ import numpy as np
 
 from burnish.ir.box import cut, whole
 from burnish.ir.format import Packed
-from burnish.ir.graph import Constant, Graph, Module
+from burnish.ir.graph import Constant, Graph
+from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
-from burnish.ir.text import parse
+from burnish.ir.parser import parse
 from burnish.ir.types import NUMPY, InferError
 from burnish.ir.verify import verify
 from burnish.testing.running import all_equal, bytes_of, is_float, run_all_jax, run_numpy, type_of

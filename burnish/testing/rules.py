@@ -11,8 +11,10 @@ import numpy as np
 from burnish.backends.interpreter import Interpreter
 from burnish.debug.check import FACTOR
 from burnish.debug.numbers import error, made_up_inputs, made_up_weights, run_all, run_in_float64, same_bits, units_of
-from burnish.ir.graph import Graph, Module, Ops, Value, WeightEntry
-from burnish.ir.text import copy_module, parse, parse_type
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Graph, Value
+from burnish.ir.module import Module, WeightEntry
+from burnish.ir.parser import copy_module, parse, parse_type
 from burnish.ir.types import InferError
 from burnish.ir.verify import verify
 from burnish.passes.engine import Context, PassError, RewritePass, Rule

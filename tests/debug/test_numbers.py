@@ -15,7 +15,7 @@ from burnish.debug.numbers import (
     units_of,
 )
 from burnish.ir import Packed, parse
-from burnish.ir.text import copy_module, parse_type
+from burnish.ir.parser import copy_module, parse_type
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 from tests.decoder import VOCABULARY, decoder

@@ -6,7 +6,7 @@ import pytest
 
 from burnish.frontends.architecture import ARCHITECTURES, Architecture, Config, LoadError, build_module, parameters
 from burnish.frontends.architectures.llama import Llama
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.ir.types import Type
 from burnish.ir.verify import verify
 from burnish.testing import check_architecture

@@ -8,7 +8,7 @@ import pytest
 
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.config import LoadError
-from burnish.ir.text import parse
+from burnish.ir.parser import parse
 from burnish.ir.verify import verify
 from tests import models
 

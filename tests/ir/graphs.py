@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from burnish.ir import Graph, InferError, Module, Origin, Type, Value, WeightEntry
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
-from burnish.ir.graph import Ops
 from burnish.ir.guards import AllTrue
 from burnish.ir.types import NUMPY
 

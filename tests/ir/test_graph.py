@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from burnish.ir import Graph, InferError, Module, Origin, Type, WeightEntry, parse
+from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
-from burnish.ir.graph import Ops, block_of
+from burnish.ir.origin import block_of
 
 S = Sym("S")
 X = Type("f32", (S, 4))

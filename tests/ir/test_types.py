@@ -5,7 +5,7 @@ import pytest
 
 from burnish.ir import FORMATS, InferError, Type
 from burnish.ir.dims import Sym
-from burnish.ir.text import TextError, parse_type
+from burnish.ir.parser import TextError, parse_type
 from burnish.ir.types import NUMPY, dtype_name
 
 B, S = Sym("B"), Sym("S")

@@ -9,7 +9,7 @@ import pytest
 from burnish.debug.controllers import Fuel, Record, Skip
 from burnish.ir import Module, Ops, Value, parse
 from burnish.ir.discover import load_plugin
-from burnish.ir.text import copy_module
+from burnish.ir.parser import copy_module
 from burnish.passes.engine import Application, Context, Controller, Pass, PassError, Pattern, RewritePass, Rule
 from burnish.passes.pipelines import parse_pipeline
 from tests.decoder import PIPELINE, decoder

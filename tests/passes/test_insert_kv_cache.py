@@ -8,8 +8,8 @@ import pytest
 from burnish.backends.interpreter import Interpreter
 from burnish.frontends.architecture import Config, build_module, parameters
 from burnish.frontends.architectures.t5 import T5
-from burnish.ir.graph import Module
-from burnish.ir.text import parse
+from burnish.ir.module import Module
+from burnish.ir.parser import parse
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from burnish.backends.interpreter import Interpreter
-from burnish.ir.text import parse
+from burnish.ir.parser import parse
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pass
 

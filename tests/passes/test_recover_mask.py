@@ -9,7 +9,7 @@ from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.ir import Module, Ops, Value
 from burnish.ir.dims import Sym
-from burnish.ir.text import copy_module
+from burnish.ir.parser import copy_module
 from burnish.ir.types import Type
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pass

@@ -8,8 +8,9 @@ import pytest
 
 import burnish.backends.kernels  # noqa: F401  # registers the layouts of tiles
 from burnish.ir.dims import Sym
-from burnish.ir.graph import Module, Node, Value, WeightEntry
-from burnish.ir.text import parse
+from burnish.ir.graph import Node, Value
+from burnish.ir.module import Module, WeightEntry
+from burnish.ir.parser import parse
 from burnish.ir.types import Type
 from burnish.ir.verify import verify
 from burnish.ir.weights import MemoryWeights

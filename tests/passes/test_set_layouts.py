@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 import burnish.backends.kernels  # noqa: F401  # registers the layouts of tiles
-from burnish.ir.text import parse
+from burnish.ir.parser import parse
 from burnish.passes.engine import Context, PassError
 from burnish.passes.pipelines import parse_pass
 

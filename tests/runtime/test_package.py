@@ -17,8 +17,8 @@ from burnish.frontends import architectures
 from burnish.frontends.architecture import ARCHITECTURES, Config, build_module, parameters
 from burnish.frontends.config import LoadError
 from burnish.frontends.safetensors_file import header_of, read_header
-from burnish.ir.graph import Module, WeightEntry
 from burnish.ir.guards import AllTrue
+from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import Type
 from burnish.ir.weights import MemoryWeights, StoredWeights
 from burnish.runtime import package

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from burnish.ir.builder import Ops
 from burnish.ir.format import Packed
-from burnish.ir.graph import Module, Ops, Value, WeightEntry
+from burnish.ir.graph import Value
+from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor, StoredWeights
 from burnish.runtime.weight_time import tiles
@@ -113,7 +115,7 @@ def test_what_is_cut_away_is_not_read(tmp_path: Path) -> None:
 MEASURE = """
 import re, sys
 from pathlib import Path
-from burnish.ir.graph import Module, WeightEntry
+from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import Type
 from burnish.ir.weights import StoredTensor, StoredWeights
 from burnish.runtime.weight_time import tiles

@@ -9,7 +9,7 @@ import numpy as np
 
 import burnish
 from burnish.backends.backend import make_backend
-from burnish.ir.graph import Module
+from burnish.ir.module import Module
 from burnish.testing import logits_by_steps
 
 WITHIN = 2e-5  # of the largest logit

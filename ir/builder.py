@@ -1,0 +1,125 @@
+"""Building graphs: `op.add(a, b)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from burnish.ir import guards
+from burnish.ir.graph import Constant, Graph, Node, Value, Weight
+from burnish.ir.literal import Literal
+from burnish.ir.op import Op, find_op
+from burnish.ir.origin import Origin
+from burnish.ir.types import NUMPY, InferError, Type
+
+__all__ = ["Ops"]
+
+
+class Ops:
+    """Builds nodes: `op.add(a, b)` infers the type, makes the node, returns its value; several can be unpacked from it.
+
+    A Python number becomes a constant of the other operands' element type.
+    """
+
+    def __init__(self, graph: Graph, origin: Origin | None = None) -> None:
+        self.graph = graph
+        self.fixed = origin  # every node made gets this origin; otherwise each gets one of its own
+        self.made: list[Node] = []
+        self._scope: list[str] = []
+        self._counts: dict[str, int] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Value]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        cls = find_op(name)
+
+        def make(*operands: Any, bodies: Sequence[Graph] = (), **attributes: Any) -> Value:
+            return self.emit(_construct(cls, attributes), self.values(operands), bodies)
+
+        return make
+
+    def values(self, operands: Sequence[Any]) -> list[Value | None]:
+        """Operands with numbers made into constants."""
+        plain = (v.dtype for v in operands if isinstance(v, Value) and v.dtype in NUMPY)
+        dtype = next((d for d in plain if d != "bool"), "f32")  # a condition is no hint
+
+        def value(v: Any) -> Value | None:
+            if v is None or isinstance(v, Value):
+                return v
+            return self.constant(v, "bool" if isinstance(v, bool) else dtype)
+
+        return list(map(value, operands))
+
+    def emit(self, op: Op, inputs: Sequence[Value | None], bodies: Sequence[Graph] = ()) -> Value:
+        """Add a node of `op`. Raises InferError where the op does not accept the operands."""
+        inputs = list(inputs)
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        with guards.recording(self.graph.module.guards):
+            keywords = {"bodies": tuple(bodies)} if op.bodies else {}
+            types = op.results(*(v.type if v is not None else None for v in inputs), **keywords)
+        return self.emit_typed(op, inputs, types, bodies)
+
+    def emit_typed(
+        self, op: Op, inputs: Sequence[Value | None], types: Sequence[Type], bodies: Sequence[Graph] = ()
+    ) -> Value:
+        """Add a node whose result types are known."""
+        before = len(self.graph)
+        node = self.graph.emit(op, inputs, types, self.origin(op), bodies)
+        if len(self.graph) > before:
+            self.made.append(node)
+        return node.out
+
+    def origin(self, op: Op) -> Origin:
+        """The origin of the next node: its scope, and a name that no other node has."""
+        if self.fixed is not None:
+            return self.fixed
+        scope = ".".join(self._scope)
+        key = f"{self.graph.name}:{scope}:{op.name}" if scope else f"{self.graph.name}:{op.name}"
+        n = self._counts[key] = self._counts.get(key, 0) + 1
+        return Origin(scope, (key if n == 1 else f"{key}.{n}",))
+
+    @contextmanager
+    def scope(self, path: str) -> Iterator[None]:
+        """Nodes made within belong to this module path, under the one around."""
+        self._scope.append(path)
+        try:
+            yield
+        finally:
+            self._scope.pop()
+
+    @contextmanager
+    def at(self, origin: Origin) -> Iterator[None]:
+        """Nodes made within have this origin."""
+        before, self.fixed = self.fixed, origin
+        try:
+            yield
+        finally:
+            self.fixed = before
+
+    def constant(self, value: Any, dtype: str | None = None) -> Value:
+        """A constant; a Python number or list gets `dtype` (f32 unless given), an array keeps its own."""
+        if dtype is None and not isinstance(value, np.ndarray | np.generic):
+            dtype = "f32"
+        literal = Literal(np.array(value, dtype=NUMPY[dtype] if dtype else None))
+        op = Constant(value=literal)
+        return self.graph.emit(op, [], [op.infer()], Origin()).out
+
+    def weight(self, tensor: str) -> Value:
+        """The leaf of a tensor in the module's table. Raises InferError where it is not there."""
+        entry = self.graph.module.weights.get(tensor)
+        if entry is None:
+            raise InferError(f"there is no weight {tensor!r}")
+        return self.graph.emit(Weight(tensor=tensor), [], [entry.type], Origin()).out
+
+
+def _construct(cls: type[Op], attributes: dict[str, Any]) -> Op:
+    unknown = [k for k in attributes if k not in cls.fields()]
+    missing = [k for k in cls.fields() if k not in attributes and k not in cls.defaults()]
+    if unknown or missing:
+        what = f"does not have {unknown}" if unknown else f"needs {missing}"
+        raise InferError(f"{cls.name} {what}; its attributes are {list(cls.fields())}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()})
