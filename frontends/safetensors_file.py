@@ -79,6 +79,8 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
 def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredTensor:
     where = f"{path}: tensor {shown(name)}"
+    if any("\ud800" <= c <= "\udfff" for c in name):  # half of a pair: JSON can say it, UTF-8 cannot
+        raise LoadError(f"{where}: its name is not Unicode")
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise LoadError(f"{where}: its entry needs dtype, shape and data_offsets")
     dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None

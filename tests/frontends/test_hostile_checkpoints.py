@@ -98,6 +98,7 @@ HEADERS: dict[str, tuple[Callable[[Header], Any], str]] = {
     "no tensors": (lambda h: {}, "bytes follow the last tensor"),
     "bytes of no tensor": (lambda h: h.pop("lm_head.weight") and None, "leave bytes between them|bytes follow"),
     "another type of the right size": (lambda h: first(h).update(dtype="I32"), "or of another float type"),
+    "a name with half a pair": (lambda h: {"\ud800": first(h)} | h, "its name is not Unicode"),
     "a name of a megabyte": (lambda h: {**h, "x" * 1_000_000: first(h)}, "overlap"),
 }
 
