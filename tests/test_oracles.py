@@ -10,13 +10,14 @@ import pytest
 
 from tests import models
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 ORACLES = ("torch", "transformers", "onnxruntime", "onnx.reference", "llama_cpp", "gguf")
 
 BLOCKED = f"""
 import importlib.abc, sys
 
-pytestmark = pytest.mark.slow
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if any(name == o or name.startswith(o + ".") for o in {ORACLES!r}):
