@@ -113,7 +113,8 @@ class Xla:
     def _arguments(self, graph: str, sizes: Mapping[str, int]) -> tuple[Any, ...]:
         g = self.module.graphs[graph]
         types = {v.name: v.type.bind(sizes) for v in g.inputs}
-        shapes = {n: jax.ShapeDtypeStruct(t.sizes, NUMPY[t.dtype]) for n, t in types.items()}  # type: ignore[no-untyped-call]
+        struct: Any = jax.ShapeDtypeStruct  # JAX gives its constructor no types
+        shapes = {n: struct(t.sizes, NUMPY[t.dtype]) for n, t in types.items()}
         return (*_by_state(g, shapes), self.weights(graph))
 
     def _jitted(self, graph: str, sizes: Mapping[str, int]) -> Any:

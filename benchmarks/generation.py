@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -71,7 +72,7 @@ def main() -> None:
     executables = {}
     for way, (pipeline, backend) in WAYS.items():
         executables[way] = burnish.executable(burnish.optimize(burnish.load(TINY), pipeline), backend)
-        runs[way] = lambda e=executables[way]: ours(e, a.prompt_tokens, a.new_tokens)  # type: ignore[misc]
+        runs[way] = partial(ours, executables[way], a.prompt_tokens, a.new_tokens)
     seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in runs}
     for repetition in range(a.repeat + 1):
         for way, run in runs.items():

@@ -187,7 +187,7 @@ class Op:
     def bind(self, sizes: Mapping[str, Dim]) -> Self:
         """The op with the symbols in its attributes replaced."""
         changed = {k: new for k in self.fields() if (new := _bound(old := getattr(self, k), sizes)) is not old}
-        return dataclasses.replace(self, **changed) if changed else self  # type: ignore[type-var]
+        return dataclasses.replace(self, **changed) if changed else self  # type: ignore[type-var]  # a dataclass
 
     @property
     def has_symbols(self) -> bool:

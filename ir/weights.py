@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -124,8 +124,3 @@ class WeightsOf:
     def read_part(self, name: str, box: Box) -> Array:
         """From the source that has it."""
         return self.sources[name].read_part(name, box)
-
-    @classmethod
-    def joined(cls, *parts: tuple[Iterable[str], WeightSource]) -> WeightsOf:
-        """From (names, source) pairs."""
-        return cls({name: source for names, source in reversed(parts) for name in names})

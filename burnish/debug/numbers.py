@@ -190,7 +190,7 @@ def _wide(x: Any) -> Any:
 
 def _wide_op(op: Op) -> Op:
     to: Any = getattr(op, "to", None)
-    return dataclasses.replace(op, to="f64") if to in FLOATS else op  # type: ignore[type-var]
+    return dataclasses.replace(op, to="f64") if to in FLOATS else op  # type: ignore[type-var]  # ops are dataclasses
 
 
 # ---------------------------------------------------------------------------------------------------------- distances

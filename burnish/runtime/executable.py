@@ -95,13 +95,9 @@ class Executable:
         real = _counts(ids, count)
         mask = np.arange(ids.shape[1]) < real[:, None]
         known = {"ids": ids, "count": real, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        types = {v.name: NUMPY[v.dtype] for v in self.plain_graph(name).inputs if v.name in known}
+        types = {v.name: NUMPY[v.dtype] for v in self.module.graphs[name].inputs if v.name in known}
         inputs = {k: known[k].astype(dtype) for k, dtype in types.items()}
         return self._numpy(self.plain, self.plain(name, inputs | more))
-
-    def plain_graph(self, name: str) -> Graph:
-        """A graph of the module as it came."""
-        return self.module.graphs[name]
 
     def start(
         self,

@@ -29,8 +29,9 @@ class Reshape(_Memory):
         if -1 in shape:
             at = shape.index(-1)
             size = divide(x.shape, tuple(shape[:at] + shape[at + 1 :]))
-            require(size is not None, f"reshape: {x} does not divide into {_shape(shape)}")
-            shape[at] = size  # type: ignore[assignment]
+            if size is None:
+                raise InferError(f"reshape: {x} does not divide into {_shape(shape)}")
+            shape[at] = size
         else:
             same = divide(x.shape, self.shape) == 1 or product(x.shape) == product(self.shape)
             require(same, f"reshape: {x} has not as many elements as {_shape(shape)}")

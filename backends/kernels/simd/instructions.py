@@ -17,7 +17,7 @@ class Instructions:
 
     `dot4(sums, codes, inputs)` adds to `sums` the products of unsigned codes (a byte each) and of signed inputs (four
     bytes to a 32-bit lane); `sums` are Registers of `sum_element` and `sum_lanes`. `widen(sums)` is the sum of each
-    32-bit lane. Between two widenings, `dot4` holds 32 products a lane of codes up to 15; for more, see `wide_codes`.
+    32-bit lane. Between two widenings, `dot4` holds 32 products a lane of codes up to 15; on AVX2 not of larger ones.
     """
 
     lanes: int
@@ -25,7 +25,6 @@ class Instructions:
     sum_lanes: int
     dot4: Intrinsic
     widen: Intrinsic
-    wide_codes: bool  # dot4 holds codes up to 255 as well, any number of them
 
 
 @elementwise()
@@ -51,6 +50,6 @@ def _vnni_dot4(
 
 #: by the name of the set in `cpu.INSTRUCTION_SETS`
 INSTRUCTIONS = {
-    "avx2": Instructions(8, "i16", 16, _avx2_dot4, _avx2_widen, wide_codes=False),
-    "avx512_vnni": Instructions(16, "i32", 16, _vnni_dot4, same, wide_codes=True),
+    "avx2": Instructions(8, "i16", 16, _avx2_dot4, _avx2_widen),
+    "avx512_vnni": Instructions(16, "i32", 16, _vnni_dot4, same),
 }
