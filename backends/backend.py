@@ -17,8 +17,8 @@ __all__ = ["BACKENDS", "Backend", "make_backend"]
 class Backend(Protocol):
     """Runs every graph of one module.
 
-    An input whose name is an output's too is state: its array is the backend's own kind, comes from `zeros`, and
-    may be written in place, so that only the returned one is valid afterwards.
+    The array of a state is the backend's own kind, comes from `zeros`, and may be written in place, so that only the
+    returned one is valid afterwards.
     """
 
     name: ClassVar[str]

@@ -6,87 +6,37 @@ freed at their last use, compiled kernels run where their table has one.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels import Kernel, find_kernel
-from burnish.backends.static import evaluate_numpy, static_operands, static_values
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
+from burnish.ir.run import Body, Chosen, Plan, Probe, evaluate_numpy, make_plan, static_operands, static_values
+from burnish.ir.signature import State
 from burnish.ir.types import NUMPY, Type
 
-__all__ = ["Interpreter", "Plan", "Probe", "Step"]
-
-
-class Probe(Protocol):
-    """Watches the interpreter, node by node. Every second of a run is a node's or the probe's own."""
-
-    def node(self, node: Node, inputs: Sequence[Array | None], outputs: Sequence[Array], seconds: float) -> None:
-        """After each node: its time, what the interpreter does around it included."""
-
-    def finished(self, wall: float, own: float) -> None:
-        """After a run: the time from its first step to its last, and how much of it the probe took itself."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One node, its symbols bound: what it reads and writes, and what is freed afterwards."""
-
-    node: Node
-    op: Op
-    inputs: tuple[Value | None, ...]
-    run: Callable[..., tuple[Array, ...]]
-    how: str  # "numpy", or the kernel's name
-    frees: tuple[Value, ...]
-
-
-@dataclass
-class Plan:
-    """A graph at given sizes, ready to run."""
-
-    graph: Graph
-    steps: list[Step]
-    static: Mapping[Value, Array]
-
-    def __call__(
-        self, inputs: Mapping[str, Array], probe: Probe | None = None, clock: Callable[[], float] = time.perf_counter
-    ) -> dict[str, Array]:
-        """Run it."""
-        values: dict[Value, Array] = {**self.static}
-        values.update((v, inputs[v.name]) for v in self.graph.inputs)
-        began = at = clock() if probe else 0.0
-        own = 0.0
-        for step in self.steps:
-            operands = [None if v is None else values[v] for v in step.inputs]
-            results = step.run(operands)
-            values.update(zip(step.node.outputs, results, strict=True))
-            for v in step.frees:
-                del values[v]
-            if probe:
-                done = clock()
-                probe.node(step.node, operands, results, done - at)
-                at = clock()
-                own += at - done
-        if probe:
-            probe.finished(at - began, own)
-        return {name: values[v] for name, v in self.graph.outputs.items()}
+__all__ = ["Interpreter"]
 
 
 @dataclass
 class Interpreter:
-    """Runs the graphs of a module on NumPy. Plans are kept by the sizes that the symbols are bound to."""
+    """Runs the graphs of a module on NumPy. Plans are kept by the sizes that the symbols are bound to.
+
+    With `check`, each result is held to the type that the graph declares: RunError.
+    """
 
     name: ClassVar[str] = "numpy"
     module: Module
     plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     static: dict[Value, Array] = field(default_factory=dict)  # what weights and constants alone determine
+    check: bool = False
 
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Probe | None = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises ValueError for inputs that do not fit it or its guards."""
@@ -97,7 +47,8 @@ class Interpreter:
         if plan is None:
             check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
             plan = self.plans[key] = self.plan(g, sizes)
-        return plan(inputs, probe)
+        known = {v: self.static[v] for v in static_operands(g)} | {v: inputs[v.name] for v in g.inputs}
+        return dict(zip(g.outputs, plan(known, probe, self.check), strict=True))
 
     def zeros(self, type: Type) -> Array:
         """An empty state."""
@@ -128,35 +79,25 @@ class Interpreter:
 
     def run_guard(self, graph: Graph, sizes: Mapping[str, int]) -> bool:
         """Whether the only output of a guard's graph is all true."""
-        (result,) = self.plan(graph, sizes)({}).values()
+        plan = self.plan(graph, sizes)
+        (result,) = plan({v: self.static[v] for v in static_operands(graph)})
         return bool(np.all(result))
 
     def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan:
         """The steps of a graph at these sizes."""
-        order = graph.order()
-        last: dict[Value, Node] = {v: node for node in order for v in node.operands}
-        kept = {*graph.outputs.values(), *graph.inputs}
-        steps = []
-        for node in order:
-            if node.time != "run":
-                continue
-            frees = [v for v in dict.fromkeys(node.operands) if last[v] is node and v not in kept and v.time == "run"]
-            frees += [o for o in node.outputs if not o.uses]
-            run, how = self._how(node, node.op.bind(sizes), sizes)
-            steps.append(Step(node, node.op, tuple(node.inputs), run, how, tuple(frees)))
         static = static_operands(graph)
         self.static.update(static_values(v for v in static if v not in self.static))
-        return Plan(graph, steps, {v: self.static[v] for v in static})
+        return make_plan(graph, {*static, *graph.inputs}, sizes, _choose, self.check)
 
-    def _how(self, node: Node, op: Op, sizes: Mapping[str, int]) -> tuple[Callable[..., tuple[Array, ...]], str]:
-        dtypes = [o.dtype for o in node.outputs]
-        bodies = [_body(self.plan(b, sizes)) for b in node.bodies]
-        kernel, how = _way(node)
-        if _writes_in_place(node):
-            return partial(_overwrite, op), how
-        if kernel is not None:
-            return partial(_compiled, kernel, op, dtypes=dtypes), how
-        return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), how
+
+def _choose(node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
+    dtypes = [o.dtype for o in node.outputs]
+    kernel, how = _way(node)
+    if _writes_in_place(node):
+        return partial(_overwrite, op), how
+    if kernel is not None:
+        return partial(_compiled, kernel, op, dtypes), how
+    return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), how
 
 
 def _way(node: Node) -> tuple[Kernel | None, str]:
@@ -173,28 +114,16 @@ def _is_packed_product(node: Node) -> bool:
     return node.op.kind in ("linear", "matmul") and any(v.type.format for v in node.operands)
 
 
-def _compiled(kernel: Kernel, op: Op, operands: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:
-    return kernel(op, operands, dtypes)
+def _compiled(kernel: Kernel, op: Op, dtypes: Sequence[str], operands: Sequence[Array | None]) -> tuple[Array, ...]:
+    return kernel(op, dtypes, *operands)
 
 
 def _writes_in_place(node: Node) -> bool:
     """Whether the node is the only one to read a state that its op can write into."""
-    at = node.op.inplace
-    state = node.inputs[at] if at is not None else None
-    if state is None or state.node is not None or len(state.uses) != 1:
-        return False
-    graph = state.graph  # the inputs of a body are not states: the graph around may still read what they are given
-    return graph.module.graphs.get(graph.name) is graph and state.name in graph.outputs
+    state = node[node.op.inplace] if node.op.inplace is not None else None
+    return state is not None and isinstance(state.role, State) and len(state.uses) == 1
 
 
 def _overwrite(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
-    return (op.overwrite(*operands),)
-
-
-def _body(plan: Plan) -> Callable[..., tuple[Array, ...]]:
-    names = [v.name for v in plan.graph.inputs]
-
-    def run(*operands: Array) -> tuple[Array, ...]:
-        return tuple(plan(dict(zip(names, operands, strict=True))).values())
-
-    return run
+    results = op.overwrite(*operands)
+    return results if isinstance(results, tuple) else (results,)

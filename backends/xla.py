@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from burnish.backends.binding import bind_symbols, check_guards
-from burnish.backends.static import run_graph, static_operands, static_values
 from burnish.backends.xla_kernels import UNPACKED, evaluate_xla, how
-from burnish.ir.graph import Constant, Graph, Node, Value, Weight
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.leaves import Constant, Weight
 from burnish.ir.module import Module
 from burnish.ir.op import Array
+from burnish.ir.run import run_graph, static_operands, static_values
+from burnish.ir.signature import State
 from burnish.ir.types import NUMPY, Type
 
 __all__ = ["Xla"]
@@ -130,7 +132,7 @@ class Xla:
 
 def _by_state(graph: Graph, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The inputs that are states, which the compiled function may write into, and the others."""
-    states = {n: a for n, a in arrays.items() if n in graph.outputs}
+    states = {v.name: arrays[v.name] for v in graph.inputs if isinstance(v.role, State)}
     return states, {n: a for n, a in arrays.items() if n not in states}
 
 

@@ -69,7 +69,7 @@ class Slot:
 def evaluate_xla(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -> tuple[Array, ...]:
     """One op on JAX's arrays, packed ones and slots, by the kernel that the table has for it or by `evaluate`."""
     kernel = _KERNELS.get(op.name)
-    results = kernel(op, operands, dtypes, bodies) if kernel is not None else None
+    results = kernel(op, dtypes, bodies, *operands) if kernel is not None else None
     if results is None:
         results = evaluate(op, jnp, [_whole(x) for x in operands], dtypes, bodies)
     return results
@@ -79,15 +79,15 @@ def how(op: Op, operands: Sequence[Type | None], in_loop: bool) -> str:
     """How a node runs, for the plan; `in_loop` is for the body of a `repeat`."""
     if op.name == "repeat":
         return "one loop, its states written in place"
+    given = {op.operand(i): t for i, t in enumerate(operands) if t is not None}
     if op.name == "linear":
-        x, w = operands[:2]
-        assert x is not None and w is not None
+        x, w = given["x"], given["w"]
         packed = f", W{_bits(w)}A{_bits(x)}" if w.format is not None else ""
         if w.format is not None and not LAYOUTS[w.layout].by_rows:
             return f"XLA, {w.dtype} {UNPACKED}: rows cannot be read from its layout {w.layout}{packed}"
         if in_loop or _is_narrow(w.dtype):
             return f"in blocks of rows, {w.dtype}{' dequantized' if packed else ''} a block at a time{packed}"
-    if op.name == "attention" and (in_loop or (len(operands) > 3 and operands[3] is not None)):
+    if op.name == "attention" and (in_loop or "past" in given):
         return f"over {KEYS} keys at a time"
     if op.name == "cache_update":
         return "in place"
@@ -140,9 +140,9 @@ def _for(count: int | Array, step: Callable[[Array, Array], Array], start: Array
 # ------------------------------------------------------------------------------------------------------- kernels
 
 
-def _linear(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -> tuple[Array, ...] | None:
-    x, w, b = (*operands, None)[:3]
-    assert x is not None and w is not None
+def _linear(
+    op: Op, dtypes: Sequence[str], bodies: Bodies, x: Array, w: Array, b: Array | None = None
+) -> tuple[Array, ...] | None:
     stored = w.stack if isinstance(w, Slot) else w
     if isinstance(stored, Packed) and not LAYOUTS[stored.layout].by_rows:
         return None
@@ -162,14 +162,24 @@ def _linear(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -
     return (y.astype(NUMPY[dtypes[0]]),)
 
 
-def _attention(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -> tuple[Array, ...] | None:
+def _attention(
+    op: Attention,
+    dtypes: Sequence[str],
+    bodies: Bodies,
+    q: Array,
+    k: Array,
+    v: Array,
+    past: Array | None = None,
+    count: Array | None = None,
+    bias: Array | None = None,
+    k_before: Array | None = None,
+    v_before: Array | None = None,
+) -> tuple[Array, ...] | None:
     """`Attention.eval` with both products over a few keys at a time, and only over those that can be visible."""
-    assert isinstance(op, Attention)
-    q, k, v, past, count, bias = (*operands, None, None, None)[:6]
-    if past is None and not isinstance(k, Slot):
+    if k_before is not None or (past is None and not isinstance(k, Slot)):
         return None
     q, past, count, bias = (_whole(x) for x in (q, past, count, bias))
-    assert q is not None and k is not None and v is not None
+    assert q is not None
     q, (b, s, h, d), (t, groups) = _floats(q), q.shape, k.shape[1:3]
     keys = min(KEYS, t)
     reach = t if past is None or not op.causal else jnp.minimum(jnp.max(past) + s, t)
@@ -195,8 +205,9 @@ def _attention(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies
     return (y.astype(NUMPY[dtypes[0]]),)
 
 
-def _cache_update(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -> tuple[Array, ...] | None:
-    cache, new, past = operands
+def _cache_update(
+    op: Op, dtypes: Sequence[str], bodies: Bodies, cache: Array, new: Array | None, past: Array | None
+) -> tuple[Array, ...] | None:
     if not isinstance(cache, Slot):
         return None
     new, past = _whole(new), _whole(past)
@@ -207,12 +218,10 @@ def _cache_update(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bod
     return (replace(cache, stack=stack),)
 
 
-def _repeat(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -> tuple[Array, ...]:
+def _repeat(op: Repeat, dtypes: Sequence[str], bodies: Bodies, *operands: Array | None) -> tuple[Array, ...]:
     """One `lax.scan`; the stacks of states are carried, so that XLA writes into them."""
-    assert isinstance(op, Repeat)
-    fixed = op.carries + op.shared
-    shared = operands[op.carries : fixed]
-    stacks = [_whole(x) for x in operands[fixed:]]
+    carried, shared, stacked = op.apart(operands)
+    stacks = [_whole(x) for x in stacked]
 
     def step(state: tuple[list[Array], list[Array]], i: Array) -> tuple[Any, Any]:
         carries, states = state
@@ -222,7 +231,7 @@ def _repeat(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -
         further = [_whole(r) for r in results[op.carries + op.states :]]
         return ([_whole(r) for r in results[: op.carries]], new), further
 
-    start = [_whole(x) for x in operands[: op.carries]], stacks[: op.states]
+    start = [_whole(x) for x in carried], stacks[: op.states]
     (carries, states), further = jax.lax.scan(step, start, jnp.arange(op.count, dtype="int32"))
     return (*carries, *states, *further)
 
@@ -234,7 +243,7 @@ def _written(stack: Array, index: Array, state: int, new: Array) -> Array:
     return jax.lax.dynamic_update_index_in_dim(stack, _whole(new), index, axis=0)
 
 
-_KERNELS: dict[str, Callable[[Op, Operands, Sequence[str], Bodies], tuple[Array, ...] | None]] = {
+_KERNELS: dict[str, Callable[..., tuple[Array, ...] | None]] = {
     "linear": _linear,
     "attention": _attention,
     "cache_update": _cache_update,

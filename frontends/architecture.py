@@ -4,7 +4,8 @@
         names = ("LlamaForCausalLM",)
         def forward(self, op: Layers, ids: Value) -> Value: ...
 
-A method named after a graph (`forward`, or `encoder` and `decoder`) builds it; its parameters are the graph's inputs.
+A method named after a graph (`forward`, or `encoder` and `decoder`) builds it; its parameters are the graph's inputs,
+whose types and roles `inputs` says.
 No cache, no mask, no phase, no quantization: passes add those. Every parameter is asked for with its shape, so that a
 checkpoint is held against the config tensor by tensor, and `parameters` knows them all without a checkpoint.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from burnish.frontends.config import Config, LoadError, shown
@@ -25,6 +27,7 @@ from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.attention import RelativeBias
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.normalization import LayerNorm, RmsNorm
+from burnish.ir.signature import COUNT, EMBEDDING, HIDDEN, LOGITS, TOKENS, Facts, Plain, Role
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import WeightSource
 
@@ -46,8 +49,10 @@ class Architecture:
 
     names: ClassVar[tuple[str, ...]] = ()
     graphs: ClassVar[tuple[str, ...]] = ("forward",)
-    #: the output of each graph, where its method returns one value
-    outputs: ClassVar[Mapping[str, str]] = {"forward": "logits", "encoder": "hidden", "decoder": "logits"}
+    #: what the one output of each graph is for, and called
+    outputs: ClassVar[Mapping[str, Plain]] = {"forward": LOGITS, "encoder": HIDDEN, "decoder": LOGITS}
+    #: what the model is for: see `burnish.ir.signature.TASKS`
+    task: ClassVar[str] = "text-generation"
     #: what the names of the base model's tensors begin with; a base model that was saved alone lacks it
     base: ClassVar[str] = ""
     #: fragments of the names of tensors that a checkpoint may hold and no graph reads
@@ -60,17 +65,17 @@ class Architecture:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def attributes(self) -> dict[str, Any]:
-        """Facts for those who run the model: `context` (tokens), `decoder_start` (a token)."""
+    def facts(self) -> dict[str, Any]:
+        """What else is known of the model, `context` and the like: see `burnish.ir.signature.Facts`."""
         return {}
 
     def tied(self) -> Mapping[str, str]:
         """For a tensor that need not be stored, the one that stands in for it."""
         return {}
 
-    def inputs(self, graph: str) -> Mapping[str, Type]:
-        """The types of a graph's inputs by name."""
-        return {"ids": Type("i32", (B, S)), "count": Type("i32", (B,))}
+    def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
+        """The types and roles of a graph's inputs, by the names of its method's parameters."""
+        return {"ids": (Type("i32", (B, S)), TOKENS), "count": (Type("i32", (B,)), COUNT)}
 
 
 ARCHITECTURES: dict[str, type[Architecture]] = {}
@@ -191,7 +196,7 @@ def build_module(
     module, checkpoint = _build(find_architecture(name, config), config, weights, pooling)
     if complaints := checkpoint.complaints():
         raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
-    module.attributes = {"architecture": name, **module.attributes}
+    module.facts = replace(module.facts, architecture=name)
     module.source = source
     return module
 
@@ -218,7 +223,7 @@ def _build(
     module = Module()
     try:
         model = architecture(config)
-        module.attributes = model.attributes()
+        module.facts = Facts(task=model.task, **model.facts())
         checkpoint = _Checkpoint(weights, model)
         for name in architecture.graphs:
             _build_graph(module.graph(name), model, checkpoint, pooling)
@@ -230,11 +235,10 @@ def _build(
 
 def _build_graph(graph: Graph, model: Architecture, checkpoint: _Checkpoint, pooling: Pooling | None) -> None:
     method, types = getattr(model, graph.name), model.inputs(graph.name)
-    inputs = [graph.input(n, types[n]) for n in list(inspect.signature(method).parameters)[1:]]
+    inputs = [graph.input(n, *types[n]) for n in list(inspect.signature(method).parameters)[1:]]
     op = graph.ops = Layers(graph, checkpoint)  # `a + b` takes part in its scopes
-    results = method(op, *inputs)
-    outputs = dict(results) if isinstance(results, Mapping) else {model.outputs[graph.name]: results}
-    count = graph.find_input("count")
-    if pooling is not None and "hidden" in outputs and count is not None:
-        outputs["embedding"] = pooling.build(op, outputs["hidden"], count)
-    graph.set_outputs(outputs)
+    outputs = {model.outputs[graph.name]: method(op, *inputs)}
+    count = graph.input_for(COUNT)
+    if pooling is not None and HIDDEN in outputs and count is not None:
+        outputs[EMBEDDING] = pooling.build(op, outputs[HIDDEN], count)
+    graph.set_outputs({role.name: v for role, v in outputs.items()}, {role.name: role for role in outputs})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from burnish.frontends import architectures
@@ -31,7 +32,7 @@ def load_checkpoint(source: Path) -> Module:
     types = {name: t.type for name, t in tensors.items()}
     module = build_module(names[0], config, types, StoredWeights(tensors), read_pooling(folder))
     if ends := _end_tokens(folder, config):
-        module.attributes["eos"] = ends
+        module.facts = replace(module.facts, eos=ends)
     return module
 
 

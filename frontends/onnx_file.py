@@ -15,13 +15,15 @@ from typing import Any
 
 from burnish.frontends.config import LoadError, shown
 from burnish.frontends.known import Known, KnownOps
-from burnish.frontends.onnx_names import Names
+from burnish.frontends.onnx_names import Names, task_of
 from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS
 from burnish.frontends.onnx_tensors import Tensor, Turned, read_tensor
 from burnish.ir.dims import Dim, DimError, Sym, symbols_of
-from burnish.ir.graph import Graph, Value, Weight
+from burnish.ir.graph import Graph, Value
 from burnish.ir.guards import Equal
+from burnish.ir.leaves import Weight
 from burnish.ir.module import Module, WeightEntry
+from burnish.ir.signature import HIDDEN, LOGITS, MASK, POSITIONS, TOKEN_TYPES, TOKENS, Facts, Role
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import WeightsOf, WeightSource
 
@@ -29,7 +31,12 @@ __all__ = ["load_onnx"]
 
 _LARGEST = (1 << 31) - 1  # bytes; what protobuf can hold
 _OLDEST = 18  # since then, reductions take their axes as an input
-_TOKENS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "token_type_ids"}
+_ROLES = {  # what exporters call the inputs that lie beside the tokens, [B, S]
+    "input_ids": TOKENS,
+    "attention_mask": MASK,
+    "token_type_ids": TOKEN_TYPES,
+    "position_ids": POSITIONS,
+}
 _CONSTANT = 1 << 16  # elements; larger tensors are weights whatever they are for
 _RESERVED = ("B", "S", "T", "C")
 _FAULTS = (InferError, DimError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, OSError)
@@ -124,6 +131,7 @@ class _Importer:
         self.graph: Graph = self.module.graph("forward")
         self.op = KnownOps(self.graph)
         self.names = Names.of(proto)
+        self.module.facts = Facts(self.names.architecture, task_of(self.names.architecture))
         where = str(self.path)
         self.tensors = {t.name: read_tensor(t, self.path.parent, where) for t in proto.initializer}
         self.inputs([i for i in proto.input if i.name not in self.tensors])
@@ -160,10 +168,12 @@ class _Importer:
             if dtype is None or not i.type.tensor_type.HasField("shape"):
                 raise LoadError(f"{self.path}: input {i.name!r} must be a tensor of plain numbers and of known rank")
             # Inputs by these names lie beside the tokens; an exporter may give their axes symbols of their own.
-            beside = i.name in _TOKENS and len(i.type.tensor_type.shape.dim) == len(token_shape)
+            beside = i.name in _ROLES and len(i.type.tensor_type.shape.dim) == len(token_shape) == 2
             shape = token_shape if beside else self._dims(i)
             self.op.at_source("", i.name)
-            value: Any = self.graph.input(_TOKENS.get(i.name, i.name), Type("i32" if dtype == "i64" else dtype, shape))
+            type = Type("i32" if dtype == "i64" else dtype, shape)
+            role = _ROLES[i.name] if beside else None
+            value: Any = self.graph.input("ids" if role == TOKENS else i.name, type, role)
             self.values[i.name] = self.op.cast(value, to="i64") if dtype == "i64" else value
 
     def _dims(self, info: Any) -> tuple[Dim, ...]:
@@ -193,18 +203,21 @@ class _Importer:
 
     def outputs(self) -> None:
         outputs: dict[str, Value] = {}
-        tables = [n.operands[0] for n in self.graph if n.op.name == "gather"]
+        roles: dict[str, Role] = {}
+        tables = [n["x"] for n in self.graph if n.op.name == "gather"]
         vocabulary = max((int(t.type.sizes[0]) for t in tables if t.is_weight), default=None)
         for info in self.proto.graph.output:
             if info.name not in self.values:
                 raise LoadError(f"{self.path}: output {info.name!r} is not made by any node")
             value = self.op.lift(self.values[info.name])
             assert value is not None
-            name = "logits" if value.shape[-1:] and value.shape[-1] == vocabulary else "hidden"
-            if len(self.proto.graph.output) > 1 and name in outputs:
-                name = info.name
-            outputs[name] = value
-        self.graph.set_outputs(outputs)
+            role = LOGITS if value.shape[-1:] and value.shape[-1] == vocabulary else HIDDEN
+            if not value.type.is_float or role.name in outputs:
+                outputs[info.name] = value
+            else:
+                outputs[role.name] = value
+                roles[role.name] = role
+        self.graph.set_outputs(outputs, roles)
 
     # ----------------------------------------------------------------------------------------------------- the nodes
 

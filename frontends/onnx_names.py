@@ -13,11 +13,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Names"]
+__all__ = ["Names", "task_of"]
 
 _PREFIX = "pkg.torch.onnx."
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 _OUTSIDE = "_empty_nn_module_stack_from_metadata_hook"
+#: what the classes of transformers are for, by how their names end
+_TASKS = {
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForConditionalGeneration": "text2text-generation",
+    "ForMaskedLM": "fill-mask",
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "Model": "feature-extraction",
+}
+
+
+def task_of(architecture: str) -> str:
+    """What a class of transformers is for; "" where its name does not say."""
+    return next((task for ending, task in _TASKS.items() if architecture.endswith(ending)), "")
 
 
 @dataclass
@@ -27,6 +43,7 @@ class Names:
     parameters: dict[str, str] = field(default_factory=dict)  # placeholder in a traced call -> the parameter's name
     prefix: str = ""  # of a wrapper around the model, in all module paths
     shared: dict[str, str] = field(default_factory=dict)  # second names of parameters, and the first
+    architecture: str = ""  # the class of transformers that was exported
 
     @classmethod
     def of(cls, graph: Any) -> Names:
@@ -34,7 +51,7 @@ class Names:
         signature = next((p.value for p in graph.metadata_props if p.key == _SIGNATURE), "")
         found = re.findall(r"^(\w+): PARAMETER target='([^']*)'", signature, re.MULTILINE)
         prefix = _shared({s for node in graph.node if (s := _scope(node)) is not None})
-        names = cls(dict(found), prefix + "." if prefix else "")
+        names = cls(dict(found), prefix + "." if prefix else "", architecture=_architecture(graph))
         names.parameters = {k: names.strip(v) for k, v in names.parameters.items()}
         return names
 
@@ -80,6 +97,11 @@ def _shared(scopes: set[str]) -> str:
 
 def _metadata(node: Any, key: str) -> str:
     return next((p.value for p in node.metadata_props if p.key == _PREFIX + key), "")
+
+
+def _architecture(graph: Any) -> str:
+    classes = (c for node in graph.node for c in re.findall(r"'([\w.]+)'", _metadata(node, "class_hierarchy")))
+    return next((c.rpartition(".")[2] for c in classes if c.startswith("transformers.models.")), "")
 
 
 def _scope(node: Any) -> str | None:

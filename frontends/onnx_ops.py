@@ -174,8 +174,8 @@ def layer_norm(
 @translates("MatMul")
 def matmul(op: KnownOps, a: X, b: X) -> X:
     turned = isinstance(b, Value) and b.node is not None and isinstance(b.op, Transpose)
-    if turned and b.type.rank == 2 and b.node.inputs[0].is_weight:
-        return op.linear(a, b.node.inputs[0])  # a parameter that was stored the other way round
+    if turned and b.type.rank == 2 and b.node["x"].is_weight:
+        return op.linear(a, b.node["x"])  # a parameter that was stored the other way round
     return op.matmul(a, b)
 
 

@@ -5,9 +5,10 @@ from burnish.ir.builder import Ops
 from burnish.ir.format import FORMATS, LAYOUTS, Layout, Packed, QuantFormat
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.module import Module, WeightEntry
-from burnish.ir.op import OPS, Cost, Op
+from burnish.ir.op import OPS, Op
 from burnish.ir.origin import Origin
 from burnish.ir.parser import TextError, parse
+from burnish.ir.signature import Facts
 from burnish.ir.types import InferError, Type
 from burnish.ir.verify import VerifyError, verify
 
@@ -15,7 +16,7 @@ __all__ = [
     "FORMATS",
     "LAYOUTS",
     "OPS",
-    "Cost",
+    "Facts",
     "Graph",
     "InferError",
     "Layout",

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from burnish.ir import guards
-from burnish.ir.graph import Constant, Graph, Node, Value, Weight
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.guards import Guard
+from burnish.ir.leaves import Constant, Weight
 from burnish.ir.literal import Literal
 from burnish.ir.op import Op, find_op
 from burnish.ir.origin import Origin
 from burnish.ir.types import NUMPY, InferError, Type
 
-__all__ = ["Ops"]
+__all__ = ["Ops", "arranged"]
 
 
 class Ops:
@@ -24,9 +26,11 @@ class Ops:
     A Python number becomes a constant of the other operands' element type.
     """
 
-    def __init__(self, graph: Graph, origin: Origin | None = None) -> None:
+    def __init__(self, graph: Graph, origin: Origin | None = None, may_assume: bool = True) -> None:
         self.graph = graph
         self.fixed = origin  # every node made gets this origin; otherwise each gets one of its own
+        self.may_assume = may_assume  # whether what a node assumes of symbols becomes a guard of the module
+        self.assumed: list[Guard] = []  # what was said by `assume`
         self.made: list[Node] = []
         self._scope: list[str] = []
         self._counts: dict[str, int] = {}
@@ -36,8 +40,9 @@ class Ops:
             raise AttributeError(name)
         cls = find_op(name)
 
-        def make(*operands: Any, bodies: Sequence[Graph] = (), **attributes: Any) -> Value:
-            return self.emit(_construct(cls, attributes), self.values(operands), bodies)
+        def make(*operands: Any, bodies: Sequence[Graph] = (), **named: Any) -> Value:
+            inputs = self.values(arranged(cls, operands, named))
+            return self.emit(_construct(cls, named), inputs, bodies)
 
         return make
 
@@ -58,10 +63,23 @@ class Ops:
         inputs = list(inputs)
         while inputs and inputs[-1] is None:
             inputs.pop()
-        with guards.recording(self.graph.module.guards):
+        known = self.graph.module.guards
+        with guards.recording(known if self.may_assume else [*known, *self.assumed], self.may_assume):
             keywords = {"bodies": tuple(bodies)} if op.bodies else {}
             types = op.results(*(v.type if v is not None else None for v in inputs), **keywords)
         return self.emit_typed(op, inputs, types, bodies)
+
+    def again(self, node: Node, changed: Op | None = None, **operands: Value | None) -> Value:
+        """Add a node like `node`, of the op `changed` where one is given, with these operands in the place of its own.
+
+        None leaves an operand out. Raises InferError.
+        """
+        op, inputs = changed or node.op, list(node.inputs)
+        for name, value in operands.items():
+            at = op.position(name)
+            inputs += [None] * (at + 1 - len(inputs))
+            inputs[at] = value
+        return self.emit(op, inputs, node.bodies)
 
     def emit_typed(
         self, op: Op, inputs: Sequence[Value | None], types: Sequence[Type], bodies: Sequence[Graph] = ()
@@ -100,6 +118,10 @@ class Ops:
         finally:
             self.fixed = before
 
+    def assume(self, guard: Guard) -> None:
+        """Rest what is built on a guard, which becomes the module's with it."""
+        self.assumed.append(guard)
+
     def constant(self, value: Any, dtype: str | None = None) -> Value:
         """A constant; a Python number or list gets `dtype` (f32 unless given), an array keeps its own."""
         if dtype is None and not isinstance(value, np.ndarray | np.generic):
@@ -114,6 +136,16 @@ class Ops:
         if entry is None:
             raise InferError(f"there is no weight {tensor!r}")
         return self.graph.emit(Weight(tensor=tensor), [], [entry.type], Origin()).out
+
+
+def arranged(cls: type[Op], operands: Sequence[Any], named: dict[str, Any]) -> list[Any]:
+    """Operands in order: those given by position, and those that are taken out of `named` by their names."""
+    every = list(operands)
+    for position, operand in enumerate(cls.operands()):
+        if operand.name in named and operand.name not in cls.fields():
+            every += [None] * (position + 1 - len(every))
+            every[position] = named.pop(operand.name)
+    return every
 
 
 def _construct(cls: type[Op], attributes: dict[str, Any]) -> Op:

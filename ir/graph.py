@@ -13,73 +13,31 @@ from typing import Literal as OneOf
 import numpy as np
 
 from burnish.ir.dims import Dim
-from burnish.ir.literal import Literal
-from burnish.ir.op import OPS, Cost, Op
+from burnish.ir.leaves import Constant, Return, Weight
+from burnish.ir.op import Op
 from burnish.ir.origin import Origin
+from burnish.ir.signature import Role, State
+from burnish.ir.text import graph_text
 from burnish.ir.types import InferError, Type
+from burnish.ir.walk import above, post_order
 
 if TYPE_CHECKING:
+    from burnish.ir.builder import Ops
     from burnish.ir.module import Module
 
-__all__ = ["Constant", "Graph", "Node", "Return", "Value", "Weight"]
+__all__ = ["Graph", "Node", "Value"]
 
 Time = OneOf["weight", "load", "run"]
-
-
-class Weight(Op):
-    """A leaf: the tensor of that name in the module's table."""
-
-    tensor: str
-    kind = "memory"
-    reproducible = True
-
-    def infer(self) -> Type:
-        """Its type is the table's."""
-        raise InferError("a weight's type comes from its module")
-
-    def cost(self) -> Cost:
-        """Nothing: those who read it count its bytes."""
-        return Cost(0, 0)
-
-
-class Constant(Op):
-    """A leaf: a value that is part of the graph."""
-
-    value: Literal
-    kind = "memory"
-    reproducible = True
-    widen = False
-
-    def infer(self) -> Type:
-        """The literal's own type."""
-        return Type(self.value.dtype, self.value.shape)
-
-    def eval(self, xp: Any) -> Any:
-        """The literal's data."""
-        return xp.asarray(self.value.data)
-
-    def cost(self) -> Cost:
-        """Nothing: those who read it count its bytes."""
-        return Cost(0, 0)
-
-
-class Return(Op):
-    """A graph's outputs: leaving the graph is a use like any other."""
-
-    kind = "memory"
-
-    def infer(self, *values: Type) -> tuple[Type, ...]:
-        """No results."""
-        return ()
 
 
 class Value:
     """A graph input (`node` is None), or result `index` of a node. `uses` holds every (node, operand position)."""
 
-    __slots__ = ("graph", "index", "name", "node", "type", "uses")
+    __slots__ = ("graph", "index", "name", "node", "role", "type", "uses")
 
     def __init__(self, graph: Graph, type: Type, node: Node | None = None, index: int = 0, name: str = "") -> None:
         self.graph, self.type, self.node, self.index, self.name = graph, type, node, index, name
+        self.role: Role | None = None  # of an input
         self.uses: dict[tuple[Node, int], None] = {}
 
     @property
@@ -101,6 +59,11 @@ class Value:
     def users(self) -> list[Node]:
         """The nodes that read it, each once."""
         return list(dict.fromkeys(node for node, _ in self.uses))
+
+    @property
+    def readings(self) -> list[tuple[Node, str]]:
+        """The nodes that read it, with the name of the operand as which they do."""
+        return [(node, node.op.operand(position)) for node, position in self.uses]
 
     @property
     def time(self) -> Time:
@@ -175,16 +138,22 @@ class Node:
         """The first result."""
         return self.outputs[0]
 
-    @property
-    def operands(self) -> list[Value]:
-        """The inputs that are there."""
-        return [v for v in self.inputs if v is not None]
+    def __getitem__(self, name: str) -> Value:
+        """The operand of that name, as `infer` calls it. Raises InferError where there is none."""
+        value = self.get(name)
+        if value is None:
+            raise InferError(f"{self.op.name} has no operand {name} here")
+        return value
+
+    def get(self, name: str) -> Value | None:
+        """The operand of that name, or None where the node does without."""
+        position = self.op.position(name)
+        return self.inputs[position] if position < len(self.inputs) else None
 
     @property
-    def cost(self) -> Cost:
-        """FLOPs and bytes of one run, symbolic where the types are."""
-        keywords = {"bodies": self.bodies} if self.op.bodies else {}
-        return self.op.cost(*(v.type if v is not None else None for v in self.inputs), **keywords)
+    def operands(self) -> list[Value]:
+        """The inputs that are there, in order."""
+        return [v for v in self.inputs if v is not None]
 
     @property
     def is_leaf(self) -> bool:
@@ -194,18 +163,12 @@ class Node:
     @property
     def source_tensors(self) -> tuple[str, ...]:
         """The names of the weights that it reads, directly or through weight time, each as its source called it."""
+        weights = (self.graph or self.out.graph).module.weights
         found: dict[str, None] = {}
-        stack = [v.node for v in reversed(self.operands) if v.node is not None and v.time != "run"]
-        seen = set(stack)
-        while stack:
-            node = stack.pop()
+        for node in above(v for v in self.operands if v.time != "run"):
             if isinstance(node.op, Weight):
-                entry = node.out.graph.module.weights.get(node.op.tensor)
+                entry = weights.get(node.op.tensor)
                 found.update(dict.fromkeys((entry and entry.origin.sources) or [node.op.tensor]))
-            for v in reversed(node.operands):
-                if v.node is not None and v.node not in seen:
-                    seen.add(v.node)
-                    stack.append(v.node)
         return tuple(found)
 
     def _time(self) -> Time:
@@ -225,16 +188,16 @@ class Node:
 class Graph:
     """Nodes from named inputs to named outputs. A body (of an If, a repeat) is a graph that reads only its inputs."""
 
+    ops: Ops  # what builds it: see `Module.graph` and `Module.body`
+
     def __init__(self, module: Module, name: str) -> None:
         self.module, self.name = module, name
         self.inputs: list[Value] = []
+        self.roles: dict[str, Role] = {}  # of outputs
         self.output_names: list[str] = []
         self._nodes: dict[Node, None] = {}
         self._leaves: dict[tuple[str, object], Node] = {}
         self.ret = Node(self, Return(), [], [], Origin())
-        from burnish.ir.builder import Ops  # it builds graphs out of what is defined here
-
-        self.ops = Ops(self)
 
     def __iter__(self) -> Iterator[Node]:
         """The nodes, in order; it is safe to change the graph meanwhile."""
@@ -254,21 +217,36 @@ class Graph:
         """The outputs by name."""
         return dict(zip(self.output_names, self.ret.operands, strict=True))
 
-    def set_outputs(self, outputs: Mapping[str, Value]) -> None:
-        """Name the values that leave the graph."""
+    def set_outputs(self, outputs: Mapping[str, Value], roles: Mapping[str, Role] | None = None) -> None:
+        """Name the values that leave the graph, and say what they are for; names that stay keep their roles."""
         for i in range(len(self.ret.inputs)):
             self.ret.set_input(i, None)
         self.output_names, self.ret.inputs = list(outputs), [None] * len(outputs)
         for i, v in enumerate(outputs.values()):
             self.ret.set_input(i, v)
+        self.roles = {k: r for k, r in (self.roles | dict(roles or {})).items() if k in outputs}
 
-    def input(self, name: str, type: Type) -> Value:
+    def input(self, name: str, type: Type, role: Role | None = None) -> Value:
         """Add an input."""
         if any(v.name == name for v in self.inputs):
             raise InferError(f"graph {self.name} has two inputs called {name!r}")
         value = Value(self, type, name=name)
+        value.role = role
         self.inputs.append(value)
         return value
+
+    def input_for(self, role: Role) -> Value | None:
+        """The input that is for that."""
+        return next((v for v in self.inputs if v.role == role), None)
+
+    def output_for(self, role: Role) -> Value | None:
+        """The output that is for that."""
+        return next((v for k, v in self.outputs.items() if self.roles.get(k) == role), None)
+
+    @property
+    def states(self) -> dict[str, Value]:
+        """The inputs that are states, by name."""
+        return {v.name: v for v in self.inputs if isinstance(v.role, State)}
 
     def remove_input(self, value: Value) -> None:
         """Take away an input that nothing reads."""
@@ -326,42 +304,25 @@ class Graph:
 
         Raises ValueError, naming the nodes, where the graph has a cycle.
         """
-        done: dict[Node, None] = {}
-        open_: set[Node] = set()
-        for root in [self.ret, *self._nodes]:  # nodes that nothing uses follow, in the order they were made
-            stack = [root]
-            while stack:
-                node = stack[-1]
-                if node in done:
-                    stack.pop()
-                    open_.discard(node)
-                    continue
-                todo = [v.node for v in reversed(node.operands) if v.node is not None and v.node not in done]
-                if not todo:
-                    stack.pop()
-                    open_.discard(node)
-                    done[node] = None
-                elif node in open_:
-                    ring = [n.op.name for n in dict.fromkeys(stack[stack.index(node) :]) if n in open_]
-                    raise ValueError(f"graph {self.name} has a cycle through {', '.join(ring[-8:])}")
-                else:
-                    open_.add(node)
-                    stack += todo
+        done = post_order([self.ret])
+        post_order(self._nodes, done=done)  # nodes that nothing uses follow, in the order they were made
         del done[self.ret]
         early = [n for n in done if n.time == "weight"]
         return early + [n for n in done if n.time != "weight"]
 
     def normalize(self) -> None:
         """Put the nodes into the normal form, bodies too, and derive each node's time anew."""
-        for node in self.order():
+        done = post_order([self.ret])
+        post_order(self._nodes, done=done)
+        del done[self.ret]
+        for node in done:
             node.time = node._time()
             for body in node.bodies:
                 body.normalize()
-        self._nodes = dict.fromkeys(self.order())
+        early = [n for n in done if n.time == "weight"]
+        self._nodes = dict.fromkeys(early + [n for n in done if n.time != "weight"])
 
     def __str__(self) -> str:
-        from burnish.ir.text import graph_text
-
         return graph_text(self)
 
     def to_networkx(self) -> Any:
@@ -373,6 +334,3 @@ class Graph:
             g.add_node(node)
             g.add_edges_from((v.node, node) for v in node.operands if v.node is not None)
         return g
-
-
-assert {"weight", "constant", "return"} <= OPS.keys()

@@ -41,13 +41,13 @@ class AllTrue:
 
 
 Guard = Equal | AllTrue
-_recording: ContextVar[list[Guard] | None] = ContextVar("guards", default=None)
+_recording: ContextVar[tuple[list[Guard], bool]] = ContextVar("guards", default=([], False))
 
 
 @contextmanager
-def recording(guards: list[Guard] | None) -> Iterator[None]:
-    """What is assumed within is added to `guards`; with None, an assumption is an InferError."""
-    token = _recording.set(guards)
+def recording(guards: list[Guard], extend: bool = True) -> Iterator[None]:
+    """What is assumed within must be among `guards`, or is added to them where `extend`; else it is an InferError."""
+    token = _recording.set((guards, extend))
     try:
         yield
     finally:
@@ -60,11 +60,11 @@ def assume_equal(a: Dim, b: Dim, where: str) -> Dim:
         return a
     if isinstance(a, int) and isinstance(b, int):
         raise InferError(f"{where}: {a} against {b}")
-    known = _recording.get()
-    if known is None:
-        raise InferError(f"{where}: {dim_text(a)} against {dim_text(b)}, and no guard says that they are equal")
+    known, extend = _recording.get()
     guard = Equal(a, b)
     if guard not in known and Equal(b, a) not in known:
+        if not extend:
+            raise InferError(f"{where}: {dim_text(a)} against {dim_text(b)}, and no guard says that they are equal")
         known.append(guard)
     return a if isinstance(a, int) or not isinstance(b, int) else b
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from burnish.ir.graph import Constant, Graph
+from burnish.ir.builder import Ops
+from burnish.ir.graph import Graph, Value
 from burnish.ir.guards import AllTrue, Guard
+from burnish.ir.leaves import Constant
 from burnish.ir.literal import Literal
 from burnish.ir.origin import Origin
+from burnish.ir.signature import Facts
+from burnish.ir.structure import same_module
+from burnish.ir.text import module_text
 from burnish.ir.types import InferError, Type
+from burnish.ir.walk import every_graph
 
 if TYPE_CHECKING:
     from burnish.ir.weights import WeightSource
@@ -30,7 +36,7 @@ class WeightEntry:
 
 @dataclass(eq=False)
 class Module:
-    """A model: its weights, what was assumed of its symbols, its graphs, and facts of use to those who run it.
+    """A model: its weights, what was assumed of its symbols, its graphs, and what is known of it.
 
     `source` reads the weights' data; a module without it can be printed and rewritten, but not run.
     """
@@ -38,20 +44,26 @@ class Module:
     weights: dict[str, WeightEntry] = field(default_factory=dict)
     guards: list[Guard] = field(default_factory=list)
     graphs: dict[str, Graph] = field(default_factory=dict)
-    attributes: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     source: WeightSource | None = None
 
     def graph(self, name: str) -> Graph:
         """Add an empty graph."""
         if name in self.graphs:
             raise InferError(f"the module has two graphs called {name!r}")
-        self.graphs[name] = Graph(self, name)
+        self.graphs[name] = self.body(name)
         return self.graphs[name]
+
+    def body(self, name: str) -> Graph:
+        """An empty graph that belongs to a node or to a guard."""
+        graph = Graph(self, name)
+        graph.ops = Ops(graph)
+        return graph
 
     @property
     def every_graph(self) -> list[Graph]:
         """The graphs and all the bodies in them."""
-        return _with_bodies(self.graphs.values())
+        return list(every_graph(self.graphs.values()))
 
     def normalize(self) -> None:
         """Put every graph into the normal form."""
@@ -60,31 +72,40 @@ class Module:
 
     def literals(self) -> Iterator[Literal]:
         """The values of all constants, those of guards too."""
-        assumed = _with_bodies(g.graph for g in self.guards if isinstance(g, AllTrue))
-        for graph in [*self.every_graph, *assumed]:
+        assumed = (g.graph for g in self.guards if isinstance(g, AllTrue))
+        for graph in every_graph([*self.graphs.values(), *assumed]):
             yield from (node.op.value for node in graph if isinstance(node.op, Constant))
 
     def constants(self) -> dict[str, np.ndarray]:
         """The constants that are not written inline, by their sha."""
         return {v.sha: v.data for v in self.literals() if v.inline is None and v.has_data}
 
-    def __str__(self) -> str:
-        from burnish.ir.text import module_text
+    def copy(self) -> Module:
+        """The same module again; the data of weights and constants is shared, not copied."""
+        new = Module(dict(self.weights), [], {}, self.facts, self.source)
+        for guard in self.guards:
+            new.guards.append(replace(guard, graph=_copy(guard.graph, new)) if isinstance(guard, AllTrue) else guard)
+        new.graphs = {name: _copy(graph, new) for name, graph in self.graphs.items()}
+        return new
 
+    def __str__(self) -> str:
         return module_text(self)
 
     def __eq__(self, other: object) -> bool:
-        from burnish.ir.structure import same_module
-
         return isinstance(other, Module) and same_module(self, other)
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
 
-def _with_bodies(graphs: Iterable[Graph]) -> list[Graph]:
-    found, work = [], list(graphs)
-    while work:
-        graph = work.pop(0)
-        found.append(graph)
-        work += [b for node in graph for b in node.bodies]
-    return found
+def _copy(graph: Graph, module: Module) -> Graph:
+    new = module.body(graph.name)
+    values: dict[Value, Value] = {}
+    for v in graph.inputs:
+        values[v] = new.input(v.name, v.type, v.role)
+    for node in graph.order():
+        inputs = [None if v is None else values[v] for v in node.inputs]
+        bodies = [_copy(b, module) for b in node.bodies]
+        made = new.emit(node.op, inputs, [o.type for o in node.outputs], node.origin, bodies)
+        values.update(zip(node.outputs, made.outputs, strict=True))
+    new.set_outputs({k: values[v] for k, v in graph.outputs.items()}, graph.roles)
+    return new

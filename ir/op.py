@@ -30,24 +30,19 @@ from typing import (
     get_type_hints,
 )
 
-from burnish.ir.box import Box, under
+from burnish.ir.box import Box
 from burnish.ir.dims import Dim, Sym, bind
 from burnish.ir.literal import attribute_text
 from burnish.ir.types import InferError, Type
 
-__all__ = ["OPS", "Array", "Arrays", "Cost", "Kind", "Op", "Operand", "Part", "find_op"]
+__all__ = ["OPS", "Array", "Arrays", "Axes", "Kind", "Op", "Operand", "Part", "find_op"]
 
 Array = Any  # a numpy.ndarray, a jax.Array, or Packed
 Arrays = Any  # the module numpy, or jax.numpy
 Kind = Literal["linear", "matmul", "memory", "other"]
 Body = Callable[..., tuple[Array, ...]]
-
-
-class Cost(NamedTuple):
-    """What one run of a node costs: floating-point operations, and bytes read and written."""
-
-    flops: Dim
-    bytes: Dim
+#: for each axis of an operand the axis of the results that it runs along, or None
+Axes = tuple[int | None, ...]
 
 
 class Part(NamedTuple):
@@ -74,7 +69,7 @@ class Op:
 
     name: ClassVar[str]
     kind: ClassVar[Kind] = "other"
-    #: operands 0 and 1 may be exchanged
+    #: the first two operands may be exchanged
     commutative: ClassVar[bool] = False
     #: plain floats below f32 are widened to f32 before `eval`
     widen: ClassVar[bool] = True
@@ -84,10 +79,12 @@ class Op:
     takes_packed: ClassVar[bool] = False
     #: `eval` works element by element (operands broadcast)
     elementwise: ClassVar[bool] = False
-    #: each row along the last axis of operand 0 gives a row of the result, whatever the other rows are
+    #: each row along the last axis of the first operand gives a row of the results, whatever the other rows are
     by_last_axis: ClassVar[bool] = False
-    #: the operand whose memory the result may take over, when nothing else reads it
-    inplace: ClassVar[int | None] = None
+    #: the operand whose memory the first result may take over, when nothing else reads it
+    inplace: ClassVar[str | None] = None
+    #: the operand that is a matrix or table of weights, which may be quantized and laid out for a kernel
+    weight: ClassVar[str | None] = None
     #: the same bytes on every machine: no BLAS, no vectorised transcendental function, a fixed order of reduction
     reproducible: ClassVar[bool] = False
     #: how many graphs a node of this op carries
@@ -118,24 +115,53 @@ class Op:
         raise NotImplementedError(f"{self.name}.eval")
 
     def overwrite(self, *operands: Any) -> Any:
-        """What `eval` gives, written into the operand that `inplace` names; for NumPy, and for one result."""
+        """What `eval` gives, the first result written into the operand that `inplace` names; for NumPy."""
         raise NotImplementedError(f"{self.name}.overwrite")
+
+    def along(self, *operands: Type | None) -> tuple[Axes, ...]:
+        """For each operand, along which axis of every result each of its axes runs; None for one that is mixed.
+
+        What lies at index j of such an axis of a result is made of what lies at j of the operand's (at 0, where that is
+        of size 1), and of nothing else along it. Unless the op knows better: aligned at the end where it is
+        `elementwise`, the axes before the last of the first operand where it works `by_last_axis`, else none.
+        """
+        ranks = [0 if t is None else t.rank for t in operands]
+        if self.elementwise:
+            return tuple(tuple(range(max(ranks) - r, max(ranks))) for r in ranks)
+        first = [(*range(ranks[0] - 1), None)] if self.by_last_axis and ranks[0] else []
+        return (*first, *((None,) * r for r in ranks[len(first) :]))
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part | None:
         """What makes a box of result `result`, bit for bit, out of boxes of the operands, all of whose sizes are known.
 
-        None, unless the op knows better: it takes all of the operands. Weight time works in such parts, so that a
-        tensor need not fit in memory.
+        None: it takes all of the operands. Weight time works in such parts, so that a tensor need not fit in memory.
+        By default this follows from `along`; an op whose attributes hold sizes must say it itself.
         """
-        if not self.elementwise:
+        if self.bodies:
             return None
-        return Part(self, tuple(None if t is None else under(box, t.sizes) for t in operands))
+        types = self.results(*operands)
+        whole_ = [slice(0, d) for d in types[result].sizes]
+        boxes: list[Box | None] = []
+        free = {i for i, s in enumerate(box) if s != whole_[i]}  # what is cut, and must run along an operand
+        for t, axes in zip(operands, self.along(*operands), strict=True):
+            if t is None:
+                boxes.append(None)
+                continue
+            along = list(zip(t.sizes, axes, strict=True))
+            boxes.append(tuple(slice(0, n) if r is None or n == 1 else box[r] for n, r in along))
+            free -= {r for n, r in along if r is not None and n == whole_[r].stop}
+        return None if free else Part(self, tuple(boxes))
 
-    def cost(self, *operands: Any, **bodies: Any) -> Cost:
-        """By default: one operation for each result element, every operand read and every result written once."""
-        results = self.results(*operands, **bodies)
-        flops = 0 if self.kind == "memory" else sum((t.elements for t in results), start=0)
-        return Cost(flops, sum((t.nbytes for t in (*operands, *results) if t is not None), start=0))
+    def stateful(self, op: Any, node: Any, state: Any) -> Any:
+        """How a node of this op goes on from one step to the next, see `burnish.ir.state`.
+
+        `op` builds, `node` reads what stands for its operands in a step already, `state` has what earlier steps left.
+        Returns `Independent` where each token's results are made of that token alone, a value (or one for each result)
+        that stands for the node's in a step, or `Refused(reason)`. By default what `along` says of tokens.
+        """
+        from burnish.ir.state import by_along
+
+        return by_along(node, state.tokens)
 
     def results(self, *operands: Type | None, **keywords: Any) -> tuple[Type, ...]:
         """`infer`, as a tuple always; a wrong number of operands or attribute is an InferError too."""
@@ -156,6 +182,19 @@ class Op:
     def operands(cls) -> tuple[Operand, ...]:
         """The operands that `infer` declares."""
         return _operands(cls)
+
+    @classmethod
+    def position(cls, name: str) -> int:
+        """The position of the operand called `name`. Raises InferError."""
+        for i, o in enumerate(_operands(cls)):
+            if o.name == name:
+                return i
+        raise InferError(f"{cls.name} has no operand {name!r}; it has {', '.join(o.name for o in _operands(cls))}")
+
+    @classmethod
+    def operand(cls, position: int) -> str:
+        """The name of the operand at that position."""
+        return _operands(cls)[min(position, len(_operands(cls)) - 1)].name
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ from burnish.ir.literal import Literal
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.op import OPS
 from burnish.ir.origin import Origin
+from burnish.ir.signature import Role, SignatureError, make_facts, make_role
 from burnish.ir.types import NUMPY, InferError, Type
 
-__all__ = ["TextError", "copy_module", "parse", "parse_type"]
+__all__ = ["TextError", "parse", "parse_type"]
 
 _NUMBERED = re.compile(r"(?:\d+\.)?\d+", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{32}")
@@ -192,7 +193,7 @@ class _Parser:
         return Origin(scope, tuple(sources), tuple(rules))
 
     def module(self) -> Module:
-        module = Module()
+        module, facts = Module(), dict[str, Any]()
         self.expect("module")
         self.expect("{")
         while not self.maybe("}"):
@@ -212,10 +213,27 @@ class _Parser:
             else:
                 key = self.name()
                 self.expect("=")
-                module.attributes[key] = self.attribute()
+                if key in facts:
+                    raise self.error(f"the fact {key} is there twice")
+                facts[key] = self.attribute()
         if self.kind != "end":
             self.fail("the end")
+        module.facts = make_facts(facts)
         return module
+
+    def role(self) -> Role | None:
+        if not self.maybe("is"):
+            return None
+        name, fields = self.take("name", "a role"), dict[str, Any]()
+
+        def field() -> None:
+            key = self.name()
+            self.expect("=")
+            fields[key] = self.attribute()
+
+        if self.maybe("("):
+            self.listed(field, ")")
+        return make_role(name, fields)
 
     def guard(self, module: Module) -> None:
         if self.kind == "string":
@@ -236,7 +254,7 @@ class _Parser:
             self.fail("less nesting")
         self.expect("graph")
         name = self.name()
-        graph = Graph(module, name) if body else module.graph(name)
+        graph = module.body(name) if body else module.graph(name)
         values: dict[Key, Value] = {}
         self.expect("(")
 
@@ -244,6 +262,7 @@ class _Parser:
             key = self.ref()
             self.expect(":")
             values[key] = graph.input(key[1], self.type())
+            values[key].role = self.role()
 
         self.listed(parameter, ")")
         self.expect("{")
@@ -252,14 +271,18 @@ class _Parser:
             self.statements(graph, values, "}")
         self.statements(graph, values, "return")
 
+        roles: dict[str, Role] = {}
+
         def output() -> tuple[str, Value]:
             key = self.name()
             self.expect("=")
             value = self.operand(graph, values)
+            if (role := self.role()) is not None:
+                roles[key] = role
             return (key, value) if value is not None else self.fail("a value")
 
         outputs = self.listed(output, "}")
-        graph.set_outputs(dict(outputs))
+        graph.set_outputs(dict(outputs), roles)
         if len(graph.output_names) != len(outputs):
             raise self.error(f"graph {name} has two outputs of one name")
         graph.normalize()
@@ -361,15 +384,8 @@ def parse(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Modul
     parser = _Parser(text, constants or {})
     try:
         return parser.module()
-    except (InferError, RecursionError) as e:
+    except (InferError, SignatureError, RecursionError) as e:
         raise parser.error(str(e)) from None
-
-
-def copy_module(module: Module) -> Module:
-    """The same module again, by way of its text; weights and constants are shared, not copied."""
-    copy = parse(str(module), module.constants())
-    copy.source = module.source
-    return copy
 
 
 def parse_type(text: str) -> Type:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from burnish.ir.graph import Constant, Graph, Node, Value, Weight
 from burnish.ir.guards import AllTrue
-from burnish.ir.literal import attribute_text
-from burnish.ir.module import Module
+from burnish.ir.leaves import Constant, Weight
 from burnish.ir.origin import Origin
 from burnish.ir.text import is_inline
+
+if TYPE_CHECKING:
+    from burnish.ir.graph import Graph, Node, Value
+    from burnish.ir.module import Module
 
 __all__ = ["same_module", "structure"]
 
@@ -21,7 +23,8 @@ def structure(graph: Graph, *, names: bool = True, provenance: bool = True) -> t
     sources can be compared; without `provenance`, where a node came from does not count.
     """
     number: dict[Value, int] = {v: i for i, v in enumerate(graph.inputs)}
-    rows: list[Any] = [graph.name if names else "", [(v.name if names else "", v.type) for v in graph.inputs]]
+    inputs = [(v.name if names else "", v.type, v.role) for v in graph.inputs]
+    rows: list[Any] = [graph.name if names else "", inputs]
 
     def add(node: Node) -> None:
         for o in node.outputs:
@@ -34,7 +37,7 @@ def structure(graph: Graph, *, names: bool = True, provenance: bool = True) -> t
                 add(v.node)
         if node is not graph.ret and not is_inline(node):
             add(node)
-    outputs = [(k if names else "", number[v]) for k, v in graph.outputs.items()]
+    outputs = [(k if names else "", number[v], graph.roles.get(k)) for k, v in graph.outputs.items()]
     return (*rows, outputs)
 
 
@@ -55,8 +58,7 @@ def same_module(a: Module, b: Module) -> bool:
 
     return (
         list(a.weights.items()) == list(b.weights.items())
-        and attribute_text(tuple(x for kv in a.attributes.items() for x in kv))
-        == attribute_text(tuple(x for kv in b.attributes.items() for x in kv))
+        and a.facts == b.facts
         and guards(a) == guards(b)
         and list(a.graphs) == list(b.graphs)
         and all(structure(a.graphs[k]) == structure(b.graphs[k]) for k in a.graphs)

@@ -1,11 +1,13 @@
 """The text form of modules, graphs and types: `parse(str(m)) == m` and `str(parse(t)) == t`.
 
-    module  = "module" "{" {name "=" attr} ["weights" "{" {weight} "}"] {guard} {graph} "}"
+    module  = "module" "{" {fact "=" attr} ["weights" "{" {weight} "}"] {guard} {graph} "}"
     weight  = ref ":" type origin
     guard   = "guard" "equal" "(" dim "," dim ")" | "guard" string graph
     graph   = "graph" name "(" [param {"," param}] ")" "{" ["weights" "{" {stmt} "}"] {stmt} "return" outputs "}"
-    param   = ref ":" type
-    outputs = [name "=" operand {"," name "=" operand}]
+    param   = ref ":" type [role]
+    outputs = [output {"," output}]
+    output  = name "=" operand [role]
+    role    = "is" name ["(" [name "=" attr {"," name "=" attr}] ")"]
     stmt    = "scope" string
             | ref {"," ref} ":" type {"," type} "=" op "(" [arg {"," arg}] ")" ["{" {graph} "}"] origin
     origin  = ["<-" string {"," string}] ["by" string {"," string}]
@@ -24,12 +26,17 @@ within their block, so that one inserted node changes one block's lines. `_` is 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from burnish.ir.graph import Constant, Graph, Node, Value, Weight
 from burnish.ir.guards import Equal
+from burnish.ir.leaves import Constant, Weight
 from burnish.ir.literal import attribute_text, quote
-from burnish.ir.module import Module
 from burnish.ir.origin import Origin, block_of
+
+if TYPE_CHECKING:
+    from burnish.ir.graph import Graph, Node, Value
+    from burnish.ir.module import Module
+    from burnish.ir.signature import Role
 
 __all__ = ["graph_text", "module_text", "neighbourhood", "side_by_side"]
 
@@ -50,6 +57,10 @@ def _origin_text(origin: Origin) -> str:
     sources = " <- " + ", ".join(map(quote, origin.sources)) if origin.sources else ""
     rules = " by " + ", ".join(map(quote, origin.rules)) if origin.rules else ""
     return sources + rules
+
+
+def _role(role: Role | None) -> str:
+    return "" if role is None else f" is {role}"
 
 
 def is_inline(node: Node) -> bool:
@@ -82,11 +93,12 @@ class _Printer:
     def statement(self, node: Node, indent: str) -> str:
         if node is self.graph.ret:
             named = zip(self.graph.output_names, node.inputs, strict=True)
-            return f"{indent}return {', '.join(f'{_name(k)}={self.operand(v)}' for k, v in named)}".rstrip()
-        outputs = ", ".join(self.names[o] for o in node.outputs)
+            outputs = (f"{_name(k)}={self.operand(v)}{_role(self.graph.roles.get(k))}" for k, v in named)
+            return f"{indent}return {', '.join(outputs)}".rstrip()
+        results = ", ".join(self.names[o] for o in node.outputs)
         types = ", ".join(str(o.type) for o in node.outputs)
         arguments = [self.operand(v) for v in node.inputs] + [f"{k}={t}" for k, t in node.op.attributes]
-        line = f"{indent}{outputs}: {types} = {node.op.name}({', '.join(arguments)})"
+        line = f"{indent}{results}: {types} = {node.op.name}({', '.join(arguments)})"
         if node.bodies:
             bodies = "\n".join(graph_text(b, indent + "  ") for b in node.bodies)
             line += f" {{\n{bodies}\n{indent}}}"
@@ -102,7 +114,7 @@ class _Printer:
         return lines
 
     def text(self, indent: str) -> str:
-        inputs = ", ".join(f"{self.names[v]}: {v.type}" for v in self.graph.inputs)
+        inputs = ", ".join(f"{self.names[v]}: {v.type}{_role(v.role)}" for v in self.graph.inputs)
         lines = [f"{indent}graph {_name(self.graph.name)}({inputs}) {{"]
         shown = [n for n in self.order if not is_inline(n)]
         if early := [n for n in shown if n.time == "weight"]:
@@ -119,7 +131,7 @@ def graph_text(graph: Graph, indent: str = "") -> str:
 def module_text(module: Module) -> str:
     """A whole module."""
     lines = ["module {"]
-    lines += [f"  {_name(k)} = {attribute_text(v)}" for k, v in module.attributes.items()]
+    lines += [f"  {_name(k)} = {attribute_text(v)}" for k, v in module.facts.given().items()]
     if module.weights:
         rows = [f"    {_ref('@', k)}: {e.type}{_origin_text(e.origin)}" for k, e in module.weights.items()]
         lines += ["  weights {", *rows, "  }"]

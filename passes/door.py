@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, ClassVar, Protocol, dataclass_transform
 
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.module import Module
 from burnish.ir.origin import Origin
+from burnish.ir.signature import SignatureError
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import InferError
-from burnish.ir.verify import VerifyError, same_types, verify
+from burnish.ir.verify import VerifyError, same_types, verify_nodes, verify_signatures
+from burnish.passes.ledger import Ledger
+from burnish.passes.rule import Exactness, Rule
 
-if TYPE_CHECKING:
-    from burnish.passes.engine import Pass, Rule
-
-__all__ = ["Application", "Context", "Controller", "Exactness", "Observer", "PassError", "Remark", "other_users"]
-
-Exactness = Literal["exact", "rounding", "lossy"]
+__all__ = [
+    "PASSES",
+    "Application",
+    "Context",
+    "Controller",
+    "Observer",
+    "Pass",
+    "PassError",
+    "Remark",
+    "Unaccounted",
+    "other_users",
+]
 
 
 class PassError(Exception):
     """A pass that broke a promise: which pass, which application, and the statements around it."""
+
+
+class Unaccounted(PassError):
+    """A pass that changed a module otherwise than through the door. `pass_text` says which."""
+
+    def __init__(self, pass_text: str, what: str) -> None:
+        self.pass_text = pass_text
+        super().__init__(f"pass {pass_text} went round the door: {what}")
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,39 @@ class Observer(Protocol):
         """After a pass, with the module in normal form and verified."""
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Pass:
+    """Base of all passes, one file each; its fields are its options, its name is the class's in kebab case."""
+
+    name: ClassVar[str]
+    exactness: ClassVar[Exactness] = "exact"
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+        if not cls.__name__.startswith("_"):
+            PASSES[cls.name] = cls
+
+    def run(self, module: Module, ctx: Context) -> None:
+        """Change `module` through `ctx`."""
+        raise NotImplementedError(self.name)
+
+    def __str__(self) -> str:
+        """The pass and its options as the command line takes them: `quantize-weights{format=q4_0}`."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # made a dataclass above
+        options = [f"{f.name}={_option(v)}" for f in fields if (v := getattr(self, f.name)) != f.default]
+        return self.name + ("{" + ",".join(options) + "}" if options else "")
+
+    __repr__ = __str__
+
+
+def _option(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+PASSES: dict[str, type[Pass]] = {}
+
+
 def _apply_all(application: Application) -> str | None:
     return None
 
@@ -113,6 +164,9 @@ class Context:
     _stands_for: dict[Node, str] = field(default_factory=dict)
     _runs: dict[str, int] = field(default_factory=dict)  # how often each pass has begun
 
+    def __post_init__(self) -> None:
+        self._ledger = Ledger(self.module)
+
     @property
     def remarks(self) -> list[Remark]:
         """What became of every place where a rule fitted, each once, in the order in which that was settled.
@@ -126,46 +180,60 @@ class Context:
         """What was applied, in order."""
         return [r.application for r in self.remarks if r.reason is None]
 
-    def run(self, pass_: Pass, check: bool = True) -> None:
-        """Run one pass, restore the normal form, verify. Raises PassError."""
+    def run(self, pass_: Pass) -> None:
+        """Run one pass, restore the normal form, verify what it changed. Raises PassError."""
         self.current = pass_
         self._runs[pass_.name] = self._runs.get(pass_.name, 0) + 1
+        applied = len(self.applied)
         try:
             pass_.run(self.module, self)
+            self._account()
             self._forget_refusals()
-            self.module.normalize()
+            touched = self._ledger.close()
+            for graph in touched:
+                graph.normalize()
         except PassError:
             raise
-        except (InferError, ValueError) as e:
+        except (InferError, SignatureError, ValueError) as e:
             raise PassError(f"pass {pass_}: {e}") from e
         except Exception as e:
             raise PassError(f"pass {pass_} crashed: {type(e).__name__}: {e}") from e
-        if check:
-            try:
-                verify(self.module)
-            except VerifyError as e:
-                maker = self._makers.get(e.node) if e.node is not None else None
-                by = f", application {maker}" if maker else ""
-                raise PassError(f"after pass {pass_}{by}: {e}") from e
+        if len(self.applied) > applied:
+            facts = self.module.facts
+            self.module.facts = dataclasses.replace(facts, passes=(*facts.passes, str(pass_)))
+            self._ledger.retabled()
+        try:
+            for graph, nodes in touched.items():
+                verify_nodes(nodes, graph)
+            if touched:
+                verify_signatures(self.module)
+        except VerifyError as e:
+            maker = self._makers.get(e.node) if e.node is not None else None
+            by = f", application {maker}" if maker else ""
+            raise PassError(f"after pass {pass_}{by}: {e}") from e
         for observer in self.observers:
             observer.after_pass(pass_, self.module)
 
+    def _account(self, nodes: Iterable[Node] | None = None) -> None:
+        """Raise Unaccounted where some nodes, or anything, is not as the door has left it."""
+        if (what := self._ledger.fault(nodes)) is not None:
+            raise Unaccounted(str(self.current), what)
+
     def rewrite(
         self,
-        rule: Rule | str,
+        rule: Rule,
         nodes: Sequence[Node],
         olds: Sequence[Value],
         build: Callable[[Ops], Any],
-        exactness: Exactness | None = None,
         aside: Sequence[Node] = (),
     ) -> list[Node] | None:
         """Replace `olds`, results of some of `nodes`, by what `build(op)` returns, if the controller agrees.
 
         The new values must have the old types. Nodes that nothing reads afterwards are erased; those `aside` were
-        looked at too, and may have other users. Returns the new nodes, or None where the application was skipped.
-        Raises PassError.
+        looked at too, and may have other users. What is assumed of symbols, `op.assume` says. Returns the new nodes, or
+        None where the application was skipped. Raises PassError.
         """
-        application = self._application(rule, nodes, olds, exactness, aside)
+        application = self._application(rule, nodes, olds, aside)
         if reason := other_users(nodes, olds):
             self._refuse(application, reason, nodes, olds)
             return None
@@ -177,7 +245,8 @@ class Context:
             return PassError(f"application {application}: {what}\n{neighbourhood(place)}")
 
         graph = place.out.graph
-        op = Ops(graph, Origin.union((n.origin for n in nodes if not n.is_leaf), application.rule))
+        origin = Origin.union((n.origin for n in nodes if not n.is_leaf), application.rule)
+        op = Ops(graph, origin, may_assume=False)
         try:
             built = build(op)
         except InferError as e:
@@ -193,6 +262,8 @@ class Context:
                 raise broken(f"replaces {old.type} by {new.type}")
         if any(v in olds for n in op.made for v in n.operands):
             raise broken("builds on the value that it replaces")
+        readers = [u for old in olds for u in old.users]
+        self._account(readers)
         for old, new in zip(olds, news, strict=True):
             graph.replace(old, new)
         erased = graph.erase_dead([*op.made, *nodes])
@@ -203,34 +274,59 @@ class Context:
         if place.origin.sources:
             names = (f"{self._standing(place)}#{i}" if i else self._standing(place) for i in range(len(op.made)))
             self._stands_for.update(zip(op.made, names, strict=True))
+        self._ledger.changed(graph, [*op.made, *readers], erased)
+        if op.assumed:
+            self.module.guards += [g for g in op.assumed if g not in self.module.guards]
+            self._ledger.retabled()
         self._done(application, op.made)
         return [n for n in op.made if n.graph is not None]
 
-    def restructure(self, rule: str, graph: Graph, change: Callable[[Ops], None], nodes: Sequence[Node] = ()) -> bool:
+    def merge(self, rule: Rule, node: Node, into: Node) -> bool:
+        """Let what reads `node` read the equal node `into`, which then stands for both. Returns whether it was done."""
+        origin = Origin.union([into.origin, node.origin], rule.name)
+        if self.rewrite(rule, [node], node.outputs, lambda op: into.outputs) is None:
+            return False
+        into.origin = origin
+        self._ledger.changed(into.out.graph, [into])
+        return True
+
+    def drop(self, leaf: Node) -> None:
+        """Take away a weight or a constant that nothing reads, which is nobody's application."""
+        graph = leaf.out.graph
+        graph.erase(leaf)
+        self._ledger.changed(graph, [], [leaf])
+
+    def restructure(self, rule: Rule, graph: Graph, change: Callable[[Ops], None], nodes: Sequence[Node] = ()) -> bool:
         """A change to a graph's signature: one application a graph, or one for each set of `nodes` that it is about.
 
         `change` edits the graph as it needs. Returns whether it was applied.
         """
         assert self.current is not None
         about = Origin.union(n.origin for n in nodes)
-        id_ = self._identity(rule, graph.name, sorted(about.sources))
+        id_ = self._identity(rule.name, graph.name, sorted(about.sources))
         first = tuple(n.origin.sources[0] for n in graph if n.origin.sources and n.time == "run")[:1]
         sources = about.sources or first
-        name, kind, before = self.current.name, self.current.exactness, f"graph {graph.name}"
-        application = Application(id_, name, rule, kind, graph.name, about.scope, sources, before)
+        name, before = self.current.name, f"graph {graph.name}"
+        application = Application(id_, name, rule.name, rule.exactness, graph.name, about.scope, sources, before)
         if not self._ask(application):
             return False
-        op = Ops(graph, Origin(about.scope, sources, (rule,)))
-        change(op)
+        self._account()
+        op = Ops(graph, Origin(about.scope, sources, (rule.name,)), may_assume=False)
+        try:
+            change(op)
+        except (InferError, PassError) as e:
+            raise PassError(f"application {application}: {e}") from e
         graph.erase_dead(list(graph))
+        self.module.guards += [g for g in op.assumed if g not in self.module.guards]
+        self._ledger.reopen()
         self._done(application, op.made)
         return True
 
     def remark(
-        self, rule: Rule | str, nodes: Sequence[Node], olds: Sequence[Value], reason: str, aside: Sequence[Node] = ()
+        self, rule: Rule, nodes: Sequence[Node], olds: Sequence[Value], reason: str, aside: Sequence[Node] = ()
     ) -> None:
         """Record why a rule that fits was not applied."""
-        self._refuse(self._application(rule, nodes, olds, None, aside), reason, nodes, olds)
+        self._refuse(self._application(rule, nodes, olds, aside), reason, nodes, olds)
 
     def _refuse(self, application: Application, reason: str, nodes: Sequence[Node], olds: Sequence[Value]) -> None:
         self._note(application, reason)
@@ -243,23 +339,17 @@ class Context:
         self._refused.clear()
 
     def _application(
-        self,
-        rule: Rule | str,
-        nodes: Sequence[Node],
-        olds: Sequence[Value],
-        exactness: Exactness | None,
-        aside: Sequence[Node] = (),
+        self, rule: Rule, nodes: Sequence[Node], olds: Sequence[Value], aside: Sequence[Node] = ()
     ) -> Application:
         assert self.current is not None, "a pass runs through Context.run"
-        name = rule if isinstance(rule, str) else rule.name
-        kind = exactness or (self.current.exactness if isinstance(rule, str) else rule.exactness)
         origin = Origin.union(n.origin for n in nodes if not n.is_leaf)
         place = _place(nodes, olds)
+        graph = place.out.graph.name
         before = f"{place.op!r}: {', '.join(str(o.type) for o in place.outputs)}"
         standing = sorted({self._standing(n) for n in (*nodes, *aside) if n.origin.sources})
-        id_ = self._identity(name, f"{place.out.graph.name} {before}", standing)
-        graph = place.out.graph.name
-        return Application(id_, self.current.name, name, kind, graph, origin.scope, origin.sources, before)
+        id_ = self._identity(rule.name, f"{graph} {before}", standing)
+        name, kind = self.current.name, rule.exactness
+        return Application(id_, name, rule.name, kind, graph, origin.scope, origin.sources, before)
 
     def _standing(self, node: Node) -> str:
         """What a node stands for: the source it was imported from, or that of the place where it was made.

@@ -1,33 +1,32 @@
-"""Passes and rules.
+"""Passes that run rules, and all that who writes a pass needs.
 
 A `Pass` is a dataclass whose fields are its options. A `RewritePass` runs its rules to a fixpoint; any other pass is a
-function over the module. Both change it only through the one door, `Context.rewrite` and `Context.restructure`, which
-ask the one controller (apply or skip), keep the promises, and record origin and remarks: see `door.py`.
+function over the module. Both change it only through the one door, `Context.rewrite` and its siblings, which ask the
+one controller (apply or skip), keep the promises, and record origin and remarks: see `door.py`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import re
-from collections.abc import Callable, Iterable
-from functools import cache, partial
-from typing import Any, ClassVar, dataclass_transform
+from collections.abc import Iterable
+from functools import partial
+from typing import ClassVar
 
-from burnish.ir.builder import Ops
 from burnish.ir.graph import Node
 from burnish.ir.module import Module
 from burnish.passes.door import (
+    PASSES,
     Application,
     Context,
     Controller,
-    Exactness,
     Observer,
+    Pass,
     PassError,
     Remark,
+    Unaccounted,
     other_users,
 )
-from burnish.passes.pattern import Alternative, Const, Match, Pattern, trace
+from burnish.passes.pattern import Const, Match, Pattern
+from burnish.passes.rule import Exactness, Rule
 
 __all__ = [
     "PASSES",
@@ -36,6 +35,7 @@ __all__ = [
     "Context",
     "Controller",
     "Exactness",
+    "Match",
     "Observer",
     "Pass",
     "PassError",
@@ -43,96 +43,11 @@ __all__ = [
     "Remark",
     "RewritePass",
     "Rule",
+    "Unaccounted",
 ]
 
 _STRICTNESS: tuple[Exactness, ...] = ("exact", "rounding", "lossy")
 _ROUNDS = 1000  # more applications at one source than this means that rules undo each other
-
-
-class Rule:
-    """A rewrite: `match` is the expression it looks for, `where` says None or why not, `build` makes the replacement.
-
-    The docstring is `before -> after`. `where` and `build` take any of the names of `match`; `out` is the (first) value
-    that is replaced, `outs` are all of them. `where` answers "" for what goes without saying, because the pattern is
-    wider than the rule: that is refused without a remark.
-
-    `example` names a type (or a constant) for each operand and a value for each attribute, so that the rule can be
-    tested on an instance of its own pattern: see `burnish.testing.check_rule`.
-    """
-
-    exactness: ClassVar[Exactness] = "exact"
-    example: ClassVar[dict[str, Any]] = {}
-    #: the pass that runs the rule: its options are fields of this
-    options: Pass | None = None
-
-    match: Callable[..., Pattern]
-    build: Callable[..., Any]
-
-    def where(self, *_: Any, **__: Any) -> str | None:
-        """None, or why the rule does not apply here."""
-        return None
-
-    def around(self, op: Ops, *outs: Any, **__: Any) -> Any:
-        """What reads the pattern's results in the instance of `example`, for a `where` that asks about it."""
-        return outs
-
-    @property
-    def name(self) -> str:
-        """The class's name."""
-        return type(self).__name__
-
-    @property
-    def alternatives(self) -> list[Alternative]:
-        """The traced pattern."""
-        found = self.__dict__.get("_alternatives")
-        if found is None:
-            found = self.__dict__["_alternatives"] = trace(self.match)
-        return found
-
-    def call(self, method: Callable[..., Any], match: Match, *first: Any) -> Any:
-        """`where` or `build` with the names that it asks for."""
-        known = match.bindings | {"out": match.roots[0], "outs": match.roots}
-        names = _parameters(getattr(method, "__func__", method))[len(first) :]
-        return method(*first, **{n: known[n] for n in names})
-
-
-@cache
-def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
-    parameters = list(inspect.signature(method).parameters.values())[1:]
-    return tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-class Pass:
-    """Base of all passes, one file each; its fields are its options, its name is the class's in kebab case."""
-
-    name: ClassVar[str]
-    exactness: ClassVar[Exactness] = "exact"
-
-    def __init_subclass__(cls) -> None:
-        dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
-        cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
-        if not cls.__name__.startswith("_"):
-            PASSES[cls.name] = cls
-
-    def run(self, module: Module, ctx: Context) -> None:
-        """Change `module` through `ctx`."""
-        raise NotImplementedError(self.name)
-
-    def __str__(self) -> str:
-        """The pass and its options as the command line takes them: `quantize-weights{format=q4_0}`."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # made a dataclass above
-        options = [f"{f.name}={_option(v)}" for f in fields if (v := getattr(self, f.name)) != f.default]
-        return self.name + ("{" + ",".join(options) + "}" if options else "")
-
-    __repr__ = __str__
-
-
-def _option(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-PASSES: dict[str, type[Pass]] = {}
 
 
 class RewritePass(Pass):
@@ -150,11 +65,11 @@ class RewritePass(Pass):
         rules = [r() for r in self.rules]
         for rule in rules:
             rule.options = self
-        index: dict[type, list[tuple[Rule, Alternative]]] = {}
+        index: dict[type, list[Rule]] = {}
         for rule in rules:
-            for alternative in rule.alternatives:
-                index.setdefault(alternative.root_op, []).append((rule, alternative))
-        depth = max((a.depth for r in rules for a in r.alternatives), default=1)
+            for op in rule.roots:
+                index.setdefault(op, []).append(rule)
+        depth = max((r.depth for r in rules), default=1)
         for graph in module.every_graph:
             work = list(graph)
             for _ in range(_ROUNDS):
@@ -165,19 +80,19 @@ class RewritePass(Pass):
             else:
                 raise PassError(f"{self.name}: rules undo each other: {_ROUNDS} rounds did not end")
 
-    def _visit(self, node: Node, index: dict[type, list[tuple[Rule, Alternative]]], ctx: Context) -> list[Node]:
+    def _visit(self, node: Node, index: dict[type, list[Rule]], ctx: Context) -> list[Node]:
         if node.graph is None:
             return []
         ctx.visited += 1
-        for rule, alternative in index.get(type(node.op), ()):
-            made = self._try(node, rule, alternative, ctx)
+        for rule in index.get(type(node.op), ()):
+            made = self._try(node, rule, ctx)
             if made is not None:
                 return made
         return []
 
-    def _try(self, node: Node, rule: Rule, alternative: Alternative, ctx: Context) -> list[Node] | None:
+    def _try(self, node: Node, rule: Rule, ctx: Context) -> list[Node] | None:
         refused: tuple[Match, str] | None = None
-        for match in alternative.matches(node):
+        for match in rule.find(node):
             reason = other_users(match.nodes, match.roots)
             if reason is None:
                 reason = rule.call(rule.where, match)

@@ -30,7 +30,7 @@ class FuseQueryKeyValue(Rule):
 
     def where(self, outs: list[Value], wq: Value, wk: Value, wv: Value, bq: Value, bk: Value, bv: Value) -> str | None:
         places = [_attention_operand(v) for v in outs]
-        if [p[1] for p in places] != [0, 1, 2] or len({p[0] for p in places}) > 1:
+        if [name for _, name in places] != ["q", "k", "v"] or len({node for node, _ in places}) > 1:
             return ""  # not the query, key and value of one attention
         if not all(w.is_weight for w in (wq, wk, wv)):
             return "they are not all weights"
@@ -52,18 +52,18 @@ class FuseQueryKeyValue(Rule):
         return op.attention(*heads, causal=True, scale=0.5)
 
 
-def _attention_operand(value: Value) -> tuple[Node | None, int]:
+def _attention_operand(value: Value) -> tuple[Node | None, str]:
     """The attention that a projection feeds, alone, by way of reshapes, rotations and norms, and as which operand."""
     for _ in range(16):
         if len(value.uses) != 1:
             break
-        ((node, position),) = value.uses
+        ((node, name),) = value.readings
         if isinstance(node.op, Attention):
-            return node, position
-        if position != 0 or len(node.outputs) != 1 or node.op.name == "linear":
+            return node, name
+        if name != node.op.operand(0) or len(node.outputs) != 1 or node.op.name == "linear":
             break
         value = node.out
-    return None, -1
+    return None, ""
 
 
 class FuseQkv(RewritePass):

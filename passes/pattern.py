@@ -12,11 +12,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
-from burnish.ir.graph import Constant, Node, Value
+from burnish.ir.builder import arranged
+from burnish.ir.graph import Node, Value
+from burnish.ir.leaves import Constant
 from burnish.ir.literal import attribute_text
 from burnish.ir.op import Op, find_op
 
@@ -94,7 +97,8 @@ class _Tracer:
             return lambda x: _Call(find_op(name.removeprefix("maybe_")), (x,), (), skip=True)
         cls = find_op(name)
 
-        def call(*arguments: Any, **attributes: Any) -> _Call:
+        def call(*operands: Any, **attributes: Any) -> _Call:
+            arguments = tuple(arranged(cls, operands, attributes))
             defaults = cls.defaults()
             missing = [k for k in cls.fields() if k not in attributes and k not in defaults]
             unknown = [k for k in attributes if k not in cls.fields()]
@@ -213,7 +217,7 @@ def _solve(goals: Goals, state: _State) -> Iterator[_State]:
                 if value is None or value.node is None or type(value.node.op) is not pattern.cls:
                     return
                 (state.aside if pattern.aside else state.nodes).append(value.node)
-                value = value.node.inputs[0]
+                value = value.node[pattern.cls.operand(0)]
         if isinstance(pattern, _Call):
             node = value.node if value is not None else None
             if node is None or type(node.op) is not pattern.cls or value.index != pattern.index:
@@ -227,10 +231,7 @@ def _solve(goals: Goals, state: _State) -> Iterator[_State]:
                 if not _bind_rest(pattern, node, state.bindings):
                     return
                 continue
-            if any(v is not None for v in node.inputs[len(pattern.arguments) :]):
-                return
-            operands = [*node.inputs, *[None] * (len(pattern.arguments) - len(node.inputs))]
-            pairs = list(zip(pattern.arguments, operands, strict=False))
+            pairs = list(zip_longest(pattern.arguments, node.inputs))
             if pattern.cls.commutative and not _indifferent(pattern.arguments[:2], state.bindings):
                 (p, v), (q, w) = pairs[:2]
                 yield from _solve(((p, w), ((q, v), goals)), state)

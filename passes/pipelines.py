@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from burnish.ir.module import Module
 from burnish.ir.origin import block_of
-from burnish.passes.engine import PASSES, Context, Pass, PassError
+from burnish.passes.engine import PASSES, Context, Controller, Observer, Pass, PassError
 
-__all__ = ["PIPELINES", "Expect", "PipelineError", "parse_pass", "parse_pipeline"]
+__all__ = ["PIPELINES", "Expect", "PipelineError", "parse_pass", "parse_pipeline", "run_passes"]
 
 
 class PipelineError(ValueError):
@@ -63,7 +64,7 @@ PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     # Prefill and decode with caches.
     "stateful": (
-        ("insert-kv-cache", ""),
+        ("insert-state", ""),
         ("last-row", ""),
     ),
 }
@@ -78,6 +79,18 @@ def parse_pipeline(text: str) -> list[Pass]:
         else:
             passes.append(parse_pass(entry))
     return passes
+
+
+def run_passes(
+    module: Module, pipeline: str, controller: Controller | None = None, observers: Sequence[Observer] = ()
+) -> Context:
+    """Run the passes of a pipeline over a module, which they change. Raises PipelineError, PassError."""
+    passes = parse_pipeline(pipeline)
+    context = Context(module, observers=observers)
+    context.controller = controller or context.controller
+    for pass_ in passes:
+        context.run(pass_)
+    return context
 
 
 def parse_pass(text: str) -> Pass:

@@ -2,68 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 from burnish.ir.builder import Ops
 from burnish.ir.format import FORMATS, FormatError
-from burnish.ir.graph import Node, Return, Value
-from burnish.ir.module import Module
+from burnish.ir.graph import Node, Value
+from burnish.ir.leaves import Return
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.origin import block_of
-from burnish.passes.engine import Context, Pass
+from burnish.passes.engine import Match, RewritePass, Rule
 
 
-class QuantizeWeights(Pass):
-    """linear(x, w) -> linear(x, quantize(w)); likewise embedding.
+class QuantizeWeight(Rule):
+    """linear(x, w) -> linear(x, quantize(w)); likewise embedding"""
+
+    exactness = "lossy"
+    at = (Linear, Embedding)
+    example = """module {
+      weights { @w: f32[8, 64] }
+      graph forward(%x: f32[2, 64]) {
+        %0: f32[2, 8] = linear(%x, @w) <- "linear"
+        return y=%0
+      }
+    }"""
+
+    def find(self, node: Node) -> Iterator[Match]:
+        format, weight = self._format(node), node.op.weight
+        if format != "none" and weight is not None and node[weight].dtype != format:
+            yield Match({"w": node[weight], "format": format}, [node], list(node.outputs), [])
+
+    def _format(self, node: Node) -> str:
+        options: Any = self.options or QuantizeWeights()
+        if isinstance(node.op, Embedding):
+            return str(options.embedding)
+        return str((options.lm or options.format) if _is_head(node) else options.format)
+
+    def where(self, w: Value, format: str) -> str | None:
+        if not w.is_weight:
+            return f"{w.type} is not a weight"
+        if w.type.format is not None:
+            return f"{w.type} is quantized already"
+        try:
+            FORMATS[format].check(w.shape[-1])
+        except FormatError as e:
+            return str(e)
+        return None
+
+    def build(self, op: Ops, out: Value, w: Value, format: str) -> Value:
+        node: Any = out.node
+        return op.again(node, replace(node.op, to=out.dtype), **{node.op.weight: op.quantize(w, format=format)})
+
+
+class QuantizeWeights(RewritePass):
+    """The weights of products and of tables of tokens in a quantized format.
 
     A format for the matrices of the blocks, for the head (`lm`) and for the table of tokens (`embedding`); `none`
     leaves those as they are. A tied matrix that gets one format in both places is stored once.
     """
 
-    exactness = "lossy"
+    rules = (QuantizeWeight,)
     format: str = "q4_0"
     lm: str = ""  # `format`, unless given
     embedding: str = "none"
-
-    def run(self, module: Module, ctx: Context) -> None:
-        for graph in module.every_graph:
-            for node in graph:
-                if not isinstance(node.op, Linear | Embedding) or node.inputs[1] is None:
-                    continue
-                w = node.inputs[1]
-                format = self._format(node)
-                if format == "none":
-                    continue
-                if reason := _why_not(w, format):
-                    ctx.remark("QuantizeWeight", [node], node.outputs, reason)
-                else:
-                    ctx.rewrite("QuantizeWeight", [node], node.outputs, partial(_quantized, node=node, format=format))
-
-    def _format(self, node: Node) -> str:
-        if isinstance(node.op, Embedding):
-            return self.embedding
-        return (self.lm or self.format) if _is_head(node) else self.format
 
 
 def _is_head(node: Node) -> bool:
     """Whether the product makes the logits: it is outside of every block and leaves its graph."""
     return not block_of(node.origin.scope) and any(isinstance(u.op, Return) for u in node.out.users)
-
-
-def _why_not(w: Value, format: str) -> str | None:
-    if not w.is_weight:
-        return f"{w.type} is not a weight"
-    if w.type.format is not None:
-        return f"{w.type} is quantized already"
-    try:
-        FORMATS[format].check(w.shape[-1])
-    except FormatError as e:
-        return str(e)
-    return None
-
-
-def _quantized(op: Ops, node: Node, format: str) -> Value:
-    assert isinstance(node.op, Linear | Embedding)
-    x, w, *bias = node.inputs
-    return op.emit(replace(node.op, to=node.out.dtype), [x, op.quantize(w, format=format), *bias])

@@ -77,7 +77,7 @@ class AttentionFromParts(Rule):
         usual = q.shape[3] ** -0.5 if isinstance(q.shape[3], int) else scale
         scale = usual if abs(scale - usual) < _SNAP * usual else scale
         q, k, v = op.transpose(q, perm=_HEADS), op.transpose(k, perm=_KEYS), op.transpose(v, perm=_HEADS)
-        return op.transpose(op.attention(q, k, v, None, None, bias, scale=scale), perm=_HEADS)
+        return op.transpose(op.attention(q, k, v, bias=bias, scale=scale), perm=_HEADS)
 
 
 class GroupedHeads(Rule):
@@ -105,7 +105,7 @@ class GroupedHeads(Rule):
         ks = op.reshape(op.broadcast_to(op.unsqueeze(k, axes=(2,)), shape=k_wide), shape=k_flat)
         vs = op.reshape(op.broadcast_to(op.unsqueeze(v, axes=(2,)), shape=v_wide), shape=v_flat)
         ks, vs = op.transpose(ks, perm=_HEADS), op.transpose(vs, perm=_HEADS)
-        return op.attention(q, ks, vs, None, None, bias, scale=scale)
+        return op.attention(q, ks, vs, bias=bias, scale=scale)
 
     def where(self, k_wide: tuple[Dim, ...], k_flat: tuple[Dim, ...], v_flat: tuple[Dim, ...]) -> str | None:
         good = len(k_flat) == len(v_flat) == 4 and (k_flat[0], k_flat[2]) == (k_wide[0], k_wide[3])
@@ -113,7 +113,7 @@ class GroupedHeads(Rule):
 
     def build(self, op: Ops, q: Value, k: Value, v: Value, bias: Value | None, scale: float) -> Value:
         k, v = op.transpose(k, perm=_HEADS), op.transpose(v, perm=_HEADS)
-        return op.attention(q, k, v, None, None, bias, scale=scale)
+        return op.attention(q, k, v, bias=bias, scale=scale)
 
 
 class OneGroup(Rule):
@@ -138,11 +138,11 @@ class OneGroup(Rule):
         ks = op.squeeze(op.broadcast_to(op.unsqueeze(k, axes=(2,)), shape=k_wide), axes=(1,))
         vs = op.squeeze(op.broadcast_to(op.unsqueeze(v, axes=(2,)), shape=v_wide), axes=(1,))
         ks, vs = op.transpose(ks, perm=_HEADS), op.transpose(vs, perm=_HEADS)
-        return op.attention(q, ks, vs, None, None, bias, scale=scale)
+        return op.attention(q, ks, vs, bias=bias, scale=scale)
 
     def build(self, op: Ops, q: Value, k: Value, v: Value, bias: Value | None, scale: float) -> Value:
         k, v = op.transpose(k, perm=_HEADS), op.transpose(v, perm=_HEADS)
-        return op.attention(q, k, v, None, None, bias, scale=scale)
+        return op.attention(q, k, v, bias=bias, scale=scale)
 
 
 class RecoverAttention(RewritePass):

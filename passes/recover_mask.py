@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from burnish.ir.builder import Ops
 from burnish.ir.dims import bind
-from burnish.ir.evaluate import evaluate
-from burnish.ir.graph import Constant, Graph, Node, Value
+from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.guards import AllTrue
-from burnish.ir.module import Module
+from burnish.ir.leaves import Constant
 from burnish.ir.ops.attention import Attention
-from burnish.passes.engine import Context, Pass
+from burnish.ir.run import run_graph
+from burnish.ir.walk import above
+from burnish.passes.engine import Match, RewritePass, Rule
 
 _SIZES = (1, 2, 3, 5, 8)
 _LARGEST = 1024  # constants of a mask's graph up to this are tried as sizes: a window shows beyond its width
@@ -23,7 +23,7 @@ _HIDDEN = -1e4  # what is added to a score so that its key does not count; e ** 
 Shape = tuple[bool, int]  # causal, window
 
 
-class RecoverMask(Pass):
+class MaskOfShapes(Rule):
     """attention(q, k, v, bias), bias of shapes alone -> attention(q, k, v; causal, window), and a guard that says so
 
     The bias is evaluated at a few sizes of its symbols. If at all of them it hides what a causal mask hides (or one
@@ -32,52 +32,49 @@ class RecoverMask(Pass):
     """
 
     exactness = "rounding"
+    at = (Attention,)
+    example = """module {
+      graph forward(%q: f32[2, S, 1, 4]) {
+        %0: i32[S] = iota(size=S) <- "iota"
+        %1: i32[S, 1] = unsqueeze(%0, axes=[1]) <- "rows"
+        %2: bool[S, S] = less_or_equal(%0, %1) <- "mask"
+        %3: f32[2, S, 1, 4] = attention(%q, %q, %q, _, _, %2, scale=0.5) <- "attention"
+        return y=%3
+      }
+    }"""
 
-    def run(self, module: Module, ctx: Context) -> None:
-        known: dict[Value, tuple[Shape, list[AllTrue]] | str] = {}
-        for graph in module.graphs.values():
-            for node in graph:
-                if not isinstance(node.op, Attention) or node.op.causal or len(node.inputs) < 6:
-                    continue
-                bias = node.inputs[5]
-                if bias is None or not _of_shapes(bias):
-                    continue
-                if bias not in known:
-                    known[bias] = _conclude(bias, node)
-                found = known[bias]
-                if isinstance(found, str):
-                    ctx.remark("MaskOfShapes", [node], node.outputs, found)
-                else:
-                    ctx.rewrite("MaskOfShapes", [node], node.outputs, partial(_build, node=node, found=found))
+    def __init__(self) -> None:
+        self.known: dict[Value, tuple[Shape, list[AllTrue]] | str] = {}  # one mask serves every block
+
+    def find(self, node: Node) -> Iterator[Match]:
+        bias = node.get("bias")
+        if isinstance(node.op, Attention) and not node.op.causal and bias is not None and _of_shapes(bias):
+            if bias not in self.known:
+                self.known[bias] = _conclude(bias, node)
+            yield Match({"found": self.known[bias]}, [node], list(node.outputs), [])
+
+    def where(self, found: tuple[Shape, list[AllTrue]] | str) -> str | None:
+        return found if isinstance(found, str) else None
+
+    def build(self, op: Ops, found: tuple[Shape, list[AllTrue]], out: Value) -> Value:
+        (causal, window), guards = found
+        for guard in guards:
+            op.assume(guard)
+        assert out.node is not None and isinstance(out.op, Attention)
+        return op.again(out.node, replace(out.op, causal=causal, window=window), bias=None)
 
 
-def _build(op: Ops, node: Node, found: tuple[Shape, list[AllTrue]]) -> Value:
-    (causal, window), guards = found
-    module = op.graph.module
-    module.guards += [g for g in guards if g not in module.guards]
-    assert isinstance(node.op, Attention)
-    return op.emit(replace(node.op, causal=causal, window=window), node.inputs[:5])
+class RecoverMask(RewritePass):
+    """Masks that depend on shapes alone become what they are: causal, windowed, or without effect."""
 
-
-def _above(value: Value) -> list[Node]:
-    """The nodes that a value depends on, each after its operands."""
-    done: dict[Node, None] = {}
-    stack = [value.node] if value.node is not None else []
-    while stack:
-        node = stack[-1]
-        todo = [v.node for v in node.operands if v.node is not None and v.node not in done]
-        if todo:
-            stack += todo
-        else:
-            done[stack.pop()] = None
-    return list(done)
+    rules = (MaskOfShapes,)
 
 
 def _of_shapes(value: Value) -> bool:
     """Whether it depends on sizes and small constants alone: on no input and no weight."""
     if value.node is None:
         return False
-    for node in _above(value):
+    for node in above([value]):
         data = not node.inputs and node.op.name not in ("iota", "constant")
         if data or node.bodies or any(v.node is None for v in node.operands):
             return False
@@ -86,11 +83,12 @@ def _of_shapes(value: Value) -> bool:
 
 def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
     """What the bias of an attention is at every size that was tried, and the guard for the others; or why nothing."""
-    q, k = node.operands[:2]
+    q, k = node["q"], node["k"]
+    alone = _alone(bias)
     masks: list[np.ndarray] = []
     hidden = 0.0
     for sizes in _bindings(bias):
-        data = _run(bias, sizes)
+        (data,) = run_graph(alone, {}, sizes)
         visible = data if data.dtype == bool else data == 0
         if data.dtype != bool and not visible.all():
             values = np.unique(data[~visible])
@@ -106,7 +104,7 @@ def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
     shape = next((c for c in candidates if all((m == _visible(c, *m.shape[1:])).all() for m in masks)), None)
     if shape is None:
         return "it is neither causal nor without effect: it stays data"
-    symbols = {s for n in _above(bias) for o in n.outputs for s in o.type.symbols}
+    symbols = {s for n in above([bias]) for o in n.outputs for s in o.type.symbols}
     return shape, [_guard(bias, shape, hidden, q, k)] if symbols else []
 
 
@@ -119,8 +117,8 @@ def _visible(shape: Shape, rows: int, keys: int) -> np.ndarray:
 
 def _bindings(bias: Value) -> Iterator[dict[str, int]]:
     """Sizes to try: small ones, in two ways that tell symbols apart, and those just beyond the mask's constants."""
-    above = _above(bias)
-    symbols = list(dict.fromkeys(s for n in above for o in n.outputs for s in o.type.symbols))
+    nodes = above([bias])
+    symbols = list(dict.fromkeys(s for n in nodes for o in n.outputs for s in o.type.symbols))
     if not symbols:
         yield {}
         return
@@ -128,7 +126,7 @@ def _bindings(bias: Value) -> Iterator[dict[str, int]]:
     for n in _SIZES:
         yield dict.fromkeys(symbols, n)
         yield {s: n if s in lengths else n % 3 + 1 for s in symbols}
-    numbers = {int(x) for n in above if isinstance(n.op, Constant) for x in _integers(n.out)}
+    numbers = {int(x) for n in nodes if isinstance(n.op, Constant) for x in _integers(n.out)}
     for n in sorted({c + 1 for c in numbers if max(_SIZES) <= c <= _LARGEST}):
         yield {s: n if s in lengths else 1 for s in symbols}
 
@@ -138,28 +136,22 @@ def _integers(value: Value) -> list[int]:
     return [] if data is None or data.size > 8 or data.dtype.kind not in "iu" else data.ravel().tolist()
 
 
-def _run(value: Value, sizes: Mapping[str, int]) -> np.ndarray:
-    """The value at these sizes."""
-    arrays: dict[Value, np.ndarray] = {}
-    for node in _above(value):
-        if isinstance(node.op, Constant):
-            arrays[node.out] = node.op.value.data
-            continue
-        operands = [None if v is None else arrays[v] for v in node.inputs]
-        results = evaluate(node.op.bind(sizes), np, operands, [o.dtype for o in node.outputs])
-        arrays.update(zip(node.outputs, results, strict=True))
-    return arrays[value]
+def _alone(value: Value) -> Graph:
+    """What makes a value of shapes, as a graph of its own."""
+    graph = value.graph.module.body("guard")
+    copies: dict[Value, Value] = {}
+    for node in above([value]):
+        operands = [None if v is None else copies[v] for v in node.inputs]
+        copy = graph.emit(node.op, operands, [o.type for o in node.outputs], node.origin)
+        copies.update(zip(node.outputs, copy.outputs, strict=True))
+    graph.set_outputs({"mask": copies[value]})
+    return graph
 
 
 def _guard(bias: Value, shape: Shape, hidden: float, q: Value, k: Value) -> AllTrue:
     """That the bias is what was concluded, as a graph of its own."""
-    graph = Graph(bias.graph.module, "guard")
-    op, copies = graph.ops, dict[Value, Value]()
-    for node in _above(bias):
-        operands = [None if v is None else copies[v] for v in node.inputs]
-        copy = graph.emit(node.op, operands, [o.type for o in node.outputs], node.origin)
-        copies.update(zip(node.outputs, copy.outputs, strict=True))
-    mask = copies[bias]
+    graph = _alone(bias)
+    op, mask = graph.ops, graph.outputs["mask"]
     causal, window = shape
     visible = op.constant(True, "bool")
     if causal:

@@ -2,66 +2,98 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 
 from burnish.ir.builder import Ops
-from burnish.ir.dims import Dim, Sym
-from burnish.ir.graph import Graph, Node, Value
-from burnish.ir.guards import AllTrue
-from burnish.ir.module import Module
+from burnish.ir.dims import Dim
+from burnish.ir.graph import Node, Value
+from burnish.ir.guards import AtMost
 from burnish.ir.ops.attention import Rope
 from burnish.ir.ops.elementwise import Add
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.ops.shape import BroadcastTo, Iota, Slice, Unsqueeze
-from burnish.passes.engine import Context, Pass
+from burnish.ir.signature import TOKENS
+from burnish.passes.engine import Match, RewritePass, Rule
 
 
-class RecoverPositions(Pass):
-    """rope(x, 0, 1, …, S - 1) -> rope(x, positions(ids)); x + embedding(0, 1, …, S - 1) likewise
+class RopePositions(Rule):
+    """rope(x, 0, 1, …, S - 1) -> rope(x, positions(ids))"""
+
+    at = (Rope,)
+    example = """module {
+      weights { @inv_freq: f32[2] }
+      graph forward(%ids: i32[B, S] is tokens, %x: f32[B, S, 1, 4]) {
+        %0: i32[S] = iota(size=S) <- "iota"
+        %1: i32[1, S] = unsqueeze(%0, axes=[0]) <- "row"
+        %2: f32[B, S, 1, 4] = rope(%x, %1, @inv_freq) <- "rope"
+        return y=%2
+      }
+    }"""
+
+    def find(self, node: Node) -> Iterator[Match]:
+        ids, counted = _tokens(node["x"]), _count(node["positions"])
+        if ids is not None and counted is not None and counted == ids.shape[1]:
+            yield Match({"ids": ids}, [node], list(node.outputs), [])
+
+    def build(self, op: Ops, ids: Value, out: Value) -> Value:
+        assert out.node is not None
+        return op.again(out.node, positions=op.positions(ids))
+
+
+class EmbeddedPositions(Rule):
+    """x + embedding(0, 1, …, S - 1) -> x + embedding(positions(ids))
 
     Where positions were cut from a table, a guard says that there are no more tokens than it has rows.
     """
 
-    def run(self, module: Module, ctx: Context) -> None:
-        for graph in module.every_graph:
-            for node in graph:
-                if isinstance(node.op, Rope):
-                    self._rotated(graph, node, ctx)
-                elif isinstance(node.op, Add):
-                    self._added(graph, node, ctx)
+    at = (Add,)
+    example = """module {
+      weights { @w: f32[9, 4] }
+      graph forward(%ids: i32[B, S] is tokens, %x: f32[B, S, 4]) {
+        %0: i32[S] = iota(size=S) <- "iota"
+        %1: i32[1, S] = unsqueeze(%0, axes=[0]) <- "row"
+        %2: f32[1, S, 4] = embedding(%1, @w) <- "embedding"
+        %3: f32[B, S, 4] = add(%x, %2) <- "add"
+        return y=%3
+      }
+    }"""
 
-    def _rotated(self, graph: Graph, node: Node, ctx: Context) -> None:
-        x, positions, inv_freq = node.operands
-        ids = _tokens(graph, x.shape[:2])
-        counted = _count(positions)
-        if ids is not None and counted is not None and counted == ids.shape[1]:
-            ctx.rewrite("RopePositions", [node], node.outputs, lambda op: op.rope(x, op.positions(ids), inv_freq))
+    def find(self, node: Node) -> Iterator[Match]:
+        for x, table in ((node["a"], node["b"]), (node["b"], node["a"])):
+            if table.node is None or not isinstance(table.op, Embedding) or x.shape != node.out.shape:
+                continue
+            ids, at = _tokens(x), table.node["ids"]
+            counted = _count(at)
+            if ids is not None and counted is not None and counted == ids.shape[1]:
+                bindings = {"x": x, "table": table, "ids": ids, "rows": _rows(at)}
+                yield Match(bindings, [table.node, node], list(node.outputs), [])
 
-    def _added(self, graph: Graph, node: Node, ctx: Context) -> None:
-        x, table = node.operands
-        if table.node is None or not isinstance(table.op, Embedding):
-            return
-        at = table.node.operands[0]
-        ids = _tokens(graph, x.shape[:2])
-        counted = _count(at)
-        if ids is None or counted is None or counted != ids.shape[1] or x.shape != node.out.shape:
-            return
-        build = partial(_embedded, x=x, table=table, ids=ids, rows=_rows(at))
-        ctx.rewrite("EmbeddedPositions", [table.node, node], node.outputs, build)
+    def build(self, op: Ops, x: Value, table: Value, ids: Value, rows: int | None) -> Value:
+        assert table.node is not None
+        if rows is not None:
+            op.assume(AtMost(ids.shape[1], rows))
+        return op.add(x, op.again(table.node, ids=op.positions(ids)))
 
 
-def _tokens(graph: Graph, shape: tuple[Dim, ...]) -> Value | None:
-    """The input of tokens of that shape."""
-    return next((v for v in graph.inputs if v.type.is_integer and v.shape == shape), None)
+class RecoverPositions(RewritePass):
+    """Counting from 0 to the number of tokens is their positions: what rotates x by them, or is added to it."""
+
+    rules = (RopePositions, EmbeddedPositions)
+
+
+def _tokens(x: Value) -> Value | None:
+    """The tokens that stand along the first axes of a value."""
+    ids = x.graph.input_for(TOKENS)
+    return ids if ids is not None and ids.shape == x.shape[:2] else None
 
 
 def _count(positions: Value) -> Dim | None:
     """n, where the rows of [1 or B, n] are 0, 1, …, n - 1; else None."""
     value, n = positions, positions.shape[-1] if positions.type.rank else None
     while value.node is not None and isinstance(value.op, Unsqueeze | BroadcastTo) and value.shape[-1] == n:
-        value = value.node.operands[0]
+        value = value.node["x"]
     if isinstance(value.op, Iota):
         return n
     return n if _rows(positions) is not None else None
@@ -72,22 +104,7 @@ def _rows(positions: Value) -> int | None:
     node = positions.node
     if node is None or not isinstance(node.op, Slice) or node.op.start != 0:
         return None
-    data = node.operands[0].literal
+    data = node["x"].literal
     if data is None or node.op.axis % data.ndim != data.ndim - 1:
         return None
     return data.shape[-1] if (data == np.arange(data.shape[-1])).all() else None
-
-
-def _embedded(op: Ops, x: Value, table: Value, ids: Value, rows: int | None) -> Value:
-    assert table.node is not None and table.op is not None
-    n = ids.shape[1]
-    if rows is not None and isinstance(n, Sym):
-        _at_most(op.graph.module, n, rows)
-    return op.add(x, op.emit(table.op, [op.positions(ids), table.node.operands[1]]))
-
-
-def _at_most(module: Module, n: Dim, rows: int) -> None:
-    graph = Graph(module, "guard")
-    graph.set_outputs({"holds": graph.ops.less(graph.ops.iota(size=n), rows)})
-    graph.normalize()
-    module.guards.append(AllTrue(f"that positions lie within a table of {rows}", graph))

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from burnish.ir.graph import Constant, Graph, Node, Value
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.leaves import Constant
 from burnish.ir.literal import Literal
 from burnish.ir.structure import structure
+from burnish.ir.walk import post_order
 
 __all__ = ["Block", "Entered", "External", "Inner", "Reference", "find_blocks"]
 
@@ -218,16 +220,8 @@ def _between(before: Node, last: Node, below: Sequence[Node], place: dict[Node, 
 
 def _block(before: Node, last: Node, inside: set[Node], place: dict[Node, int]) -> Block:
     """Numbered as `last` asks for operands; what it does not depend on follows."""
-    number: dict[Node, int] = {}
-    for root in [last, *sorted(inside, key=place.__getitem__)]:
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            todo = [v.node for v in reversed(node.operands) if v.node in inside and v.node not in number]
-            if node not in number and todo:
-                stack += todo
-            else:
-                number.setdefault(stack.pop(), len(number))
+    nodes = list(post_order([last, *sorted(inside, key=place.__getitem__)], within=inside.__contains__))
+    number = {node: i for i, node in enumerate(nodes)}
     external: dict[Value, int] = {}
 
     def reference(v: Value | None) -> Reference:
@@ -241,6 +235,5 @@ def _block(before: Node, last: Node, inside: set[Node], place: dict[Node, int]) 
             return v.op.value
         return External(external.setdefault(v, len(external)))
 
-    nodes = list(number)
     operands = [tuple(reference(v) for v in n.inputs) for n in nodes]
     return Block(nodes, operands, list(external), before, last)

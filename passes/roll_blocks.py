@@ -9,23 +9,28 @@ from functools import cached_property
 
 from burnish.ir.builder import Ops
 from burnish.ir.format import LAYOUTS
-from burnish.ir.graph import Graph, Node, Value, Weight
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.leaves import Weight
 from burnish.ir.literal import Literal
 from burnish.ir.module import Module
 from burnish.ir.ops.control import Repeat
 from burnish.ir.origin import Origin
-from burnish.passes.engine import Context, Pass
+from burnish.ir.signature import Linked, Role, State
+from burnish.passes.engine import Context, Pass, Rule
 from burnish.passes.repetition import Block, Entered, External, Inner, Reference, find_blocks
 
-RULE = "RollBlocks"
 Column = tuple[Value, ...]  # what stands in one place of every block
 
 
-class RollBlocks(Pass):
-    """block, block, … -> repeat(count) { block } over stacked weights, caches and results
+class Roll(Rule):
+    """block, block, … -> repeat(count) { block }"""
 
-    Caches of the blocks become one input [count, …] and the output of the same name; so do inputs that another graph
-    of the module makes. Blocks are told from the graph alone, and may have several layers.
+
+class RollBlocks(Pass):
+    """block, block, … -> repeat(count) { block } over stacked weights, states and results
+
+    States of the blocks become one, [count, …]; so do inputs that are linked to another graph. Blocks are told from the
+    graph alone, and may have several layers.
     """
 
     def run(self, module: Module, ctx: Context) -> None:
@@ -34,9 +39,9 @@ class RollBlocks(Pass):
             while blocks := find_blocks(graph, without=refused):
                 roll, nodes = _Roll(graph, blocks), [n for b in blocks for n in b.nodes]
                 if reason := roll.why_not():
-                    ctx.remark(RULE, nodes, blocks[-1].last.outputs, reason)
+                    ctx.remark(Roll(), nodes, blocks[-1].last.outputs, reason)
                     refused.update(nodes)
-                elif not ctx.restructure(RULE, graph, roll, nodes):
+                elif not ctx.restructure(Roll(), graph, roll, nodes):
                     refused.update(nodes)
 
 
@@ -62,7 +67,7 @@ class _Roll:
 
     @cached_property
     def states(self) -> dict[Column, Inner]:
-        """The caches: inputs of which each is read by its block alone, and returned by it under its own name."""
+        """States of which each is read by its block alone, and returned by it."""
         return {c: made for c in self.columns if c not in self.shared and (made := self._returned(c)) is not None}
 
     @cached_property
@@ -73,7 +78,7 @@ class _Roll:
     @cached_property
     def further(self) -> list[Inner]:
         """Results that leave a block otherwise than as its state or to the block that follows."""
-        states = {v.name for c in self.states for v in c}
+        states = {v.name for column in self.states for v in column}
         kept = {v for name, v in self.graph.outputs.items() if name not in states}
         found: dict[Inner, None] = {}
         for i, block in enumerate(self.blocks):
@@ -91,7 +96,7 @@ class _Roll:
     def _returned(self, column: Column) -> Inner | None:
         places = set()
         for v, block in zip(column, self.blocks, strict=True):
-            new = self.graph.outputs.get(v.name) if v.node is None else None
+            new = self.graph.outputs.get(v.name) if isinstance(v.role, State) and v.role == column[0].role else None
             if new is None or new.node not in block.nodes or any(u not in block.nodes for u in v.users):
                 return None
             places.add(Inner(block.nodes.index(new.node), new.index))
@@ -117,7 +122,7 @@ class _Roll:
         """Put the loop in the place of the blocks."""
         graph, first, last = self.graph, self.blocks[0], self.blocks[-1]
         count, states = len(self.blocks), list(self.states)
-        stacked_inputs = {c: self._input(c) for c in states}
+        stacked_inputs = {c: self._input(c, c[0].role.stacked()) for c in states if isinstance(c[0].role, State)}
         stacks = [*stacked_inputs.values(), *(self._stack(op, c) for c in self.slices)]
         repeat = Repeat(count=count, carries=len(last.last.outputs), shared=len(self.shared), states=len(states))
         results = list(
@@ -127,7 +132,7 @@ class _Roll:
         for old, new in zip(last.last.outputs, carries, strict=True):
             graph.replace(old, new)
         for column, new in zip(states, rest, strict=False):
-            self._rename(graph, column, {stacked_inputs[column].name: new})
+            _rename(graph, column, stacked_inputs[column], new)
         for place, new in zip(self.further, rest[len(states) :], strict=True):
             for i, block in enumerate(self.blocks):
                 graph.replace(block.nodes[place.node].outputs[place.index], op.index(new, index=i))
@@ -137,7 +142,7 @@ class _Roll:
 
     def _body(self) -> Graph:
         """The block, once."""
-        body = Graph(self.graph.module, "block")
+        body = self.graph.module.body("block")
         block = self.blocks[0]
         entered = [body.input(f"x{i or ''}", o.type) for i, o in enumerate(block.before.outputs)]
         external: dict[int, Value] = {}
@@ -160,7 +165,7 @@ class _Roll:
             return None
 
         for i, node in enumerate(block.nodes):
-            origin = Origin.union((b.nodes[i].origin for b in self.blocks), RULE)
+            origin = Origin.union((b.nodes[i].origin for b in self.blocks), Roll.__name__)
             inputs = [operand(r) for r in block.operands[i]]
             made.append(body.emit(node.op, inputs, [o.type for o in node.outputs], origin, node.bodies))
         leaving = [Inner(block.nodes.index(block.last), o.index) for o in block.last.outputs]
@@ -170,39 +175,48 @@ class _Roll:
 
     def _stack(self, op: Ops, column: Column) -> Value:
         """The values of one place, stacked: where another graph makes them all, there, and once."""
-        names = [v.name for v in column]
-        others = (g for g in self.graph.module.graphs.values() if g is not self.graph and {*names} <= {*g.outputs})
-        maker = next(others, None) if all(v.node is None for v in column) else None
-        if maker is None or any(u not in b.nodes for v, b in zip(column, self.blocks, strict=True) for u in v.users):
+        links = [v.role for v in column if isinstance(v.role, Linked)]
+        maker = self.graph.module.graphs[links[0].graph] if len(links) == len(column) else None
+        made = [maker.outputs.get(link.name) for link in links if link.graph == maker.name] if maker is not None else []
+        mine = all(u in b.nodes for v, b in zip(column, self.blocks, strict=True) for u in v.users)
+        if maker is None or not mine or len(made) != len(column) or None in made:
             readers = (n.origin for v, b in zip(column, self.blocks, strict=True) for n in v.users if n in b.nodes)
-            with op.at(Origin.union(readers, RULE)):
+            with op.at(Origin.union(readers, Roll.__name__)):
                 return op.stack(*column)
-        value = self._input(column)
-        self._rename(maker, column, {value.name: Ops(maker, op.fixed).stack(*(maker.outputs[n] for n in names))})
-        return value
+        gone = {link.name for link in links}
+        name = _free(_stem(links[0].name), [v.name for v in maker.inputs] + [k for k in maker.outputs if k not in gone])
+        stack = Ops(maker, op.fixed, may_assume=False).stack(*made)
+        maker.set_outputs({k: v for k, v in maker.outputs.items() if k not in gone} | {name: stack})
+        return self._input(column, Linked(maker.name, name))
 
-    def _input(self, column: Column) -> Value:
+    def _input(self, column: Column, role: Role) -> Value:
         """A new input for those of a column, stacked."""
         taken = [v.name for v in self.graph.inputs if v not in column]
-        name = _free(re.sub(r"\d+$", "", column[0].name) or column[0].name, [*taken, *self.graph.outputs])
-        return self.graph.input(name, column[0].type.with_shape((len(column), *column[0].shape)))
+        name = _free(_stem(column[0].name), [*taken, *self.graph.outputs])
+        return self.graph.input(name, column[0].type.with_shape((len(column), *column[0].shape)), role)
 
-    @staticmethod
-    def _rename(graph: Graph, column: Column, new: dict[str, Value]) -> None:
-        """Return `new` in the place of the outputs that have the names of a column."""
-        names = [v.name for v in column]
-        graph.set_outputs({k: v for k, v in graph.outputs.items() if k not in names} | new)
+
+def _rename(graph: Graph, column: Column, state: Value, new: Value) -> None:
+    """Return `new` as the state in the place of those of a column."""
+    names = [v.name for v in column]
+    roles = {} if state.role is None else {state.name: state.role}
+    graph.set_outputs({k: v for k, v in graph.outputs.items() if k not in names} | {state.name: new}, roles)
+
+
+def _stem(name: str) -> str:
+    """A name without the number at its end."""
+    return re.sub(r"\d+$", "", name) or name
 
 
 def _body_name(value: Value) -> str:
     """What the body calls a value: a weight as its own block does, whatever was made of it meanwhile."""
     if value.node is None:
-        return re.sub(r"\d+$", "", value.name) or value.name
-    source = value
-    while (node := source.node) is not None and len(node.inputs) == 1:
-        source = node.operands[0]
-    op = source.op or value.op
-    return re.sub(r"^.*\.\d+\.", "", op.tensor) if isinstance(op, Weight) else op.name if op is not None else ""
+        return _stem(value.name)
+    node = value.node
+    while len(node.operands) == 1 and (maker := next(iter(node.operands)).node) is not None:
+        node = maker
+    op = node.op
+    return re.sub(r"^.*\.\d+\.", "", op.tensor) if isinstance(op, Weight) else op.name
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

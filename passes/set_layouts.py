@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 
 from burnish.ir.builder import Ops
 from burnish.ir.format import LAYOUTS, FormatError
@@ -10,38 +10,54 @@ from burnish.ir.graph import Node, Value
 from burnish.ir.module import Module
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.quantization import Relayout
-from burnish.passes.engine import Context, Pass
+from burnish.passes.engine import Context, Match, RewritePass, Rule
 
 
-class SetLayouts(Pass):
+class SetLayout(Rule):
     """linear(x, w quantized) -> linear(x, relayout(w)); likewise embedding, where rows can be read from the layout"""
 
+    at = (Linear, Embedding)
+    example = """module {
+      weights { @w: q4_0[8, 64] }
+      graph forward(%x: f32[2, 64]) {
+        %0: f32[2, 8] = linear(%x, @w) <- "linear"
+        return y=%0
+      }
+    }"""
+
+    @property
+    def layout(self) -> str:
+        """The one that the pass was asked for."""
+        return str(getattr(self.options, "layout", "planes"))
+
+    def find(self, node: Node) -> Iterator[Match]:
+        w = node[node.op.weight] if node.op.weight is not None else None
+        if w is not None and w.type.format is not None and w.type.layout != self.layout:
+            yield Match({"w": w}, [node], list(node.outputs), [])
+
+    def where(self, w: Value, out: Value) -> str | None:
+        layout = LAYOUTS[self.layout]
+        if w.time == "run":
+            return f"{w.type} is not known before run time"
+        if isinstance(out.op, Embedding) and not layout.by_rows:
+            return f"rows cannot be read from the layout {self.layout}"
+        assert w.type.format is not None
+        return layout.accepts(w.type.format, w.shape)
+
+    def build(self, op: Ops, w: Value, out: Value) -> Value:
+        node, relayout = out.node, Relayout(layout=self.layout)
+        assert node is not None and node.op.weight is not None
+        there = next((u.out for u in w.users if u.op == relayout), None)  # a tied matrix is kept once
+        return op.again(node, **{node.op.weight: there or op.emit(relayout, [w])})
+
+
+class SetLayouts(RewritePass):
+    """Quantized weights in the layout in which they are read best."""
+
+    rules = (SetLayout,)
     layout: str
 
     def run(self, module: Module, ctx: Context) -> None:
         if self.layout not in LAYOUTS:
             raise FormatError(f"there is no layout {self.layout!r}; there are {', '.join(filter(None, LAYOUTS))}")
-        for graph in module.every_graph:
-            for node in graph:
-                w = node.inputs[1] if isinstance(node.op, Linear | Embedding) else None
-                if w is None or w.type.format is None or w.type.layout == self.layout:
-                    continue
-                if reason := self._why_not(node, w):
-                    ctx.remark("SetLayout", [node], node.outputs, reason)
-                else:
-                    ctx.rewrite("SetLayout", [node], node.outputs, partial(self._lying, node=node, w=w))
-
-    def _why_not(self, node: Node, w: Value) -> str | None:
-        layout = LAYOUTS[self.layout]
-        if w.time == "run":
-            return f"{w.type} is not known before run time"
-        if isinstance(node.op, Embedding) and not layout.by_rows:
-            return f"rows cannot be read from the layout {self.layout}"
-        assert w.type.format is not None
-        return layout.accepts(w.type.format, w.shape)
-
-    def _lying(self, op: Ops, node: Node, w: Value) -> Value:
-        x, _, *rest = node.inputs
-        relayout = Relayout(layout=self.layout)
-        there = next((u.out for u in w.users if u.op == relayout), None)  # a tied matrix is kept once
-        return op.emit(node.op, [x, there or op.emit(relayout, [w]), *rest])
+        super().run(module, ctx)

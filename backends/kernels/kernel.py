@@ -37,11 +37,14 @@ class Kernel:
         """The layout in which the kernel reads weights of `format` fastest on this CPU; None: it does not read them."""
         return None
 
-    def why_not(self, op: Op, inputs: Sequence[Type | None]) -> str | None:
-        """None where the kernel can run `op` on operands of these types, else the reason. The op's name is checked."""
+    def why_not(self, op: Any, *operands: Any) -> str | None:
+        """None where the kernel can run `op` on operands of these types, else the reason. The op's name is checked.
+
+        A kernel names the operands, as `infer` does: `why_not(self, op, x, w, b=None)`.
+        """
         raise NotImplementedError
 
-    def __call__(self, op: Op, inputs: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:
+    def __call__(self, op: Any, dtypes: Sequence[str], *operands: Any) -> tuple[Array, ...]:
         """The results of `op`, of the element types `dtypes`. Called only where `why_not` gave None."""
         raise NotImplementedError
 
@@ -62,7 +65,7 @@ def find_kernel(op: Op, inputs: Sequence[Type | None]) -> Choice:
     for kernel in KERNELS.values():
         if kernel.op != op.name:
             continue
-        reason = kernel.why_not(op, inputs)
+        reason = kernel.why_not(op, *inputs)
         if reason is None:
             return Choice(kernel, "")
         refusals.append(f"{kernel.name}: {reason}")

@@ -61,10 +61,8 @@ class Int8Linear(Kernel):
         best = instruction_sets()[:1]
         return best[0].layout if best and format == self.format else None
 
-    def why_not(self, op: Op, inputs: Sequence[Type | None]) -> str | None:
+    def why_not(self, op: Op, x: Type, w: Type, b: Type | None = None) -> str | None:
         """Needs weights of the format, in tiles that this CPU reads, and int8 activations."""
-        x, w = inputs[:2]
-        assert x is not None and w is not None
         layouts = [s.layout for s in instruction_sets()]
         if w.dtype != self.format:
             return f"w is {w}, not {self.format}"
@@ -76,10 +74,10 @@ class Int8Linear(Kernel):
             return f"w is {w}, not in the layout {' or '.join(layouts)}"
         return None
 
-    def __call__(self, op: Op, inputs: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:
+    def __call__(
+        self, op: Op, dtypes: Sequence[str], x: Packed, w: Packed, b: Array | None = None
+    ) -> tuple[Array, ...]:
         """(x @ w.T + b,) in the type that the op gives it."""
-        x, w, b = (*inputs, None)[:3]
-        assert isinstance(x, Packed) and isinstance(w, Packed)
         y = self._product(x, w)
         if b is not None:
             y += b.astype(np.float32)

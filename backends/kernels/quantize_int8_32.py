@@ -10,7 +10,8 @@ import numpy as np
 
 from burnish.backends.kernels.kernel import Kernel
 from burnish.ir.format import Packed
-from burnish.ir.op import Array, Op
+from burnish.ir.op import Array
+from burnish.ir.ops.quantization import Quantize
 from burnish.ir.types import Type
 
 __all__ = ["QuantizeInt8_32"]
@@ -22,19 +23,14 @@ class QuantizeInt8_32(Kernel):
     name = "quantize.int8_32"
     op = "quantize"
 
-    def why_not(self, op: Op, inputs: Sequence[Type | None]) -> str | None:
+    def why_not(self, op: Quantize, x: Type) -> str | None:
         """Needs the format int8_32, and inputs that f32 holds."""
-        (x,) = inputs
-        assert x is not None
-        format = op.format  # type: ignore[attr-defined]  # the op is quantize
-        if format != "int8_32":
-            return f"the format is {format}, not int8_32"
+        if op.format != "int8_32":
+            return f"the format is {op.format}, not int8_32"
         return f"x is {x}, wider than f32" if x.dtype == "f64" else None
 
-    def __call__(self, op: Op, inputs: Sequence[Array | None], dtypes: Sequence[str]) -> tuple[Array, ...]:
+    def __call__(self, op: Quantize, dtypes: Sequence[str], x: Array) -> tuple[Array, ...]:
         """One `Packed` in the default layout."""
-        (x,) = inputs
-        assert x is not None
         tokens, groups = math.prod(x.shape[:-1]), x.shape[-1] // 32
         values = np.ascontiguousarray(x, np.float32).reshape(tokens, groups, 32)
         blocks = np.empty((tokens, groups, 9), np.float32)

@@ -57,7 +57,7 @@ def command(
     model = executable(module, backend, activations or "")
     if not model.is_generative:
         raise click.UsageError("the model makes no text; bench measures prefill and decode")
-    encodes = "encoder" in module.graphs  # what reads the prompt, then; the decoder begins with one token
+    encodes = model.has_encoder  # what reads the prompt, then; the decoder begins with one token
     wanted = new_tokens + (0 if encodes else prompt_tokens)
     if model.context is not None and wanted > model.context:
         raise click.UsageError(

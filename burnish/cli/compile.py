@@ -39,8 +39,7 @@ def command(
     `burnish opt --list` shows the passes. The folder appears when it is complete, and not before.
     """
     from burnish.ir.format import FORMATS
-    from burnish.passes.engine import Context
-    from burnish.passes.pipelines import parse_pipeline
+    from burnish.passes.pipelines import parse_pipeline, run_passes
     from burnish.runtime.doors import load
     from burnish.runtime.package import write_package
     from burnish.runtime.sources import tokenizer_of
@@ -52,10 +51,8 @@ def command(
     if {quantize, lm or "none", embedding} != {"none"}:
         head = f",lm={lm}" if lm else ""
         passes += f",quantize-weights{{format={quantize}{head},embedding={embedding}}}"
-    parsed = parse_pipeline(passes)
-    context = Context(load(source))
-    for pass_ in parsed:
-        context.run(pass_)
+    parse_pipeline(passes)  # before the model is read
+    context = run_passes(load(source), passes)
     kept = Counter(r.reason for r in context.remarks if r.reason and r.application.pass_name == "quantize-weights")
     report = write_package(
         context.module,

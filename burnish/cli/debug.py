@@ -99,7 +99,7 @@ def bisect(
             click.echo("\n" + "\n".join(f"{k + ':':12}{v}" for k, v in commands.items()))
     if found.culprits is None:
         raise Inconclusive("")
-    if found.culprits:
+    if found.culprits or found.pass_text:
         raise CheckFailed("")
 
 

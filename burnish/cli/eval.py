@@ -53,8 +53,7 @@ def command(
     file = tokenizer_of(source)
     if file is None:
         raise LoadError(f"{source}: eval needs a tokenizer.json beside the model")
-    context = module.attributes.get("context")
-    texts = read_documents(data, Tokenizer.load(file), context if isinstance(context, int) else None)[:documents]
+    texts = read_documents(data, Tokenizer.load(file), module.facts.context)[:documents]
     progress = None if as_json else show_progress
     measures = evaluate_variants(module, texts, wanted, backend, progress)
     if as_json:

@@ -31,7 +31,7 @@ def _value(v: Any) -> str:
 
 def _text(facts: dict[str, Any]) -> str:
     lines = [f"{facts['source']}: {facts['format']}, {facts['architecture']}"]
-    lines += [f"  {k} = {_value(v)}" for k, v in facts["attributes"].items()]
+    lines += [f"  {k} = {_value(v)}" for k, v in facts["facts"].items()]
     lines.append(
         f"{facts['tensors']} tensors, {facts['parameters']:,} parameters, {facts['parameters_per_tensor']:,} on average"
     )

@@ -138,11 +138,14 @@ def _ids(prompt: str | None, prompt_ids: str | None, tokenizer: Any, vocabulary:
 
 
 def _vocabulary(module: Any) -> int | None:
-    """The rows of the table that ids are looked up in."""
+    """The rows of the table that tokens are looked up in."""
+    from burnish.ir.signature import TOKENS
+
     for graph in module.graphs.values():
-        for node in graph:
-            if node.op.name == "embedding" and node.inputs[0] is graph.find_input("ids"):
-                size = node.inputs[1].shape[0]
+        tokens = graph.input_for(TOKENS)
+        for node in tokens.users if tokens is not None else ():
+            if node.op.name == "embedding":
+                size = node["w"].shape[0]
                 return size if isinstance(size, int) else None
     return None
 
@@ -151,7 +154,7 @@ def _room(model: Any, ids: list[int], wanted: int) -> int:
     """How many new tokens the context leaves room for, at most `wanted`."""
     if model.context is None:
         return wanted
-    prompt = 0 if "encoder" in model.module.graphs else len(ids)
+    prompt = 0 if model.has_encoder else len(ids)
     room = int(model.context) - prompt
     if room < model.is_generative:
         least = " and needs room for a new one" if model.is_generative else ""

@@ -16,8 +16,7 @@ from typing import Any
 
 from burnish.debug.check import Checker
 from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip, graphs_text
-from burnish.ir.parser import copy_module
-from burnish.passes.engine import Application, Context, Controller, PassError
+from burnish.passes.engine import Application, Context, Controller, PassError, Unaccounted
 from burnish.passes.pipelines import Expect, parse_pipeline
 
 __all__ = ["Bisection", "Outcome", "Probe", "bisect", "changes_of", "probe_of"]
@@ -29,12 +28,14 @@ REPEATS = 2  # how often each run that the verdict rests on is made
 class Outcome:
     """What one run under a controller came to: the fault, or None where all is well, and what was allowed, in order.
 
-    Faults of another `kind` (a crash, other numbers) are not the fault that is looked for.
+    Faults of another `kind` (a crash, other numbers) are not the fault that is looked for. A pass that is itself to
+    blame, not one of its applications, is `pass_text`.
     """
 
     fault: str | None
     allowed: tuple[Application, ...]
     kind: str = ""
+    pass_text: str = ""
 
 
 Probe = Callable[[Controller], Outcome]
@@ -52,6 +53,8 @@ def probe_of(checker: Checker, pipeline: str, skipped: Collection[str] = ()) -> 
         try:
             fault = next((f for v in checker.verdicts(passes, record) if (f := v.fault) is not None), None)
             return Outcome(fault, tuple(record.allowed.values()), "numbers")
+        except Unaccounted as e:
+            return Outcome(str(e), tuple(record.allowed.values()), "unaccounted", e.pass_text)
         except PassError as e:
             return Outcome(str(e), tuple(record.allowed.values()), "crash")
 
@@ -61,7 +64,7 @@ def probe_of(checker: Checker, pipeline: str, skipped: Collection[str] = ()) -> 
 def changes_of(checker: Checker, pipeline: str, ids: Collection[str], skipped: Collection[str] = ()) -> dict[str, str]:
     """What these applications do to the graph's text, each as a diff by its id, in a run of the whole pipeline."""
     found: dict[str, str] = {}
-    context = Context(copy_module(checker.module), Skip(skipped))
+    context = Context(checker.module.copy(), Skip(skipped))
     context.observers = [PrintChanges(lambda a, text: found.update({a.id: text}), graphs_text(context.module), ids)]
     with suppress(PassError):  # a crash ends it; what came before is told
         for pass_ in parse_pipeline(pipeline):
@@ -77,6 +80,7 @@ class Bisection:
     culprits: list[list[Application]] | None = field(default_factory=list)
     reason: str = ""
     probes: int = 0
+    pass_text: str = ""  # a pass that changed the graph otherwise than by applications
 
     @property
     def ids(self) -> list[str]:
@@ -86,9 +90,12 @@ class Bisection:
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         groups = None if self.culprits is None else [[a.as_json() for a in group] for group in self.culprits]
-        return {"fault": self.fault, "culprits": groups, "reason": self.reason, "probes": self.probes}
+        found = {"fault": self.fault, "culprits": groups, "reason": self.reason, "probes": self.probes}
+        return found | ({"pass": self.pass_text} if self.pass_text else {})
 
     def __str__(self) -> str:
+        if self.pass_text:
+            return f"fault: {self.fault}\nculprit: pass {self.pass_text}, {self.reason} ({self.probes} runs)"
         if not self.culprits:
             return f"{'inconclusive: ' if self.culprits is None else ''}{self.reason} ({self.probes} runs)"
         lines = [f"fault: {self.fault}"]
@@ -113,6 +120,9 @@ def bisect(probe: Probe) -> Bisection:
         full = search.steadily(())
         if full.fault is None:
             return Bisection(None, [], "nothing is wrong", search.probes)
+        if full.pass_text:
+            reason = "not one of its applications"
+            return Bisection(full.fault, [], reason, search.probes, full.pass_text)
         search.kind = full.kind
         culprits: list[list[Application]] = []
         rest = full

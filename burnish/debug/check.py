@@ -18,7 +18,6 @@ from burnish.backends.interpreter import Interpreter
 from burnish.debug.numbers import error, made_up_inputs, made_up_weights, run_all, run_in_float64, same_bits, units_of
 from burnish.ir.module import Module
 from burnish.ir.op import Array
-from burnish.ir.parser import copy_module
 from burnish.passes.engine import Context, Controller, Exactness, Observer, Pass
 from burnish.passes.pipelines import parse_pipeline
 
@@ -89,7 +88,7 @@ class Checker:
     """
 
     def __init__(self, module: Module, given: Mapping[str, Array] | None = None, seed: int = 0) -> None:
-        self.module = copy_module(module)
+        self.module = module.copy()
         if self.module.source is None:
             self.module.source = made_up_weights(self.module, seed)
         invented = made_up_inputs(self.module, seed)
@@ -107,7 +106,7 @@ class Checker:
         self, passes: Sequence[Pass], controller: Controller | None = None, observers: Sequence[Observer] = ()
     ) -> Iterator[Verdict]:
         """A verdict on each pass as it has run. Raises PassError."""
-        context = Context(copy_module(self.module), observers=observers)
+        context = Context(self.module.copy(), observers=observers)
         if controller is not None:
             context.controller = controller
         before, baseline, count = self.plain, self.baseline, 0
@@ -140,7 +139,7 @@ class Checker:
         return replace(verdict, fault=fault, loss=loss)
 
     def _run(self, module: Module) -> dict[str, Array]:
-        return run_all(module, Interpreter(module), self.given)
+        return run_all(module, Interpreter(module, check=True), self.given)
 
 
 def _by_graph(given: Mapping[str, Array], needed: Iterable[str]) -> dict[str, Array]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from burnish.backends.binding import bind_symbols
 from burnish.ir.dims import Sym
-from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed
-from burnish.ir.graph import Graph, Value, Weight
+from burnish.ir.graph import Graph, Value
 from burnish.ir.guards import Equal
 from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.linear import Embedding
+from burnish.ir.run import Body, evaluate_numpy, read_leaf, run_graph
+from burnish.ir.signature import COUNT, PAST, TOKENS, Linked, Ring, State
 from burnish.ir.types import FLOATS, NUMPY, Type
+from burnish.ir.walk import every_graph
 from burnish.ir.weights import MemoryWeights
 
 __all__ = [
@@ -69,27 +71,20 @@ def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | Non
     """
     bound = _sizes(module, sizes or {})
     inputs: dict[str, Array] = {}
-    encoder = module.graphs.get("encoder")
-    encoded = {f"encoder.{name}" for name in [*encoder.outputs, *(v.name for v in encoder.inputs)]} if encoder else ()
     for graph in module.graphs.values():
+        tokens = graph.input_for(TOKENS)
         for v in graph.inputs:
             key, type = f"{graph.name}.{v.name}", v.type.bind(bound)
-            if v.name in graph.outputs or _in_encoder(v) in encoded:
+            if isinstance(v.role, State | Linked):
                 continue
-            if v.name == "count":
-                longest = graph.inputs[0].type.bind(bound).sizes[-1]
+            if v.role == COUNT:
+                longest = tokens.type.bind(bound).sizes[1] if tokens is not None else 1
                 inputs[key] = np.maximum(longest - np.arange(type.sizes[0]), 1).astype("i4")
-            elif v.name == "past":
+            elif v.role == PAST:
                 inputs[key] = np.zeros(type.sizes, "i4")
             else:
                 inputs[key] = made_up(type, key, seed, _rows_read_by(v))
     return inputs
-
-
-def _in_encoder(v: Value) -> str:
-    """What an input of a decoder is in the encoder: `encoder_count` is its count, `cross_k0` what it returns."""
-    name = v.name.removeprefix("encoder_")
-    return f"encoder.{name}" if name != v.name or name.startswith("cross_") else ""
 
 
 def _sizes(module: Module, given: Mapping[str, int]) -> dict[str, int]:
@@ -104,7 +99,7 @@ def _sizes(module: Module, given: Mapping[str, int]) -> dict[str, int]:
 
 def _rows_read_by(ids: Value) -> int:
     """How many rows the smallest table has that is read at these ids."""
-    rows = [n.inputs[1].shape[0] for n in ids.users if isinstance(n.op, Embedding) and n.inputs[1] is not None]
+    rows = [n["w"].shape[0] for n in ids.users if isinstance(n.op, Embedding)]
     return min((r for r in rows if isinstance(r, int)), default=8)
 
 
@@ -129,59 +124,43 @@ def _inputs(graph: Graph, given: Mapping[str, Array], earlier: Mapping[str, Arra
     inputs: dict[str, Array] = {}
     sizes: dict[str, int] = {}
     for v in graph.inputs:
-        places = (given, f"{graph.name}.{v.name}"), (earlier, _in_encoder(v)), (given, _in_encoder(v))
-        found = next((arrays[key] for arrays, key in places if key in arrays), None)
+        key = f"{v.role.graph}.{v.role.name}" if isinstance(v.role, Linked) else f"{graph.name}.{v.name}"
+        found = given.get(key, earlier.get(key))
         if found is not None:
             inputs[v.name] = found
             for d, n in zip(v.shape, found.shape, strict=False):
                 if isinstance(d, Sym) and d.is_plain:
                     sizes[d.text] = n
-    tokens = next((x.shape[-1] for x in inputs.values() if x.ndim), 1)
+    ids = graph.input_for(TOKENS)
+    tokens = inputs[ids.name].shape[1] if ids is not None and ids.name in inputs else 1
     for v in graph.inputs:
         if v.name not in inputs:
-            free = {s: tokens for s in v.type.symbols if s not in sizes}
+            most = v.role.most if isinstance(v.role, Ring) else tokens
+            free = {s: min(tokens, most) for s in v.type.symbols if s not in sizes}
             type = v.type.bind({**sizes, **free})
-            inputs[v.name] = np.full(type.sizes, tokens if v.name == "count" else 0, NUMPY[type.dtype])
+            inputs[v.name] = np.full(type.sizes, tokens if v.role == COUNT else 0, NUMPY[type.dtype])
     return inputs
 
 
 def run_in_float64(module: Module) -> Run:
     """Runs the module's graphs with every float widened to float64, quantized numbers taken for what they stand for."""
-    weights: dict[str, Array] = {}
+    leaves: dict[Value, Array] = {}
 
-    def weight(name: str) -> Array:
-        if name not in weights:
-            assert module.source is not None, "the module has no source of weights"
-            weights[name] = _wide(module.source.read(name))
-        return weights[name]
+    def widened(op: Op, operands: Sequence[Any], dtypes: Sequence[str], bodies: Sequence[Body]) -> tuple[Array, ...]:
+        if not op.planewise and not op.takes_packed:
+            operands = [_wide(x.dequantize(np)) if isinstance(x, Packed) else x for x in operands]
+        dtypes = ["f64" if d in FLOATS else d for d in dtypes]
+        return tuple(map(_wide, evaluate_numpy(_wide_op(op), operands, dtypes, bodies)))
 
-    def run(graph: Graph, inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
-        values: dict[Value, Array] = {v: _wide(inputs[v.name]) for v in graph.inputs}
-        last = {v: node for node in [*graph.order(), graph.ret] for v in node.operands}
-        for node in graph.order():
-            if isinstance(node.op, Weight):
-                values[node.out] = weight(node.op.tensor)
-                continue
-            operands = [None if v is None else values[v] for v in node.inputs]
-            if not node.op.planewise and not node.op.takes_packed:
-                operands = [_wide(x.dequantize(np)) if isinstance(x, Packed) else x for x in operands]
-            dtypes = ["f64" if o.type.is_float else o.dtype for o in node.outputs]
-            bodies = [_body(b, sizes) for b in node.bodies]
-            results = evaluate(_wide_op(node.op.bind(sizes)), np, operands, dtypes, bodies)
-            values.update(zip(node.outputs, map(_wide, results), strict=True))
-            for v in dict.fromkeys(node.operands):
-                if last[v] is node:
-                    del values[v]
-        return {name: values[v] for name, v in graph.outputs.items()}
+    def run(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        graph = module.graphs[name]
+        sizes = bind_symbols(graph, inputs)
+        for node in (n for g in every_graph([graph]) for n in g if n.is_leaf and n.out not in leaves):
+            leaves[node.out] = _wide(read_leaf(node))
+        known = leaves | {v: _wide(inputs[v.name]) for v in graph.inputs}
+        return dict(zip(graph.outputs, run_graph(graph, known, sizes, widened), strict=True))
 
-    def _body(graph: Graph, sizes: Mapping[str, int]) -> Callable[..., tuple[Array, ...]]:
-        names = [v.name for v in graph.inputs]
-        return lambda *given: tuple(run(graph, dict(zip(names, given, strict=True)), sizes).values())
-
-    def run_named(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return run(module.graphs[name], inputs, bind_symbols(module.graphs[name], inputs))
-
-    return run_named
+    return run
 
 
 def _wide(x: Any) -> Any:

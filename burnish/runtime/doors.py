@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from burnish.ir.module import Module
-from burnish.ir.parser import copy_module
 
 if TYPE_CHECKING:
     from burnish.passes.engine import Controller, Observer
@@ -17,14 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["compile", "executable", "load", "optimize"]
 
 
-def load(source: str | Path, plugins: Sequence[str | Path] = ()) -> Module:
+def load(source: str | Path, plugins: Sequence[str | Path] = (), task: str = "") -> Module:
     """The plain graph of a model: a Hugging Face folder, a `.safetensors` or `.onnx` file, a package, or graph text.
 
-    `plugins` are Python files that define ops, rules, passes, formats or architectures. Raises LoadError.
+    `plugins` are Python files that define ops, rules, passes, formats or architectures. `task` is what the model is
+    for, by the names of Hugging Face's pipelines, where its source does not say (an ONNX file, as a rule). Raises
+    LoadError.
     """
     from burnish.runtime.sources import load_source
 
-    return load_source(Path(source), [Path(p) for p in plugins])
+    return load_source(Path(source), [Path(p) for p in plugins], task)
 
 
 def optimize(
@@ -37,16 +38,9 @@ def optimize(
 
     Raises PipelineError for a pipeline that cannot be read, PassError for a pass that breaks a promise.
     """
-    from burnish.passes.engine import Context
-    from burnish.passes.pipelines import parse_pipeline
+    from burnish.passes.pipelines import run_passes
 
-    passes = parse_pipeline(pipeline)
-    context = Context(copy_module(module), observers=observers)
-    if controller is not None:
-        context.controller = controller
-    for pass_ in passes:
-        context.run(pass_)
-    return context.module
+    return run_passes(module.copy(), pipeline, controller, observers).module
 
 
 def compile(module: Module, out: str | Path, tokenizer: str | Path | None = None, force: bool = False) -> PackageReport:

@@ -15,6 +15,7 @@ import numpy as np
 
 from burnish.frontends.architecture import LoadError
 from burnish.ir.module import Module
+from burnish.ir.signature import LOGITS, TOKENS
 from burnish.runtime.doors import executable, optimize
 from burnish.runtime.executable import Executable
 from burnish.runtime.parts import bytes_by_part, parts_of
@@ -152,11 +153,11 @@ def evaluate_variants(
     """
     made = [_made(module, variant) for variant in variants]
     models = [executable(m, backend, v.activations) for m, v in zip(made, variants, strict=True)]
-    if not models[0].is_generative or "encoder" in module.graphs:
-        raise LoadError("eval measures models that go on from a text; this one has no causal graph that gives logits")
+    if not models[0].is_generative or models[0].has_encoder:
+        raise LoadError("eval measures models that go on from a text; this one does not say that it does")
     samples = [_Samples() for _ in variants]
-    size = module.graphs["forward"].inputs[0].shape[0]
-    size = size if isinstance(size, int) else BATCH
+    tokens = module.graphs[models[0].graph_name].input_for(TOKENS)
+    size = tokens.shape[0] if tokens is not None and isinstance(tokens.shape[0], int) else BATCH
     ordered = sorted(documents, key=lambda d: len(d.ids))  # hardly any padding
     for at in range(0, len(ordered), size):
         batch = ordered[at : at + size]
@@ -211,7 +212,7 @@ def _logits(model: Executable, documents: Sequence[Document]) -> list[np.ndarray
     ids = np.zeros((len(documents), int(counts.max())), np.int32)
     for row, d in zip(ids, documents, strict=True):
         row[: len(d.ids)] = d.ids
-    logits = model.forward(ids, counts)["logits"]
+    logits = model.forward(ids, counts)[LOGITS.name]
     return [row[: n - 1] for row, n in zip(logits, counts, strict=True)]
 
 

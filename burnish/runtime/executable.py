@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from burnish.backends.backend import Backend, make_backend
-from burnish.ir.dims import Dim, Sym
+from burnish.ir import signature
+from burnish.ir.dims import Sym
 from burnish.ir.graph import Graph
 from burnish.ir.module import Module
 from burnish.ir.op import Array
-from burnish.ir.types import NUMPY
-from burnish.runtime.doors import optimize
+from burnish.ir.signature import LOGITS, TOKENS, Linked, Ring, Rows
+from burnish.ir.types import NUMPY, Type
+from burnish.passes.pipelines import run_passes
 
-__all__ = ["Executable", "State", "greedy", "sampler"]
+__all__ = ["Executable", "Session", "greedy", "sampler"]
 
 CHUNK = 512  # tokens of a prompt that go through the graph at once
 
 
 @dataclass
-class State:
-    """What a batch of B sequences has behind it: `past[b]` tokens in caches of `capacity` rows."""
+class Session:
+    """What a batch of B sequences has behind it: `past[b]` tokens, in states for `capacity` of them."""
 
     past: np.ndarray
     capacity: int
-    arrays: dict[str, Array]  # written by every step
-    fixed: Mapping[str, Array] = field(default_factory=dict)  # an encoder's results
+    arrays: dict[str, Array]  # the states, written by every step
+    given: Mapping[tuple[str, str], Array] = field(default_factory=dict)  # (graph, name) -> what an encoder has
+
+    def copy(self) -> Session:
+        """The session as it is now, to go back to: a draft's tokens may be rejected."""
+        arrays = {k: np.array(a) if isinstance(a, np.ndarray) else a.copy() for k, a in self.arrays.items()}
+        return replace(self, past=self.past.copy(), arrays=arrays)
 
 
 class Executable:
     """Runs a module on a backend.
 
     `forward` gives every output of a plain graph. A model that makes text also has `start`, `prefill`, `decode` and
-    `generate`, on the same graph with caches inserted.
+    `generate`, on the same graph made stateful.
     """
 
     def __init__(self, module: Module, backend: str = "numpy", activations: str = "") -> None:
@@ -45,35 +52,47 @@ class Executable:
         self._target = ",".join([*_activation_passes(backend, activations), backend])
         self._plain: Backend | None = None
         self._stateful: Backend | None = None
-        self._name = "decoder" if "decoder" in module.graphs else "forward"
+        self._feeds = {v.role.graph for g in module.graphs.values() for v in g.inputs if isinstance(v.role, Linked)}
+        #: the graph that reads tokens and feeds no other
+        own = (n for n, g in module.graphs.items() if n not in self._feeds and g.input_for(TOKENS) is not None)
+        self.graph_name = next(own, "")
 
     @property
     def is_generative(self) -> bool:
-        """Whether the model makes text: its graph attends causally and has logits."""
-        graph = self.module.graphs.get(self._name)
-        causal = (getattr(node.op, "causal", False) for node in graph or ())
-        return graph is not None and "logits" in graph.outputs and any(causal)
+        """Whether the model makes text: its task says so, and its graph gives logits."""
+        graph = self.module.graphs.get(self.graph_name)
+        return graph is not None and graph.output_for(LOGITS) is not None and self.module.facts.makes_text
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether another graph reads a source first."""
+        return bool(self._feeds)
 
     @property
     def context(self) -> int | None:
         """The number of tokens that the model was made for, where it says so."""
-        value = self.module.attributes.get("context")
-        return value if isinstance(value, int) else None
+        return self.module.facts.context
 
     @property
     def plain(self) -> Backend:
         """The backend of the plain graphs."""
         if self._plain is None:
-            self._plain = make_backend(self.backend_name, optimize(self.module, self._target))
+            self._plain = make_backend(self.backend_name, run_passes(self.module.copy(), self._target).module)
         return self._plain
 
     @property
     def stateful(self) -> Backend:
-        """The backend of the graphs with caches. Raises ValueError for a model that makes no text."""
+        """The backend of the stateful graphs.
+
+        Raises ValueError for a model that makes no text, PassError for one that cannot be run in steps.
+        """
         if self._stateful is None:
             if not self.is_generative:
-                raise ValueError("the model makes no text: it has no causal attention that leads to logits")
-            self._stateful = make_backend(self.backend_name, optimize(self.module, f"stateful,{self._target}"))
+                facts = self.module.facts
+                task = f"its task is {facts.task}" if facts.task else "it does not say what it is for: state its task"
+                raise ValueError(f"the model makes no text: {task if not facts.makes_text else 'it has no logits'}")
+            module = run_passes(self.module.copy(), f"stateful,{self._target}").module
+            self._stateful = make_backend(self.backend_name, module)
         return self._stateful
 
     def plan_text(self) -> str:
@@ -89,15 +108,11 @@ class Executable:
     def forward(self, ids: np.ndarray, count: np.ndarray | None = None, graph: str = "", **more: Any) -> dict[str, Any]:
         """All outputs of a plain graph for ids[B, S], right-padded; `count[b]` of them are real (all, unless given).
 
-        An exported graph may ask for what follows from those as `attention_mask` and `token_type_ids`.
+        `more` are the inputs that are neither tokens nor follow from them, by name.
         """
-        name = graph or ("encoder" if "encoder" in self.module.graphs else "forward")
-        real = _counts(ids, count)
-        mask = np.arange(ids.shape[1]) < real[:, None]
-        known = {"ids": ids, "count": real, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        types = {v.name: NUMPY[v.dtype] for v in self.module.graphs[name].inputs if v.name in known}
-        inputs = {k: known[k].astype(dtype) for k, dtype in types.items()}
-        return self._numpy(self.plain, self.plain(name, inputs | more))
+        name = graph or (next(iter(self.module.graphs)) if self.has_encoder else self.graph_name)
+        inputs = self._inputs(self.plain, name, ids, _counts(ids, count), np.zeros(len(ids), np.int32), {}, more)
+        return {k: self.plain.to_numpy(v) for k, v in self.plain(name, inputs).items()}
 
     def start(
         self,
@@ -106,45 +121,46 @@ class Executable:
         encoder_ids: np.ndarray | None = None,
         encoder_count: np.ndarray | None = None,
         probe: Any = None,
-    ) -> State:
-        """An empty state for `batch` sequences of up to `tokens`; an encoder-decoder reads its source here, once."""
-        graph = self._graph(self.stateful)
-        fixed: dict[str, Array] = {}
-        if encoder_ids is not None:
-            count = _counts(encoder_ids, encoder_count)
-            padded = _padded(encoder_ids, self.stateful.length(encoder_ids.shape[1]))
-            results = self.stateful("encoder", {"ids": padded, "count": count}, probe)
-            known = {v.name for v in graph.inputs}
-            fixed = {n: a for k, a in results.items() for n in (k, f"encoder_{k}") if n in known}
-            fixed["encoder_count"] = count
-        capacity = self.stateful.length(tokens)
-        sizes = {d.text: n for d, n in self._symbols(graph, batch, capacity).items()}
-        arrays = {
-            v.name: self.stateful.zeros(v.type.bind(sizes)) for v in graph.inputs if v.name in graph.outputs
-        }
-        return State(np.zeros(batch, np.int32), capacity, arrays, fixed)
+    ) -> Session:
+        """An empty session for `batch` sequences of up to `tokens`; an encoder reads its source here, once."""
+        backend = self.stateful
+        graph = backend.module.graphs[self.graph_name]
+        given: dict[tuple[str, str], Array] = {}
+        past = np.zeros(batch, np.int32)
+        for name in self._feeds:
+            if encoder_ids is None:
+                raise ValueError(f"graph {name} needs its source: give encoder_ids")
+            counts = _counts(encoder_ids, encoder_count)
+            ids = _padded(encoder_ids, backend.length(encoder_ids.shape[1]))
+            inputs = self._inputs(backend, name, ids, counts, past, given, {})
+            results = inputs | backend(name, inputs, probe)
+            given |= {(name, k): x for k, x in results.items()}
+        capacity = backend.length(tokens)
+        types = {k: _state_type(graph, v.type, v.role, batch, capacity) for k, v in graph.states.items()}
+        arrays = {k: backend.zeros(t) for k, t in types.items()}
+        return Session(past, capacity, arrays, given)
 
     def prefill(
-        self, ids: np.ndarray, state: State, count: np.ndarray | None = None, probe: Any = None
+        self, ids: np.ndarray, session: Session, count: np.ndarray | None = None, probe: Any = None
     ) -> np.ndarray:
-        """Put ids[B, S] (right-padded) behind what the state holds -> f32 logits[B, V] of each last real token.
+        """Put ids[B, S] (right-padded) behind what the session holds -> f32 logits[B, V] of each last real token.
 
-        A long prompt goes in chunks. Raises ValueError where the state has no room.
+        A long prompt goes in chunks. Raises ValueError where the session has no room.
         """
         counts = _counts(ids, count)
-        if int((state.past + counts).max()) > state.capacity:
-            raise ValueError(f"{state.past + counts} tokens do not fit a state of {state.capacity}")
+        if int((session.past + counts).max()) > session.capacity:
+            raise ValueError(f"{session.past + counts} tokens do not fit a session of {session.capacity}")
         logits: np.ndarray | None = None
         for at in range(0, ids.shape[1], CHUNK):
             real = np.clip(counts - at, 0, min(CHUNK, ids.shape[1] - at)).astype(np.int32)
-            step = self._step(ids[:, at : at + CHUNK], real, state, probe)
+            step = self._step(ids[:, at : at + CHUNK], real, session, probe)
             logits = step if logits is None else np.where((real > 0)[:, None], step, logits)
         assert logits is not None, "no tokens"
         return logits
 
-    def decode(self, tokens: np.ndarray, state: State, probe: Any = None) -> np.ndarray:
+    def decode(self, tokens: np.ndarray, session: Session, probe: Any = None) -> np.ndarray:
         """One token a sequence, tokens[B] -> f32 logits[B, V]."""
-        return self.prefill(np.asarray(tokens)[:, None], state, probe=probe)
+        return self.prefill(np.asarray(tokens)[:, None], session, probe=probe)
 
     def generate(
         self,
@@ -160,15 +176,16 @@ class Executable:
         an encoder-decoder is its encoder's input.
         """
         choose = choose or greedy
-        ends = set(self.module.attributes.get("eos", ()) if stop is None else stop)
+        facts = self.module.facts
+        ends = set(facts.eos if stop is None else stop)
         ids = np.array([list(prompt)], np.int32)
-        if "encoder" in self.module.graphs:
-            state = self.start(1, max_new_tokens + 1, encoder_ids=ids)
-            ids = np.array([[self.module.attributes.get("decoder_start", 0)]], np.int32)
+        if self.has_encoder:
+            session = self.start(1, max_new_tokens + 1, encoder_ids=ids)
+            ids = np.array([[facts.decoder_start or 0]], np.int32)
         else:
-            state = self.start(1, ids.shape[1] + max_new_tokens)
+            session = self.start(1, ids.shape[1] + max_new_tokens)
         for i in range(max_new_tokens):
-            logits = self.prefill(ids, state)[0]
+            logits = self.prefill(ids, session)[0]
             if watch is not None:
                 watch(i, logits)
             token = int(choose(logits))
@@ -177,29 +194,58 @@ class Executable:
             yield token
             ids = np.array([[token]], np.int32)
 
-    def _step(self, ids: np.ndarray, count: np.ndarray, state: State, probe: Any) -> np.ndarray:
+    def _step(self, ids: np.ndarray, count: np.ndarray, session: Session, probe: Any) -> np.ndarray:
         backend = self.stateful
         padded = _padded(ids, backend.length(ids.shape[1]))
-        inputs = {"ids": padded, "past": state.past, "count": count, **state.arrays, **state.fixed}
-        results = backend(self._name, inputs, probe)
-        state.arrays = {k: results[k] for k in state.arrays}
-        state.past = (state.past + count).astype(np.int32)
-        return backend.to_numpy(results["logits"])[:, 0].astype(np.float32)
-
-    def _graph(self, backend: Backend) -> Graph:
-        return backend.module.graphs[self._name]
-
-    def _symbols(self, graph: Graph, batch: int, capacity: int) -> dict[Sym, int]:
-        from burnish.passes.insert_kv_cache import CAPACITY
-
-        dim: Dim = graph.inputs[0].shape[0]
-        if isinstance(dim, int) and dim != batch:
-            raise ValueError(f"the graph is fixed to a batch of {dim}, not {batch}")
-        return {CAPACITY: capacity} | ({dim: batch} if isinstance(dim, Sym) else {})
+        given = session.given
+        inputs = self._inputs(backend, self.graph_name, padded, count, session.past, given, session.arrays)
+        results = backend(self.graph_name, inputs, probe)
+        session.arrays = {k: results[k] for k in session.arrays}
+        session.past = (session.past + count).astype(np.int32)
+        roles = backend.module.graphs[self.graph_name].roles
+        logits = results[next(k for k, role in roles.items() if role == LOGITS)]
+        return backend.to_numpy(logits)[:, 0].astype(np.float32)
 
     @staticmethod
-    def _numpy(backend: Backend, results: Mapping[str, Array]) -> dict[str, np.ndarray]:
-        return {k: backend.to_numpy(v) for k, v in results.items()}
+    def _inputs(
+        backend: Backend,
+        graph: str,
+        ids: np.ndarray,
+        count: np.ndarray,
+        past: np.ndarray,
+        given: Mapping[tuple[str, str], Array],
+        more: Mapping[str, Array],
+    ) -> dict[str, Array]:
+        """Arrays for the inputs of a graph: by their roles; `more` are states, and those that have no role, by name."""
+        row = np.arange(ids.shape[1])
+        known = {
+            TOKENS: ids,
+            signature.COUNT: count,
+            signature.PAST: past,
+            signature.MASK: row < count[:, None],
+            signature.TOKEN_TYPES: np.zeros_like(ids),
+            signature.POSITIONS: past[:, None] + row,
+        }
+        inputs: dict[str, Array] = {k: x for k, x in more.items()}
+        for v in backend.module.graphs[graph].inputs:
+            if isinstance(v.role, Linked) and (v.role.graph, v.role.name) in given:
+                inputs[v.name] = given[v.role.graph, v.role.name]
+            elif v.role in known and v.name not in more:
+                inputs[v.name] = known[v.role].astype(NUMPY[v.dtype])
+        return inputs
+
+
+def _state_type(graph: Graph, type: Type, role: Any, batch: int, capacity: int) -> Type:
+    """The type of a state for a session. Raises ValueError for a graph of another batch."""
+    sizes: dict[str, int] = {}
+    dim = type.shape[role.batch]
+    if isinstance(dim, Sym):
+        sizes[dim.text] = batch
+    elif dim != batch:
+        raise ValueError(f"graph {graph.name} is fixed to a batch of {dim}, not {batch}")
+    if isinstance(role, Rows | Ring) and isinstance(rows := type.shape[role.axis], Sym):
+        sizes[rows.text] = min(capacity, role.most) if isinstance(role, Ring) else capacity
+    return type.bind(sizes)
 
 
 def _activation_passes(backend: str, activations: str) -> list[str]:

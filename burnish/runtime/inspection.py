@@ -21,10 +21,9 @@ def describe(module: Module) -> dict[str, Any]:
     for sizes in parts.values():
         for dtype, n in sizes.items():
             types[dtype] = types.get(dtype, 0) + n
-    attributes = {k: v for k, v in module.attributes.items() if k != "architecture"}
     return {
-        "architecture": module.attributes.get("architecture", "no named architecture"),
-        "attributes": attributes,
+        "architecture": module.facts.architecture or "no named architecture",
+        "facts": {k: v for k, v in module.facts.given().items() if k != "architecture"},
         "tensors": len(parameters),
         "parameters": sum(parameters),
         "parameters_per_tensor": sum(parameters) // max(len(parameters), 1),
@@ -53,7 +52,7 @@ def _cache_bytes(module: Module) -> int | None:
     for graph in module.graphs.values():
         for node in graph:
             if node.op.name == "attention" and getattr(node.op, "causal", False):
-                for v in node.operands[1:3]:
+                for v in (node["k"], node["v"]):
                     heads, size = v.shape[2:]
                     total += _number(heads) * _number(size) * NUMPY[v.dtype].itemsize
     return total or None

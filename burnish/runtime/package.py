@@ -31,7 +31,7 @@ from burnish.frontends.safetensors_file import header_of, read_header
 from burnish.ir.format import Packed
 from burnish.ir.module import Module
 from burnish.ir.op import OPS, Array
-from burnish.ir.parser import TextError, copy_module, parse
+from burnish.ir.parser import TextError, parse
 from burnish.ir.types import Type, dtype_name
 from burnish.ir.verify import VerifyError, verify
 from burnish.ir.weights import StoredTensor, StoredWeights
@@ -101,7 +101,7 @@ def write_package(
     way (`force` replaces a package, and nothing else), where a weight cannot be read, or the disk is full.
     """
     started = time.perf_counter()
-    module = copy_module(module)
+    module = module.copy()
     parts = parts_of(module)
     sizes = bytes_by_part(parts)
     total = sum(n for part in sizes.values() for n in part.values())

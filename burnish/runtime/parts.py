@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from burnish.ir.graph import Constant, Node, Value, Weight
+from burnish.ir.graph import Node, Value
+from burnish.ir.leaves import Constant, Weight
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.origin import Origin, block_of
+from burnish.ir.walk import above
 
 __all__ = ["Tensor", "bytes_by_part", "frontier", "parts_of", "replace_weight_time"]
 
@@ -123,7 +125,7 @@ def _origin(value: Value) -> Origin:
     """The tensors of the source that it is made from, and the rules that made it."""
     weights = value.graph.module.weights
     origins = []
-    for node in _makers(value, set()):
+    for node in above([value]):
         origin = node.origin
         if isinstance(node.op, Weight):
             origin = weights[node.op.tensor].origin
@@ -131,15 +133,6 @@ def _origin(value: Value) -> Origin:
         else:
             origins.append(Origin("", (), origin.rules))
     return Origin.union(origins)
-
-
-def _makers(value: Value, seen: set[Node]) -> Iterator[Node]:
-    node = value.node
-    if node is not None and node not in seen:
-        seen.add(node)
-        for v in node.operands:
-            yield from _makers(v, seen)
-        yield node
 
 
 def _stem(sources: tuple[str, ...], block: str) -> str:

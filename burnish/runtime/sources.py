@@ -9,6 +9,7 @@ from pathlib import Path
 from burnish.frontends.architecture import LoadError
 from burnish.ir.discover import load_plugin
 from burnish.ir.module import Module
+from burnish.ir.signature import SignatureError, make_facts
 
 __all__ = ["kind_of", "load_plugins", "load_source", "tokenizer_of"]
 
@@ -37,9 +38,19 @@ def kind_of(source: Path) -> str:
     raise LoadError(f"{source}: cannot tell what this is; known are folders, .safetensors, .onnx and .graph files")
 
 
-def load_source(source: Path, plugins: Sequence[Path] = ()) -> Module:
-    """The plain module of any supported source. Raises LoadError."""
+def load_source(source: Path, plugins: Sequence[Path] = (), task: str = "") -> Module:
+    """The plain module of any supported source; `task` goes before what it says of itself. Raises LoadError."""
     load_plugins(plugins)
+    module = _read(source)
+    if task:
+        try:
+            module.facts = make_facts(module.facts.given() | {"task": task})
+        except SignatureError as e:
+            raise LoadError(str(e)) from None
+    return module
+
+
+def _read(source: Path) -> Module:
     match kind_of(source):
         case "package":
             from burnish.runtime.package import read_package

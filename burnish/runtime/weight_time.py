@@ -13,7 +13,8 @@ import numpy as np
 
 from burnish.ir.box import Box, boxes_of, cut, whole
 from burnish.ir.evaluate import evaluate
-from burnish.ir.graph import Constant, Value, Weight
+from burnish.ir.graph import Value
+from burnish.ir.leaves import Constant, Weight
 from burnish.ir.op import Array
 from burnish.ir.weights import WeightSource
 

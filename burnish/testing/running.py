@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from burnish.backends import static
+from burnish.ir import run as runs
 from burnish.ir.dims import Dim
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed
-from burnish.ir.graph import Graph, Weight
+from burnish.ir.graph import Graph
+from burnish.ir.leaves import Weight
 from burnish.ir.op import Array, Arrays, Op
 from burnish.ir.types import Type, dtype_name
 
@@ -39,7 +40,7 @@ def run_graph(
         return evaluate(op, xp, operands, dtypes, bodies)
 
     leaves = {n.out: (weights or {})[n.op.tensor] for n in graph if isinstance(n.op, Weight)}
-    return static.run_graph(graph, leaves | dict(zip(graph.inputs, inputs, strict=True)), sizes, run)
+    return runs.run_graph(graph, leaves | dict(zip(graph.inputs, inputs, strict=True)), sizes, run)
 
 
 def run_numpy(op: Op, inputs: Sequence[Array | None], bodies: Sequence[Graph] = ()) -> tuple[Array, ...]:

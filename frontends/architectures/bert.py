@@ -8,6 +8,7 @@ from typing import Any
 from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Architecture, Config, Layers, LoadError
 from burnish.ir.graph import Value
+from burnish.ir.signature import HIDDEN, LOGITS
 
 
 class Bert(Architecture):
@@ -18,7 +19,8 @@ class Bert(Architecture):
 
     names = ("BertModel",)
     base = "bert"
-    outputs = {"forward": "hidden"}
+    outputs = {"forward": HIDDEN}
+    task = "feature-extraction"
     unused = ("pooler.", "cls.")
 
     def __init__(self, config: Config) -> None:
@@ -31,7 +33,7 @@ class Bert(Architecture):
         self.heads, self.head_dim = c.integer("num_attention_heads"), c.quotient("hidden_size", "num_attention_heads")
         self.activation = ACTIVATIONS[c.choice("hidden_act", ACTIVATIONS, "gelu")]
 
-    def attributes(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         return {"context": self.config.integer("max_position_embeddings")}
 
     def forward(self, op: Layers, ids: Value, count: Value) -> Value:
@@ -72,7 +74,8 @@ class BertForMaskedLM(Bert):
     """BERT, and what each token might be: the table of tokens once more, as the head."""
 
     names = ("BertForMaskedLM",)
-    outputs = {"forward": "logits"}
+    outputs = {"forward": LOGITS}
+    task = "fill-mask"
     unused = ("pooler.", "cls.seq_relationship.")
 
     def tied(self) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ class Llama(Architecture):
         self.activation = ACTIVATIONS[c.choice("hidden_act", ACTIVATIONS, "silu")]
         self.attention_bias, self.mlp_bias = c.flag("attention_bias", False), c.flag("mlp_bias", False)
 
-    def attributes(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         return {"context": self.config.integer("max_position_embeddings", 2048)}
 
     def tied(self) -> Mapping[str, str]:

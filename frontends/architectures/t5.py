@@ -8,6 +8,7 @@ from typing import Any
 from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Architecture, B, Config, Layers, S, T
 from burnish.ir.graph import Value
+from burnish.ir.signature import COUNT, TOKENS, Linked, Role
 from burnish.ir.types import Type
 
 
@@ -19,6 +20,7 @@ class T5(Architecture):
 
     names = ("T5ForConditionalGeneration",)
     graphs = ("encoder", "decoder")
+    task = "text2text-generation"
     unused = ("EncDecAttention.relative_attention_bias.",)
 
     def __init__(self, config: Config) -> None:
@@ -30,18 +32,21 @@ class T5(Architecture):
         self.gated = kind.startswith("gated-")
         self.activation = ACTIVATIONS["gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")]
 
-    def attributes(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         return {"decoder_start": self.config.integer("decoder_start_token_id", 0, least=0)}
 
     def tied(self) -> Mapping[str, str]:
         names = ("lm_head", "encoder.embed_tokens", "decoder.embed_tokens")
         return {f"{name}.weight": "shared.weight" for name in names}
 
-    def inputs(self, graph: str) -> Mapping[str, Type]:
+    def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
         if graph == "encoder":
-            return {"ids": Type("i32", (B, T)), "count": Type("i32", (B,))}
-        hidden = Type("f32", (B, T, self.width))
-        return {"ids": Type("i32", (B, S)), "encoder_hidden": hidden, "encoder_count": Type("i32", (B,))}
+            return {"ids": (Type("i32", (B, T)), TOKENS), "count": (Type("i32", (B,)), COUNT)}
+        return {
+            "ids": (Type("i32", (B, S)), TOKENS),
+            "encoder_hidden": (Type("f32", (B, T, self.width)), Linked("encoder", "hidden")),
+            "encoder_count": (Type("i32", (B,)), Linked("encoder", "count")),
+        }
 
     def encoder(self, op: Layers, ids: Value, count: Value) -> Value:
         with op.scope("encoder"):

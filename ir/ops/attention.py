@@ -7,14 +7,21 @@ Batches are right-padded. `past[b]` tokens of sequence b are in the cache alread
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from burnish.ir.dims import Dim, product
+from burnish.ir.dims import Dim, symbols_of
 from burnish.ir.guards import assume_equal, broadcast
-from burnish.ir.op import Array, Arrays, Cost, Op
+from burnish.ir.op import Array, Arrays, Axes, Op
+from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps
 from burnish.ir.types import Type, require
+
+if TYPE_CHECKING:
+    from burnish.ir.builder import Ops
+    from burnish.ir.graph import Node, Value
 
 
 class Positions(Op):
@@ -30,6 +37,13 @@ class Positions(Op):
         if past is not None:
             assume_equal(ids.shape[0], past.shape[0], f"positions({ids}, {past})")
         return Type("i32", ids.shape)
+
+    def along(self, ids: Type, past: Type | None = None) -> tuple[Axes, ...]:
+        return (0, 1), (0,) * (past is not None)
+
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Refused:
+        """Behind those that came before."""
+        return Refused("it has a past already") if node.get("past") is not None else op.again(node, past=state.past)
 
     def eval(self, xp: Arrays, ids: Array, past: Array | None = None) -> Array:
         steps = xp.broadcast_to(xp.arange(ids.shape[1], dtype="int32"), ids.shape)
@@ -52,15 +66,14 @@ class Rope(Op):
         broadcast(x.shape[:2], positions.shape, where=f"rope({x}, {positions})")
         return x
 
+    def along(self, x: Type, positions: Type, inv_freq: Type) -> tuple[Axes, ...]:
+        return (0, 1, 2, None), (0, 1), (None,)
+
     def eval(self, xp: Arrays, x: Array, positions: Array, inv_freq: Array) -> Array:
         angles = positions.astype("float32")[..., None, None] * inv_freq
         cos, sin, half = xp.cos(angles), xp.sin(angles), inv_freq.shape[0]
         left, right, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
         return xp.concatenate([left * cos - right * sin, right * cos + left * sin, rest], axis=-1)
-
-    def cost(self, *operands: Type | None) -> Cost:
-        cost = super().cost(*operands)
-        return Cost(cost.flops * 3, cost.bytes)
 
 
 class Attention(Op):
@@ -106,6 +119,25 @@ class Attention(Op):
             shape = broadcast(full, bias.shape, where=f"{where}, bias {bias}")
             require(len(shape) == 4, f"attention: bias {bias} has too many axes")
         return q.with_shape((*q.shape[:3], v.shape[3]))
+
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
+        """Keys and values of earlier tokens come from a state: all rows, or a ring of those within the window.
+
+        No `count` is needed: padding on the right is behind every real token already.
+        """
+        k, v = node["k"], node["v"]
+        if not state.carries_tokens(k) and not state.carries_tokens(v):
+            return INDEPENDENT if node.get("past") is None else Refused("it has a past already")
+        if not self.causal:
+            return Refused("it attends to tokens that follow")
+        if node.get("past") is not None:
+            return Refused("it has a past already")
+        if not self.window:
+            return op.again(node, k=state.rows(k), v=state.rows(v), past=state.past)
+        if self.window == 1:
+            return INDEPENDENT  # a token sees itself alone
+        before = {f"{n}_before": state.before(x, self.window - 1) for n, x in (("k", k), ("v", v))}
+        return op.again(node, past=state.past, **before)
 
     def eval(
         self,
@@ -155,12 +187,6 @@ class Attention(Op):
             visible = real if visible is None else visible & real
         return visible
 
-    def cost(self, *operands: Type | None) -> Cost:
-        q, k, v = operands[:3]
-        assert q is not None and k is not None and v is not None
-        pairs = product((*q.shape[:3], k.shape[1]))
-        return Cost(pairs * 2 * (q.shape[3] + v.shape[3]) + pairs * 5, super().cost(*operands).bytes)
-
 
 class RelativeBias(Op):
     """T5's bias by distance: table[buckets, H] -> [B or 1, H, query, key] (arXiv:1910.10683).
@@ -181,6 +207,10 @@ class RelativeBias(Op):
         require(good, f"relative_bias: {table} has not the buckets for a distance of {self.max_distance}")
         require(past is None or _is_count(past), f"relative_bias: {past} are not counts")
         return Type(table.dtype, (1 if past is None else past.shape[0], table.shape[1], self.query, self.key))
+
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
+        """Queries stand behind the past, keys are the rows of a state."""
+        return _by_distance(self, op, node, state)
 
     def eval(self, xp: Arrays, table: Array, past: Array | None = None) -> Array:
         at = xp.arange(self.query, dtype="int32")[None, :, None]
@@ -211,7 +241,7 @@ class CacheUpdate(Op):
 
     kind = "memory"
     widen = False
-    inplace = 0
+    inplace = "cache"
 
     def infer(self, cache: Type, new: Type, past: Type) -> Type:
         require(cache.rank == new.rank == 4 and cache.dtype == new.dtype, f"cache_update: {new} does not fit {cache}")
@@ -234,11 +264,6 @@ class CacheUpdate(Op):
             cache[b, at : at + room] = new[b, :room]
         return cache
 
-    def cost(self, *operands: Type | None) -> Cost:
-        new = operands[1]
-        assert new is not None
-        return Cost(0, new.nbytes * 2)
-
 
 class LastRow(Op):
     """x[B, S, …] at row count[b] - 1, the last real token -> [B, 1, …]"""
@@ -255,6 +280,17 @@ class LastRow(Op):
     def eval(self, xp: Arrays, x: Array, count: Array) -> Array:
         index = xp.clip(count - 1, 0, x.shape[1] - 1).reshape(-1, *[1] * (x.ndim - 1))
         return xp.take_along_axis(x, index, axis=1)
+
+
+def _by_distance(self: Any, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
+    """A bias by the distance from query to key, of an op with these sizes as attributes, in a step."""
+    query, key = (state.tokens in symbols_of(d) for d in (self.query, self.key))
+    if not query and not key:
+        return INDEPENDENT
+    if node.get("past") is not None or not query:
+        return Refused("it has a past already" if query else "it has a key for each token, and not a query")
+    changed = replace(self, key=state.capacity) if key else self
+    return op.again(node, changed, past=state.past)
 
 
 def _is_count(t: Type) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from burnish.ir.dims import maximum
-from burnish.ir.op import Array, Arrays, Cost, Op
+from burnish.ir.op import Array, Arrays, Op
 from burnish.ir.types import Type, require
 
 if TYPE_CHECKING:
     from burnish.ir.graph import Graph
+
+
+T = TypeVar("T")
 
 
 class If(Op):
@@ -38,11 +40,6 @@ class If(Op):
         import jax
 
         return jax.lax.cond(condition.reshape(()), *bodies, *operands)
-
-    def cost(self, *operands: Type | None, bodies: Sequence[Graph]) -> Cost:
-        """The dearer body, in either respect."""
-        costs = [_body_cost(b) for b in bodies]
-        return Cost(maximum(costs[0].flops, costs[1].flops), maximum(costs[0].bytes, costs[1].bytes))
 
 
 class Repeat(Op):
@@ -79,6 +76,11 @@ class Repeat(Op):
         made = [t.with_shape((self.count, *t.shape)) for t in further]
         return (*operands[: self.carries], *stacks[: self.states], *made)
 
+    def apart(self, operands: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
+        """The carries, what is shared, and the stacks."""
+        fixed = self.carries + self.shared
+        return operands[: self.carries], operands[self.carries : fixed], operands[fixed:]
+
     def eval(self, xp: Arrays, *operands: Array, bodies: Sequence[Callable[..., Any]]) -> Any:
         from burnish.ir.format import Packed
 
@@ -87,21 +89,10 @@ class Repeat(Op):
                 return x.with_planes({k: p[i] for k, p in x.planes.items()}, x.shape[1:])
             return x[i]
 
-        fixed = self.carries + self.shared
-        carries, shared, stacks = operands[: self.carries], operands[self.carries : fixed], operands[fixed:]
+        carries, shared, stacks = self.apart(operands)
         rest = []
         for i in range(self.count):
             results = bodies[0](*carries, *shared, *(at(x, i) for x in stacks))
             carries = results[: self.carries]
             rest.append(results[self.carries :])
         return (*carries, *map(xp.stack, zip(*rest, strict=True)))
-
-    def cost(self, *operands: Type | None, bodies: Sequence[Graph]) -> Cost:
-        """`count` times the body."""
-        once = _body_cost(bodies[0])
-        return Cost(once.flops * self.count, once.bytes * self.count)
-
-
-def _body_cost(body: Graph) -> Cost:
-    costs = [node.cost for node in body]
-    return Cost(sum((c.flops for c in costs), start=0), sum((c.bytes for c in costs), start=0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from burnish.ir.guards import broadcast
-from burnish.ir.op import Array, Arrays, Cost, Op
+from burnish.ir.op import Array, Arrays, Op
 from burnish.ir.types import NUMPY, Type, require
 
 
@@ -200,10 +200,6 @@ class Fma(Op):
         if a.dtype == NUMPY["f32"]:
             a, b, c = (x.astype("float64") for x in (a, b, c))
         return a * b + c
-
-    def cost(self, *operands: Type | None) -> Cost:
-        cost = super().cost(*operands)
-        return Cost(cost.flops * 2, cost.bytes)
 
 
 class _Unary(Op):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from burnish.ir.dims import product
 from burnish.ir.guards import assume_equal, broadcast
-from burnish.ir.op import Array, Arrays, Cost, Op
+from burnish.ir.op import Array, Arrays, Axes, Op
 from burnish.ir.types import FLOATS, Type, require
 
 
@@ -22,14 +21,12 @@ class Matmul(Op):
         assume_equal(a.shape[-1], b.shape[-2], where)
         return Type(a.dtype, (*broadcast(a.shape[:-2], b.shape[:-2], where=where), a.shape[-2], b.shape[-1]))
 
+    def along(self, a: Type, b: Type) -> tuple[Axes, ...]:
+        rank = max(a.rank, b.rank)
+        return (*range(rank - a.rank, rank - 1), None), (*range(rank - b.rank, rank - 2), None, rank - 1)
+
     def eval(self, xp: Arrays, a: Array, b: Array) -> Array:
         return xp.matmul(a, b)
-
-    def cost(self, *operands: Type | None) -> Cost:
-        a = operands[0]
-        assert a is not None
-        (result,) = self.results(*operands)
-        return Cost(result.elements * a.shape[-1] * 2, super().cost(*operands).bytes)
 
 
 class Linear(Op):
@@ -41,6 +38,7 @@ class Linear(Op):
     to: str = ""
     kind = "linear"
     by_last_axis = True
+    weight = "w"
 
     def infer(self, x: Type, w: Type, b: Type | None = None) -> Type:
         dtype = self.to or x.dtype
@@ -56,11 +54,6 @@ class Linear(Op):
         y = xp.matmul(x.reshape(rows, x.shape[-1]), xp.swapaxes(w, -1, -2)).reshape(*x.shape[:-1], w.shape[0])
         return y if b is None else y + b
 
-    def cost(self, *operands: Type | None) -> Cost:
-        x, w = operands[:2]
-        assert x is not None and w is not None
-        return Cost(product((*x.shape, w.shape[0], 2)), super().cost(*operands).bytes)
-
 
 class Embedding(Op):
     """Rows of w[V, H] at ids: i32[…] -> `to`[…, H]. Ids out of bounds are clipped to the nearest."""
@@ -69,6 +62,7 @@ class Embedding(Op):
     kind = "memory"
     widen = False
     planewise = True
+    weight = "w"
 
     def infer(self, ids: Type, w: Type) -> Type:
         require(ids.is_integer, f"embedding: {ids} are not integers")
@@ -77,11 +71,8 @@ class Embedding(Op):
         require(dtype in FLOATS, f"embedding: {dtype} is not a float type")
         return Type(dtype, (*ids.shape, w.shape[1]))
 
+    def along(self, ids: Type, w: Type) -> tuple[Axes, ...]:
+        return tuple(range(ids.rank)), (None, ids.rank)
+
     def eval(self, xp: Arrays, ids: Array, w: Array) -> Array:
         return xp.take(w, ids, axis=0, mode="clip")
-
-    def cost(self, *operands: Type | None) -> Cost:
-        ids, w = operands
-        assert ids is not None and w is not None
-        row = w.with_shape((1, w.shape[1])).nbytes
-        return Cost(0, ids.nbytes + ids.elements * row + self.results(ids, w)[0].nbytes)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from burnish.ir.op import Array, Arrays, Cost, Op
+from burnish.ir.op import Array, Arrays, Op
 from burnish.ir.types import Type, require
 
 
 class _Norm(Op):
     eps: float
     by_last_axis = True
-
-    def cost(self, *operands: Type | None) -> Cost:
-        cost = super().cost(*operands)
-        return Cost(cost.flops * 4, cost.bytes)
 
 
 class RmsNorm(_Norm):

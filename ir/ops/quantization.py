@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from burnish.ir.box import Box
 from burnish.ir.format import FORMATS, LAYOUTS, Packed
-from burnish.ir.op import Array, Arrays, Op, Part
+from burnish.ir.op import Array, Arrays, Op
 from burnish.ir.types import FLOATS, Type, require
 
 
-class _ByRow(Op):
-    reproducible = True
-
-    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part | None:
-        """The same box, unless it cuts the last axis, along which the groups lie."""
-        (x,) = operands
-        assert x is not None
-        return Part(self, (box,)) if box[-1] == slice(0, x.sizes[-1]) else None
-
-
-class Quantize(_ByRow):
+class Quantize(Op):
     """x[…, K] in `format`: groups along the last axis share a scale"""
 
     format: str
+    by_last_axis = True
+    reproducible = True
 
     def infer(self, x: Type) -> Type:
         require(self.format in FORMATS, f"quantize: unknown format {self.format!r}")
@@ -36,11 +25,13 @@ class Quantize(_ByRow):
         return Packed.quantize(xp, x.astype("float32"), self.format)
 
 
-class Dequantize(_ByRow):
+class Dequantize(Op):
     """The floats that x stands for"""
 
     to: str = "f32"
     takes_packed = True
+    by_last_axis = True
+    reproducible = True
 
     def infer(self, x: Type) -> Type:
         require(x.format is not None, f"dequantize: {x} is not quantized")
@@ -57,6 +48,7 @@ class Relayout(Op):
     layout: str
     kind = "memory"
     takes_packed = True
+    by_last_axis = True
 
     def infer(self, x: Type) -> Type:
         require(x.format is not None, f"relayout: {x} is not quantized")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from burnish.ir.op import Array, Arrays, Cost, Op
+from burnish.ir.op import Array, Arrays, Axes, Op
 from burnish.ir.types import NUMPY, Type, require
 
 
@@ -16,10 +16,10 @@ class _Reduction(Op):
         kept = ((i, d) for i, d in enumerate(x.shape) if self.keepdims or i not in axes)
         return x.with_shape(1 if i in axes else d for i, d in kept)
 
-    def cost(self, *operands: Type | None) -> Cost:
-        (x,) = operands
-        assert x is not None
-        return Cost(x.elements, super().cost(x).bytes)
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        axes = {x.axis(a) for a in self.axes}
+        before = [sum(a < i for a in axes) * (not self.keepdims) for i in range(x.rank)]  # axes that are gone
+        return (tuple(None if i in axes else i - n for i, n in enumerate(before)),)
 
 
 class ReduceSum(_Reduction):
@@ -59,6 +59,9 @@ class CumulativeSum(Op):
         x.axis(self.axis)
         return x
 
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return (tuple(None if i == x.axis(self.axis) else i for i in range(x.rank)),)
+
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.cumsum(x, axis=self.axis)
 
@@ -73,10 +76,9 @@ class Softmax(Op):
         x.axis(self.axis)
         return x
 
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return (tuple(None if i == x.axis(self.axis) else i for i in range(x.rank)),)
+
     def eval(self, xp: Arrays, x: Array) -> Array:
         e = xp.exp(x - xp.max(x, axis=self.axis, keepdims=True))
         return e / xp.sum(e, axis=self.axis, keepdims=True)
-
-    def cost(self, *operands: Type | None) -> Cost:
-        cost = super().cost(*operands)
-        return Cost(cost.flops * 5, cost.bytes)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from burnish.ir.box import Box, moved, under
 from burnish.ir.dims import Dim, dim_text, divide, minimum, product
 from burnish.ir.guards import assume_equal, broadcast
-from burnish.ir.op import Array, Arrays, Op, Part
+from burnish.ir.op import Array, Arrays, Axes, Op, Part
+from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps, by_along, token_axes
 from burnish.ir.types import NUMPY, InferError, Type, require
+
+if TYPE_CHECKING:
+    from burnish.ir.builder import Ops
+    from burnish.ir.graph import Node
 
 
 class _Memory(Op):
@@ -37,6 +43,20 @@ class Reshape(_Memory):
             require(same, f"reshape: {x} has not as many elements as {_shape(shape)}")
         return x.with_shape(shape)
 
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> None:
+        """It takes all: a box of rows is a box of x in rare cases only."""
+
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
+        """Independent where tokens stay apart: one axis of the result has them as its innermost factor."""
+        before, after = node["x"].type, node.out.type
+        found = token_axes(before, state.tokens)
+        if not found:
+            return by_along(node, state.tokens)
+        to = token_axes(after, state.tokens)
+        inner = product(before.shape[found[0] + 1 :])
+        good = len(found) == len(to) == 1 and product(after.shape[to[0] + 1 :]) == inner
+        return INDEPENDENT if good else Refused(f"it moves the tokens of {before} to where others are, in {after}")
+
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.reshape(x, self.shape)
 
@@ -51,8 +71,8 @@ class Transpose(_Memory):
         require(sorted(self.perm) == list(range(x.rank)), f"transpose: {list(self.perm)} does not permute {x}")
         return x.with_shape(x.shape[i] for i in self.perm)
 
-    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
-        return Part(self, (tuple(box[self.perm.index(i)] for i in range(len(box))),))
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return (tuple(self.perm.index(i) for i in range(x.rank)),)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.transpose(x, self.perm)
@@ -68,10 +88,9 @@ class Squeeze(_Memory):
         require(not bad, f"squeeze: axes {bad} of {x} are not of size 1")
         return x.with_shape(d for i, d in enumerate(x.shape) if i not in self.axes)
 
-    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
-        rest = iter(box)
-        rank = len(box) + len(self.axes)
-        return Part(self, (tuple(slice(0, 1) if i in self.axes else next(rest) for i in range(rank)),))
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        kept = iter(range(x.rank))
+        return (tuple(None if i in self.axes else next(kept) for i in range(x.rank)),)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.squeeze(x, self.axes)
@@ -89,8 +108,8 @@ class Unsqueeze(_Memory):
         rest = iter(x.shape)
         return x.with_shape(1 if i in self.axes else next(rest) for i in range(rank))
 
-    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
-        return Part(self, (tuple(s for i, s in enumerate(box) if i not in self.axes),))
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return (tuple(i for i in range(x.rank + len(self.axes)) if i not in self.axes),)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.expand_dims(x, self.axes)
@@ -110,6 +129,13 @@ class BroadcastTo(_Memory):
         (x,) = operands
         assert x is not None
         return Part(BroadcastTo(shape=tuple(s.stop - s.start for s in box)), (under(box, x.sizes),))
+
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return (tuple(range(len(self.shape) - x.rank, len(self.shape))),)
+
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
+        """Independent: what is repeated is the same for every token."""
+        return INDEPENDENT if len(token_axes(node.out.type, state.tokens)) < 2 else by_along(node, state.tokens)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.broadcast_to(x, self.shape)
@@ -146,6 +172,9 @@ class Concat(_Memory):
             at += size
         return Part(self, tuple(boxes))
 
+    def along(self, *xs: Type) -> tuple[Axes, ...]:
+        return tuple(_but(x.rank, x.axis(self.axis)) for x in xs)
+
     def eval(self, xp: Arrays, *xs: Array) -> Array:
         return xp.concatenate(xs, axis=self.axis)
 
@@ -170,6 +199,9 @@ class Split(_Memory):
         for size in self.sizes[:result]:
             start = start + size
         return Slice(axis=self.axis, start=start, stop=start + self.sizes[result]).part(box, operands, 0)
+
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return (_but(x.rank, x.axis(self.axis)),)
 
     def eval(self, xp: Arrays, x: Array) -> tuple[Array, ...]:
         cuts = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes) - 1)]
@@ -200,6 +232,9 @@ class Slice(_Memory):
         length = box[axis].stop - box[axis].start
         return Part(replace(self, start=0, stop=length), (moved(box, axis, self.start),))
 
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return (_but(x.rank, x.axis(self.axis)),)
+
     def eval(self, xp: Arrays, x: Array) -> Array:
         index = [slice(None)] * x.ndim
         index[self.axis] = slice(self.start, self.stop)
@@ -219,6 +254,9 @@ class Stack(_Memory):
         stacked = range(box[0].start, box[0].stop)
         return Part(self, tuple(box[1:] if i in stacked else None for i in range(len(operands))))
 
+    def along(self, *xs: Type) -> tuple[Axes, ...]:
+        return tuple(tuple(range(1, x.rank + 1)) for x in xs)
+
     def eval(self, xp: Arrays, *xs: Array) -> Array:
         return xp.stack(xs)
 
@@ -237,6 +275,9 @@ class Index(_Memory):
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
         return Part(Index(index=0), ((slice(self.index, self.index + 1), *box),))
+
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return ((None, *range(x.rank - 1)),)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return x[self.index]
@@ -267,6 +308,14 @@ class Gather(_Memory):
         axis = x.axis(self.axis)
         return x.with_shape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
+    def along(self, x: Type, indices: Type) -> tuple[Axes, ...]:
+        axis = x.axis(self.axis)
+        behind = range(axis + indices.rank, x.rank + indices.rank - 1)
+        return (*range(axis), None, *behind), tuple(range(axis, axis + indices.rank))
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> None:
+        """It takes all: a row that is asked for may be any."""
+
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
         return xp.take(x, _within(xp, indices, x.shape[self.axis]), axis=self.axis, mode="clip")
 
@@ -281,6 +330,13 @@ class GatherElements(_Memory):
         require(indices.is_integer and indices.rank == x.rank, f"gather_elements: {indices} do not index {x}")
         x.axis(self.axis)
         return x.with_shape(indices.shape)
+
+    def along(self, x: Type, indices: Type) -> tuple[Axes, ...]:
+        axis = x.axis(self.axis)
+        return _but(x.rank, axis), tuple(range(indices.rank))
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> None:
+        """It takes all: a row that is asked for may be any."""
 
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
         axis = self.axis % x.ndim
@@ -299,6 +355,15 @@ class GatherNd(_Memory):
             raise InferError(f"gather_nd: {indices} do not index {x}")
         return x.with_shape((*indices.shape[:-1], *x.shape[depth:]))
 
+    def along(self, x: Type, indices: Type) -> tuple[Axes, ...]:
+        depth = indices.shape[-1]
+        assert isinstance(depth, int)
+        behind = range(indices.rank - 1, indices.rank - 1 + x.rank - depth)
+        return (*(None,) * depth, *behind), (*range(indices.rank - 1), None)
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> None:
+        """It takes all: a row that is asked for may be any."""
+
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
         at = [_within(xp, indices[..., i], x.shape[i]) for i in range(indices.shape[-1])]
         return x[tuple(at)]
@@ -309,6 +374,11 @@ def _within(xp: Arrays, indices: Array, size: int) -> Array:
     if indices.dtype.itemsize < 4:
         indices = indices.astype("int32")  # the size may not fit
     return xp.clip(xp.where(indices < 0, indices + size, indices), 0, size - 1)
+
+
+def _but(rank: int, axis: int) -> Axes:
+    """Each axis of an operand along its own, but for one."""
+    return tuple(None if i == axis else i for i in range(rank))
 
 
 def _shape(shape: tuple[Dim, ...] | list[Dim]) -> str:

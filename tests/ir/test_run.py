@@ -5,7 +5,7 @@ import weakref
 
 import numpy as np
 
-from burnish.backends.static import run_graph, static_operands, static_values
+from burnish.ir.run import run_graph, static_operands, static_values
 from burnish.ir import Module, parse
 from burnish.ir.weights import MemoryWeights
 

@@ -1,0 +1,200 @@
+"""insert-state: a plain forward made stateful, the only way to a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+
+from burnish.ir.builder import Ops
+from burnish.ir.dims import Dim, Sym
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.module import Module
+from burnish.ir.ops.attention import Attention
+from burnish.ir.origin import Origin
+from burnish.ir.signature import CAPACITY, COUNT, PAST, TOKENS, Carry, Linked, Ring, Role, Rows, State
+from burnish.ir.state import Independent, Refused, token_axes
+from burnish.ir.text import neighbourhood
+from burnish.ir.types import InferError, Type
+from burnish.ir.walk import above
+from burnish.passes.engine import Context, Pass, PassError, Rule
+
+
+class GoOn(Rule):
+    """f(tokens) -> f(new tokens, states), states: as each op says of itself"""
+
+    exactness = "rounding"  # sums over a state's rows add up in another order
+
+
+class CrossAttentionOnce(Rule):
+    """attention(q, k, v), k and v of the encoder alone -> attention(q, k of the encoder, v of the encoder)"""
+
+    exactness = "rounding"
+
+
+class InsertState(Pass):
+    """attention(q, k, v) causal -> attention(q, cache_update(k_cache, k, past), cache_update(v_cache, v, past), past)
+
+    So that a graph of tokens can be run in steps: each op says how it goes on from one step to the next (`stateful`),
+    or that it does not, which is an error that shows the node. Positions count from `past[B]`; keys and values within a
+    window are kept in rings; one value has one state, however many read it. What a decoder makes of its encoder's
+    results alone is computed once: it moves to that graph, whose further results come in as inputs.
+    """
+
+    exactness = "rounding"
+
+    def run(self, module: Module, ctx: Context) -> None:
+        for graph in module.graphs.values():
+            if _reads_steps(module, graph):
+                ctx.restructure(GoOn(), graph, partial(_make_stateful, graph=graph))
+        for decoder in module.graphs.values():
+            links = {v: v.role for v in decoder.inputs if isinstance(v.role, Linked)}
+            for name in dict.fromkeys(link.graph for link in links.values()):
+                encoder = module.graphs[name]
+                results = encoder.outputs
+                given = {v: results[r.name] for v, r in links.items() if r.graph == name and r.name in results}
+                if decoder.input_for(PAST) is not None and (crossing := _crossing(decoder, given)):
+                    change = partial(_attend_once, encoder=encoder, decoder=decoder, given=given, crossing=crossing)
+                    ctx.restructure(CrossAttentionOnce(), decoder, change)
+
+
+def _reads_steps(module: Module, graph: Graph) -> bool:
+    """Whether it is the graph that makes text, and does not go on from a past already."""
+    feeds = {v.role.graph for g in module.graphs.values() for v in g.inputs if isinstance(v.role, Linked)}
+    return graph.input_for(TOKENS) is not None and graph.input_for(PAST) is None and graph.name not in feeds
+
+
+def _make_stateful(op: Ops, graph: Graph) -> None:
+    tokens = graph.input_for(TOKENS)
+    assert tokens is not None
+    batch, length = tokens.shape
+    if not isinstance(length, Sym) or not length.is_plain:
+        raise PassError(f"graph {graph.name} reads {tokens.type}: the number of tokens must be a symbol")
+    steps = _Steps(op, graph, batch, length.text)
+    changed: set[Value] = set()
+    for node in graph.order():
+        if node.is_leaf:
+            continue
+        with op.at(Origin.union([node.origin], GoOn.__name__)):
+            try:
+                made = node.op.stateful(op, node, steps)
+                if isinstance(made, Independent):
+                    if not any(v in changed for v in node.operands):
+                        continue
+                    made = op.again(node)  # it reads something of another size
+            except InferError as e:
+                made = Refused(str(e))
+        if isinstance(made, Refused):
+            raise PassError(f"{node.op.name} cannot go on from step to step: {made.reason}\n{neighbourhood(node)}")
+        for old, new in zip(node.outputs, made if len(node.outputs) > 1 else [made], strict=True):
+            if old.type != new.type:
+                changed.add(new)
+            graph.replace(old, new)
+    for name, value in graph.outputs.items():
+        if value in changed:
+            raise PassError(f"output {name} of graph {graph.name} would become {value.type} in a step")
+    graph.set_outputs(graph.outputs | steps.outputs, steps.roles)
+
+
+class _Steps:
+    """The states of one graph, made as they are asked for: see `burnish.ir.state.Steps`."""
+
+    capacity: Dim = CAPACITY
+
+    def __init__(self, op: Ops, graph: Graph, batch: Dim, tokens: str) -> None:
+        self.op, self.graph, self.batch, self.tokens = op, graph, batch, tokens
+        self.outputs: dict[str, Value] = {}
+        self.roles: dict[str, Role] = {}
+        self._known: dict[tuple[Value, int], Value] = {}
+
+    @cached_property
+    def past(self) -> Value:
+        return self.graph.input("past", Type("i32", (self.batch,)), PAST)
+
+    @cached_property
+    def count(self) -> Value:
+        found = self.graph.input_for(COUNT)
+        return found if found is not None else self.graph.input("count", Type("i32", (self.batch,)), COUNT)
+
+    def carries_tokens(self, value: Value) -> bool:
+        return bool(token_axes(value.type, self.tokens))
+
+    def rows(self, new: Value) -> Value:
+        def step(old: Value) -> tuple[Value, Value]:
+            made = self.op.cache_update(old, new, self.past)
+            return made, made
+
+        return self._once(new, 0, self.capacity, lambda: Rows(batch=0, axis=1), step)
+
+    def before(self, new: Value, rows: int) -> Value:
+        def step(old: Value) -> tuple[Value, Value]:
+            ring, before = self.op.ring_update(old, new, self.past, self.count)
+            return ring, before
+
+        return self._once(new, rows, Sym(f"R{rows}"), lambda: Ring(batch=0, axis=1, most=rows), step)
+
+    def carry(self, type: Type, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
+        return self._state(type, Carry(batch=0), step)[1:]
+
+    def _once(
+        self, new: Value, rows: int, length: Dim, role: Callable[[], State], step: Callable[[Value], Sequence[Value]]
+    ) -> Value:
+        """One state for one value, however many ask for it."""
+        if token_axes(new.type, self.tokens) != [1] or new.shape[:2] != (self.batch, Sym(self.tokens)):
+            raise InferError(f"{new.type} does not have its tokens along axis 1, behind the sequences")
+        if (new, rows) not in self._known:
+            type = new.type.with_shape((self.batch, length, *new.shape[2:]))
+            self._known[new, rows] = self._state(type, role(), step)[1]
+        return self._known[new, rows]
+
+    def _state(self, type: Type, role: State, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
+        name = f"state{len(self.outputs)}"
+        results = step(self.graph.input(name, type, role))
+        self.outputs[name], self.roles[name] = results[0], role
+        return results
+
+
+def _crossing(decoder: Graph, given: Iterable[Value]) -> list[Node]:
+    """The attentions whose keys and values are made of what is given, and of nothing that the tokens have a part in."""
+    fixed = set(given)
+    for node in decoder.order():
+        if any(v in fixed for v in node.operands) and all(v in fixed or v.time != "run" for v in node.operands):
+            fixed.update(node.outputs)
+    return [n for n in decoder.order() if isinstance(n.op, Attention) and {n["k"], n["v"]} <= fixed]
+
+
+def _attend_once(
+    op: Ops, encoder: Graph, decoder: Graph, given: Mapping[Value, Value], crossing: Iterable[Node]
+) -> None:
+    """Those keys and values come in as results of the encoder; `given` says which of its results a value is."""
+    results = encoder.outputs
+    there = Ops(encoder, may_assume=False)
+    moved = dict(given)
+    linked: dict[Value, Value] = {}
+    for node in crossing:
+        for name in ("k", "v"):
+            value = node[name]
+            if value not in linked:
+                result = f"cross{len(linked)}"
+                results[result] = _again(there, value, moved)
+                linked[value] = decoder.input(result, value.type, Linked(encoder.name, result))
+        made = op.again(node, k=linked[node["k"]], v=linked[node["v"]])
+        decoder.replace(node.out, made)
+    op.made += there.made
+    encoder.set_outputs(results)
+    decoder.erase_dead(list(decoder))
+    for value in given:
+        if not value.uses:
+            decoder.remove_input(value)
+
+
+def _again(op: Ops, value: Value, moved: dict[Value, Value]) -> Value:
+    """The computation of `value` in another graph, where `moved` says what is there already."""
+    for node in above([value], moved):
+        inputs = [None if v is None else moved[v] for v in node.inputs]
+        with op.at(node.origin if node.is_leaf else Origin.union([node.origin], CrossAttentionOnce.__name__)):
+            if node.is_leaf:
+                made = op.emit_typed(node.op, inputs, [value.type for value in node.outputs])
+            else:
+                made = op.emit(node.op, inputs, node.bodies)
+        moved.update(zip(node.outputs, made, strict=True))
+    return moved[value]

@@ -1,0 +1,117 @@
+"""Every change is accounted for: what a module was, by identity, and what the door has made of it since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from burnish.ir.graph import Graph, Node
+from burnish.ir.module import Module
+from burnish.ir.text import neighbourhood
+
+__all__ = ["Ledger"]
+
+
+@dataclass
+class Ledger:
+    """Each node, graph and table of a module as the door has left it.
+
+    `touched` holds what the door has changed since the last `close`: the nodes that are to be verified, by graph.
+    """
+
+    module: Module
+    nodes: dict[Node, tuple[Any, ...]] = field(default_factory=dict)
+    graphs: dict[Graph, tuple[Any, ...]] = field(default_factory=dict)
+    tables: tuple[Any, ...] = ()
+    touched: dict[Graph, dict[Node, None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reopen()
+        self.touched.clear()
+
+    def reopen(self) -> None:
+        """Take the module as it is; what differs from before counts as changed by the door."""
+        before, self.nodes, self.graphs = self.nodes, {}, {}
+        for graph in self.module.every_graph:
+            signature = _signature(graph)
+            self.graphs[graph] = signature
+            for node in graph:
+                self.nodes[node] = _entry(node)
+                if before.get(node) != self.nodes[node]:
+                    self.touched.setdefault(graph, {})[node] = None
+            self.touched.setdefault(graph, {})
+        self.tables = _tables(self.module)
+
+    def changed(self, graph: Graph, nodes: Iterable[Node], erased: Iterable[Node] = ()) -> None:
+        """The door has made or changed these nodes of a graph, and taken those away."""
+        touched = self.touched.setdefault(graph, {})
+        for node in nodes:
+            if node is graph.ret:
+                self.graphs[graph] = _signature(graph)
+            elif node.graph is graph:
+                self.nodes[node] = _entry(node)
+                touched[node] = None
+        for node in erased:
+            self.nodes.pop(node, None)
+            touched.pop(node, None)
+
+    def retabled(self) -> None:
+        """The door has changed what belongs to the module as a whole: guards or facts."""
+        self.tables = _tables(self.module)
+
+    def fault(self, nodes: Iterable[Node] | None = None) -> str | None:
+        """What differs from what the door has left, among some nodes or anywhere; None where nothing does."""
+        if nodes is not None:
+            return next((f for n in nodes if (f := self._node(n))), None)
+        found = 0
+        for graph in self.module.every_graph:
+            if graph not in self.graphs:
+                return f"graph {graph.name} was added"
+            for node in graph:
+                found += 1
+                if fault := self._node(node):
+                    return fault
+            if _signature(graph) != self.graphs[graph]:
+                return f"the inputs or outputs of graph {graph.name} were changed"
+        if found != len(self.nodes):
+            lost = next(n for n in self.nodes if n.graph is None or n not in n.graph)
+            return f"a node was erased: {lost!r}"
+        now = _tables(self.module)
+        for what, a, b in zip(("graphs", "weights", "guards", "facts"), self.tables, now, strict=True):
+            if a != b:
+                return f"the module's {what} were changed"
+        return None
+
+    def close(self) -> dict[Graph, list[Node]]:
+        """What was touched since the last time, by graph."""
+        touched = {g: [n for n in nodes if n.graph is g] for g, nodes in self.touched.items() if g in self.graphs}
+        self.touched.clear()
+        return touched
+
+    def _node(self, node: Node) -> str | None:
+        known = self.nodes.get(node)
+        graph = node.graph
+        if graph is not None and node is graph.ret:
+            same = _signature(graph) == self.graphs[graph]
+            return None if same else f"the outputs of graph {graph.name} were changed"
+        if known is None:
+            return f"a node was made\n{neighbourhood(node)}"
+        if known == (now := _entry(node)):
+            return None
+        parts = zip(("op", "operands", "types", "graphs", "origin"), known, now, strict=True)
+        what = next(part for part, a, b in parts if a != b)
+        return f"the {what} of a node were changed\n{neighbourhood(node)}"
+
+
+def _entry(node: Node) -> tuple[Any, ...]:
+    return node.op, tuple(node.inputs), tuple([(o, o.type) for o in node.outputs]), node.bodies, node.origin
+
+
+def _signature(graph: Graph) -> tuple[Any, ...]:
+    inputs = tuple([(v, v.name, v.type, v.role) for v in graph.inputs])
+    return graph.name, inputs, tuple(graph.output_names), dict(graph.roles), tuple(graph.ret.inputs)
+
+
+def _tables(module: Module) -> tuple[Any, ...]:
+    return list(module.graphs.items()), dict(module.weights), list(module.guards), module.facts
