@@ -188,7 +188,8 @@ def _writes_in_place(node: Node) -> bool:
 
 
 def _overwrite(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
-    return (op.overwrite(*operands),)
+    results = op.overwrite(*operands)
+    return results if isinstance(results, tuple) else (results,)
 
 
 def _body(plan: Plan) -> Callable[..., tuple[Array, ...]]:

@@ -87,8 +87,10 @@ def how(op: Op, operands: Sequence[Type | None], in_loop: bool) -> str:
             return f"XLA, {w.dtype} {UNPACKED}: rows cannot be read from its layout {w.layout}{packed}"
         if in_loop or _is_narrow(w.dtype):
             return f"in blocks of rows, {w.dtype}{' dequantized' if packed else ''} a block at a time{packed}"
-    if op.name == "attention" and (in_loop or (len(operands) > 3 and operands[3] is not None)):
-        return f"over {KEYS} keys at a time"
+    if op.name == "attention":
+        past, before = ((*operands, *[None] * 5)[i] for i in (3, 6))
+        if before is None and (in_loop or past is not None):
+            return f"over {KEYS} keys at a time"
     if op.name == "cache_update":
         return "in place"
     return "XLA"
@@ -165,8 +167,8 @@ def _linear(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -
 def _attention(op: Op, operands: Operands, dtypes: Sequence[str], bodies: Bodies) -> tuple[Array, ...] | None:
     """`Attention.eval` with both products over a few keys at a time, and only over those that can be visible."""
     assert isinstance(op, Attention)
-    q, k, v, past, count, bias = (*operands, None, None, None)[:6]
-    if past is None and not isinstance(k, Slot):
+    q, k, v, past, count, bias, before = (*operands, None, None, None, None)[:7]
+    if before is not None or (past is None and not isinstance(k, Slot)):
         return None
     q, past, count, bias = (_whole(x) for x in (q, past, count, bias))
     assert q is not None and k is not None and v is not None

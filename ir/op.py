@@ -86,7 +86,7 @@ class Op:
     elementwise: ClassVar[bool] = False
     #: each row along the last axis of operand 0 gives a row of the result, whatever the other rows are
     by_last_axis: ClassVar[bool] = False
-    #: the operand whose memory the result may take over, when nothing else reads it
+    #: the operand whose memory the first result may take over, when nothing else reads it
     inplace: ClassVar[int | None] = None
     #: the same bytes on every machine: no BLAS, no vectorised transcendental function, a fixed order of reduction
     reproducible: ClassVar[bool] = False
@@ -118,7 +118,7 @@ class Op:
         raise NotImplementedError(f"{self.name}.eval")
 
     def overwrite(self, *operands: Any) -> Any:
-        """What `eval` gives, written into the operand that `inplace` names; for NumPy, and for one result."""
+        """What `eval` gives, the first result written into the operand that `inplace` names; for NumPy."""
         raise NotImplementedError(f"{self.name}.overwrite")
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part | None:

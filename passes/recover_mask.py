@@ -56,7 +56,7 @@ def _build(op: Ops, node: Node, found: tuple[Shape, list[AllTrue]]) -> Value:
     module = op.graph.module
     module.guards += [g for g in guards if g not in module.guards]
     assert isinstance(node.op, Attention)
-    return op.emit(replace(node.op, causal=causal, window=window), node.inputs[:5])
+    return op.emit(replace(node.op, causal=causal, window=window), [*node.inputs[:5], None, *node.inputs[6:]])
 
 
 def _above(value: Value) -> list[Node]:

@@ -11,7 +11,7 @@ from burnish.ir.op import Array, Arrays, Part
 from burnish.testing import Example, check_op
 from tests.ir.oracles import ORACLES, STRUCTURE, family, ours, without_oracle
 
-FAMILIES = "attention control elementwise linear normalization quantization reduction shape".split()
+FAMILIES = "attention control elementwise linear normalization quantization recurrence reduction shape".split()
 
 
 def test_every_op_has_an_oracle() -> None:
