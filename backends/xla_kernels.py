@@ -87,7 +87,7 @@ def how(op: Op, operands: Sequence[Type | None], in_loop: bool) -> str:
             return f"XLA, {w.dtype} {UNPACKED}: rows cannot be read from its layout {w.layout}{packed}"
         if in_loop or _is_narrow(w.dtype):
             return f"in blocks of rows, {w.dtype}{' dequantized' if packed else ''} a block at a time{packed}"
-    if op.name == "attention" and (in_loop or "past" in given):
+    if op.name == "attention" and "k_before" not in given and (in_loop or "past" in given):
         return f"over {KEYS} keys at a time"
     if op.name == "cache_update":
         return "in place"

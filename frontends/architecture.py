@@ -57,13 +57,15 @@ class Architecture:
     base: ClassVar[str] = ""
     #: fragments of the names of tensors that a checkpoint may hold and no graph reads
     unused: ClassVar[tuple[str, ...]] = ()
+    #: fields of the config that a family has when its file does not mention them (null is mentioned)
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         for name in cls.names:
             ARCHITECTURES[name] = cls
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = Config({**self.defaults, **config.values}, config.where)
 
     def facts(self) -> dict[str, Any]:
         """What else is known of the model, `context` and the like: see `burnish.ir.signature.Facts`."""
@@ -164,10 +166,10 @@ class Layers(Ops):
         with self.scope(name):
             return self.emit(Embedding(to="f32"), [ids, self.parameter("weight", rows, width)])
 
-    def rms_norm(self, name: str, x: Value, eps: float) -> Value:
-        """Root mean square norm with a weight."""
+    def rms_norm(self, name: str, x: Value, eps: float, offset: float = 0.0) -> Value:
+        """Root mean square norm with a weight, which counts as offset + weight."""
         with self.scope(name):
-            return self.emit(RmsNorm(eps=eps), [x, self.parameter("weight", x.shape[-1])])
+            return self.emit(RmsNorm(eps=eps, offset=offset), [x, self.parameter("weight", x.shape[-1])])
 
     def layer_norm(self, name: str, x: Value, eps: float, bias: bool = True) -> Value:
         """Layer norm with a weight, and a bias if there is one."""

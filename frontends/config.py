@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,15 @@ class Config:
         if not isinstance(value, str) or value not in choices:
             raise LoadError(f"{self.where}: {key} {shown(value)} is not supported; supported are {', '.join(choices)}")
         return value
+
+    def choices(self, key: str, choices: Iterable[str], default: Sequence[str]) -> list[str]:
+        """A list of `choices`, as long as the default is."""
+        value, choices = self._get(key, list(default)), list(choices)
+        good = isinstance(value, list) and len(value) == len(default)
+        if not good or not all(isinstance(v, str) and v in choices for v in value):
+            wanted = f"a list of {len(default)} of {', '.join(choices)}"
+            raise LoadError(f"{self.where}: {key} must be {wanted}, not {shown(value)}")
+        return list(value)
 
     def section(self, key: str) -> Config:
         """A nested object; empty where it is missing."""

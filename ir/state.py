@@ -56,11 +56,14 @@ class Steps(Protocol):
     def rows(self, new: Value) -> Value:
         """new[B, S, …] behind those of all earlier tokens: [B, C, …], row j of token j; what follows is not defined."""
 
-    def before(self, new: Value, rows: int) -> Value:
-        """Of new[B, S, …], those of the `rows` tokens before the step, in order, zeros where there were none."""
+    def before(self, new: Value, rows: int, exact: bool = False) -> Value:
+        """Of new[B, S, …], those of the `rows` tokens before the step, in order, zeros where there were none.
+
+        They may be fewer where there are never so many tokens, unless `exact`.
+        """
 
     def carry(self, type: Type, step: Any) -> Sequence[Value]:
-        """A value that each step replaces, zeros at first: `step(old)` builds (new, *results) and gives the results."""
+        """A value that each step replaces, zeros at first: what `step(old)` builds, the new one first."""
 
 
 def token_axes(type: Type, tokens: str) -> list[int]:

@@ -104,7 +104,7 @@ class _Steps:
         self.op, self.graph, self.batch, self.tokens = op, graph, batch, tokens
         self.outputs: dict[str, Value] = {}
         self.roles: dict[str, Role] = {}
-        self._known: dict[tuple[Value, int], Value] = {}
+        self._known: dict[tuple[Value, Dim], Value] = {}
 
     @cached_property
     def past(self) -> Value:
@@ -123,28 +123,28 @@ class _Steps:
             made = self.op.cache_update(old, new, self.past)
             return made, made
 
-        return self._once(new, 0, self.capacity, lambda: Rows(batch=0, axis=1), step)
+        return self._once(new, self.capacity, Rows(batch=0, axis=1), step)
 
-    def before(self, new: Value, rows: int) -> Value:
+    def before(self, new: Value, rows: int, exact: bool = False) -> Value:
         def step(old: Value) -> tuple[Value, Value]:
             ring, before = self.op.ring_update(old, new, self.past, self.count)
             return ring, before
 
-        return self._once(new, rows, Sym(f"R{rows}"), lambda: Ring(batch=0, axis=1, most=rows), step)
+        return self._once(new, rows if exact else Sym(f"R{rows}"), Ring(batch=0, axis=1, most=rows), step)
 
     def carry(self, type: Type, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
-        return self._state(type, Carry(batch=0), step)[1:]
+        return self._state(type, Carry(batch=0), step)
 
     def _once(
-        self, new: Value, rows: int, length: Dim, role: Callable[[], State], step: Callable[[Value], Sequence[Value]]
+        self, new: Value, length: Dim, role: State, step: Callable[[Value], Sequence[Value]]
     ) -> Value:
         """One state for one value, however many ask for it."""
         if token_axes(new.type, self.tokens) != [1] or new.shape[:2] != (self.batch, Sym(self.tokens)):
             raise InferError(f"{new.type} does not have its tokens along axis 1, behind the sequences")
-        if (new, rows) not in self._known:
+        if (new, length) not in self._known:
             type = new.type.with_shape((self.batch, length, *new.shape[2:]))
-            self._known[new, rows] = self._state(type, role(), step)[1]
-        return self._known[new, rows]
+            self._known[new, length] = self._state(type, role, step)[1]
+        return self._known[new, length]
 
     def _state(self, type: Type, role: State, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
         name = f"state{len(self.outputs)}"

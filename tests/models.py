@@ -20,6 +20,27 @@ def llama(**changes: Any) -> Any:
     return randomised(transformers.LlamaForCausalLM(transformers.LlamaConfig(**given)))
 
 
+def mistral(**changes: Any) -> Any:
+    """MistralForCausalLM with grouped heads and a window of 7."""
+    given = {"vocab_size": 96, "num_key_value_heads": 2, "max_position_embeddings": 64, "sliding_window": 7}
+    return randomised(transformers.MistralForCausalLM(transformers.MistralConfig(**(given | SIZES | changes))))
+
+
+def gemma2(**changes: Any) -> Any:
+    """Gemma2ForCausalLM of 3 blocks: windows of 7 in the first and the last, caps that are felt."""
+    given = {"vocab_size": 96, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64}
+    given |= {"sliding_window": 7, "query_pre_attn_scalar": 24, "attn_logit_softcapping": 2.0}
+    given |= {"final_logit_softcapping": 4.0}
+    sizes = SIZES | {"hidden_size": 48, "num_hidden_layers": 3}
+    return randomised(transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**(given | sizes | changes))))
+
+
+def mamba(**changes: Any) -> Any:
+    """MambaForCausalLM."""
+    given = {"vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "state_size": 8}
+    return randomised(transformers.MambaForCausalLM(transformers.MambaConfig(**(given | changes))))
+
+
 def bert(**changes: Any) -> Any:
     """BertModel."""
     given = {"vocab_size": 96, "max_position_embeddings": 64} | SIZES | changes

@@ -13,7 +13,8 @@ import numpy as np
 
 from burnish.ir.box import cut, whole
 from burnish.ir.format import Packed
-from burnish.ir.graph import Constant, Graph
+from burnish.ir.graph import Graph
+from burnish.ir.leaves import Constant
 from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.parser import parse
@@ -161,8 +162,10 @@ def _check_declarations(example: Example, inputs: list[Any], results: tuple[Arra
     if op.inplace is not None:
         assert type_of(inputs[op.inplace]) == type_of(results[0]), f"{where}: `inplace` of another type"
         copies = [None if x is None else x.copy() for x in inputs]
-        op.overwrite(*copies)
-        assert all_equal([copies[op.inplace]], results[:1]), f"{where}: `overwrite` differs from `eval`"
+        written = op.overwrite(*copies)
+        written = written if isinstance(written, tuple) else (written,)
+        assert written[0] is copies[op.inplace], f"{where}: `overwrite` gives another array than its operand"
+        assert all_equal(written, results), f"{where}: `overwrite` differs from `eval`"
     rows = results[0].shape[0] if results[0].ndim > 1 else 0
     if op.by_last_axis and rows > 1 and isinstance(inputs[0], np.ndarray):
         some = run([inputs[0][1:], *inputs[1:]])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,11 +83,16 @@ class Attention(Op):
     q[B, S, H, D], k[B, T, K, D], v[B, T, K, E], H a multiple of K; bias broadcasts to [B, H, S, T], a float one is
     added, a boolean one says what is visible. Key j is visible to token i iff it is a real token (j < count[b]) and,
     if `causal`, j <= past[b] + i and, with a `window`, j > past[b] + i - window. A token that sees no key gets zeros.
+    With a `softcap`, scores are softcap * tanh(scale * q kᵀ / softcap) before the bias (arXiv:2408.00118).
+
+    k_before[B, R, K, D] and v_before[B, R, K, E] stand just before k and v: row j of them at position past[b] - R + j,
+    hidden where that is negative, and row j of k and v at past[b] + j, real iff j < count[b].
     """
 
     scale: float
     causal: bool = False
     window: int = 0
+    softcap: float = 0.0
     kind = "matmul"
 
     def infer(
@@ -97,6 +103,8 @@ class Attention(Op):
         past: Type | None = None,
         count: Type | None = None,
         bias: Type | None = None,
+        k_before: Type | None = None,
+        v_before: Type | None = None,
     ) -> Type:
         require(q.rank == k.rank == v.rank == 4, f"attention: {q}, {k}, {v} are not [B, S, H, D]")
         require(q.is_float and q.dtype == k.dtype == v.dtype, f"attention: {q}, {k}, {v} differ in element type")
@@ -106,6 +114,7 @@ class Attention(Op):
         good = isinstance(heads, int) and isinstance(groups, int) and groups > 0 and heads % groups == 0
         require(good, f"attention: {heads} heads do not share {groups} key heads")
         require(self.causal or not self.window, "attention: a window needs causal=true")
+        require(self.softcap >= 0, f"attention: a softcap of {self.softcap:g} is negative")
         require(past is None or _is_count(past), f"attention: {past} are not counts")
         require(count is None or _is_count(count), f"attention: {count} are not counts")
         where = f"attention({q}, {k}, {v})"
@@ -118,6 +127,15 @@ class Attention(Op):
             full = (q.shape[0], heads, q.shape[1], k.shape[1])
             shape = broadcast(full, bias.shape, where=f"{where}, bias {bias}")
             require(len(shape) == 4, f"attention: bias {bias} has too many axes")
+        require((k_before is None) == (v_before is None), "attention: k_before and v_before come together")
+        if k_before is not None and v_before is not None:
+            require(past is not None, "attention: what stands before needs past")
+            require(bias is None or bias.shape[-1:] in ((), (1,)), f"attention: {bias} varies along keys before")
+            for before, x in ((k_before, k), (v_before, v)):
+                fits = before.dtype == x.dtype and before.rank == 4 and before.shape[2:] == x.shape[2:]
+                require(fits, f"attention: {before} does not stand before {x}")
+                assume_equal(q.shape[0], before.shape[0], where)
+            assume_equal(k_before.shape[1], v_before.shape[1], where)
         return q.with_shape((*q.shape[:3], v.shape[3]))
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
@@ -148,20 +166,40 @@ class Attention(Op):
         past: Array | None = None,
         count: Array | None = None,
         bias: Array | None = None,
+        k_before: Array | None = None,
+        v_before: Array | None = None,
     ) -> Array:
+        before = None
+        if k_before is not None:
+            before = k_before.shape[1]
+            k, v = xp.concatenate([k_before, k], axis=1), xp.concatenate([v_before, v], axis=1)
         b, s, h, d = q.shape
         t, groups = k.shape[1:3]
         heads = q.reshape(b, s, groups, h // groups, d).transpose(0, 2, 3, 1, 4).reshape(b, groups, -1, d)
         scores = xp.matmul(heads, k.transpose(0, 2, 3, 1)).reshape(b, h, s, t)
-        p = self.weights(xp, scores, past, count, bias).reshape(b, groups, -1, t)
+        p = self.weights(xp, scores, past, count, bias, before).reshape(b, groups, -1, t)
         y = xp.matmul(p, v.transpose(0, 2, 1, 3)).reshape(b, groups, h // groups, s, v.shape[3])
         return y.transpose(0, 3, 1, 2, 4).reshape(b, s, h, v.shape[3])
 
-    def weights(self, xp: Arrays, scores: Array, past: Array | None, count: Array | None, bias: Array | None) -> Array:
-        """How much of each value a token gets, [B, H, S, T], from the scores q kᵀ of that shape."""
+    def weights(
+        self,
+        xp: Arrays,
+        scores: Array,
+        past: Array | None,
+        count: Array | None,
+        bias: Array | None,
+        before: int | None = None,
+    ) -> Array:
+        """How much of each value a token gets, [B, H, S, T], from the scores q kᵀ of that shape.
+
+        The first `before` of the T keys are those of `k_before`, if there are such.
+        """
         scores = scores * scores.dtype.type(self.scale)
+        if self.softcap:
+            cap = scores.dtype.type(self.softcap)
+            scores = xp.tanh(scores / cap) * cap
         s, t = scores.shape[2:]
-        visible = self.visible(xp, s, t, past, count)
+        visible = self.visible(xp, s, t, past, count, before)
         if bias is not None and bias.dtype == bool:
             visible = bias if visible is None else visible & bias
         elif bias is not None:
@@ -173,19 +211,24 @@ class Attention(Op):
         total = xp.sum(e, axis=-1, keepdims=True)
         return e / xp.where(total == 0, 1, total)
 
-    def visible(self, xp: Arrays, s: int, t: int, past: Array | None, count: Array | None) -> Array | None:
+    def visible(
+        self, xp: Arrays, s: int, t: int, past: Array | None, count: Array | None, before: int | None
+    ) -> Array | None:
         """bool[B or 1, 1, S, T], or None where everything is."""
         row, key = xp.arange(s, dtype="int32")[:, None], xp.arange(t, dtype="int32")
-        visible = None
+        shown = []
+        if before is not None and past is not None:
+            key = key - before  # counted from past[b], as the tokens are below
+            shown.append((key >= -past[:, None])[:, None, None])
+            past = None
         if self.causal:
             at = row[None] if past is None else row[None] + past[:, None, None]
-            visible = (key <= at)[:, None]
+            shown.append((key <= at)[:, None])
             if self.window:
-                visible = visible & (key > at - self.window)[:, None]
+                shown.append((key > at - self.window)[:, None])
         if count is not None:
-            real = (key < count[:, None])[:, None, None]
-            visible = real if visible is None else visible & real
-        return visible
+            shown.append((key < count[:, None])[:, None, None])
+        return reduce(and_, shown) if shown else None
 
 
 class RelativeBias(Op):
@@ -213,10 +256,7 @@ class RelativeBias(Op):
         return _by_distance(self, op, node, state)
 
     def eval(self, xp: Arrays, table: Array, past: Array | None = None) -> Array:
-        at = xp.arange(self.query, dtype="int32")[None, :, None]
-        if past is not None:
-            at = at + past[:, None, None]
-        distance = xp.arange(self.key, dtype="int32") - at  # key - query
+        distance = _distances(xp, self.query, self.key, past)
         buckets = table.shape[0] // (2 if self.bidirectional else 1)
         lookup = xp.asarray(_buckets(buckets, self.max_distance))
         before = xp.abs(distance) if self.bidirectional else -xp.minimum(distance, 0)
@@ -224,6 +264,12 @@ class RelativeBias(Op):
         if self.bidirectional:
             bucket = bucket + xp.where(distance > 0, buckets, 0)
         return xp.moveaxis(xp.take(table, bucket, axis=0), -1, 1)
+
+
+def _distances(xp: Arrays, query: Dim, key: Dim, past: Array | None) -> Array:
+    """key - query: i32[B or 1, query, key]"""
+    at = xp.arange(query, dtype="int32")[None, :, None]
+    return xp.arange(key, dtype="int32") - (at if past is None else at + past[:, None, None])
 
 
 @lru_cache(maxsize=64)
@@ -234,6 +280,29 @@ def _buckets(buckets: int, max_distance: int) -> np.ndarray:
     ratio = f32(np.log(np.maximum(n, 1).astype("f4") / f32(exact), dtype="f8"))
     scaled = ratio / f32(math.log(max_distance / exact)) * f32(buckets - exact)
     return np.where(n < exact, n, np.minimum(exact + scaled.astype("i4"), buckets - 1)).astype("i4")
+
+
+class Alibi(Op):
+    """slopes[h] * (key - query): slopes[H] -> f32[B or 1, H, query, key] (arXiv:2108.12409).
+
+    Query i stands at past[b] + i.
+    """
+
+    query: Dim
+    key: Dim
+
+    def infer(self, slopes: Type, past: Type | None = None) -> Type:
+        require(slopes.rank == 1 and slopes.is_float, f"alibi: {slopes} are not slopes")
+        require(past is None or _is_count(past), f"alibi: {past} are not counts")
+        return Type("f32", (1 if past is None else past.shape[0], slopes.shape[0], self.query, self.key))
+
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
+        """Queries stand behind the past, keys are the rows of a state."""
+        return _by_distance(self, op, node, state)
+
+    def eval(self, xp: Arrays, slopes: Array, past: Array | None = None) -> Array:
+        distance = _distances(xp, self.query, self.key, past)[:, None]
+        return slopes[:, None, None] * distance.astype(slopes.dtype)
 
 
 class CacheUpdate(Op):
@@ -263,6 +332,60 @@ class CacheUpdate(Op):
             room = max(0, min(new.shape[1], cache.shape[1] - at))
             cache[b, at : at + room] = new[b, :room]
         return cache
+
+
+class RingUpdate(Op):
+    """ring[B, R, …] with the first count[b] rows of new[B, S, …] written at (past[b] + i) mod R; and what it held.
+
+    Row p mod R of a ring is that of position p, for the R positions before past[b]. Results: the ring, in which
+    later positions win, and those R rows in order of position, zeros before position 0.
+    """
+
+    kind = "memory"
+    widen = False
+    inplace = "ring"
+
+    def infer(self, ring: Type, new: Type, past: Type, count: Type) -> tuple[Type, Type]:
+        fits = ring.rank >= 2 and ring.format is None and ring.dtype == new.dtype and ring.shape[2:] == new.shape[2:]
+        require(fits and ring.rank == new.rank, f"ring_update: {new} does not fit {ring}")
+        require(_is_count(past) and _is_count(count), f"ring_update: {past}, {count} are not counts")
+        for other in (new, past, count):
+            assume_equal(ring.shape[0], other.shape[0], f"ring_update({ring}, {new}, {past}, {count})")
+        return ring, ring
+
+    def eval(self, xp: Arrays, ring: Array, new: Array, past: Array, count: Array) -> tuple[Array, Array]:
+        if xp is np:
+            return self.overwrite(ring.copy(), new, past, count)
+        if ring.shape[1] == 0:
+            return ring, ring
+        batch = xp.arange(ring.shape[0], dtype="int32")[:, None]
+        rows = self.rows(xp, ring, new, past, count)
+        written = ring.at[batch, rows].set(new, mode="drop", unique_indices=True)
+        return written, self.before(xp, ring, past)
+
+    def overwrite(
+        self, ring: np.ndarray, new: np.ndarray, past: np.ndarray, count: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if ring.shape[1] == 0:
+            return ring, ring
+        before = self.before(np, ring, past)
+        for b, rows in enumerate(self.rows(np, ring, new, past, count)):
+            kept = rows < ring.shape[1]
+            ring[b, rows[kept]] = new[b, kept]
+        return ring, before
+
+    def rows(self, xp: Arrays, ring: Array, new: Array, past: Array, count: Array) -> Array:
+        """Where each new row goes, i32[B, S]: R or more for those that are not written, and no number twice."""
+        size, i = ring.shape[1], xp.arange(new.shape[1], dtype="int32")
+        real = xp.minimum(count, new.shape[1])[:, None]
+        return xp.where((i < real) & (i >= real - size), (past[:, None] + i) % size, size + i)
+
+    def before(self, xp: Arrays, ring: Array, past: Array) -> Array:
+        """The rows of the R positions before past[b]."""
+        at = past[:, None] + xp.arange(-ring.shape[1], 0, dtype="int32")
+        index = (slice(None), slice(None), *[None] * (ring.ndim - 2))
+        rows = xp.take_along_axis(ring, (at % ring.shape[1])[index], axis=1)
+        return xp.where((at >= 0)[index], rows, xp.zeros((), ring.dtype))
 
 
 class LastRow(Op):

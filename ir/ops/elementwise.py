@@ -310,6 +310,13 @@ class Sigmoid(_Float):
         return _special(xp).expit(x)
 
 
+class Softplus(_Float):
+    """log(1 + e ** x)"""
+
+    def eval(self, xp: Arrays, x: Array) -> Array:
+        return xp.logaddexp(x, 0)
+
+
 class Relu(_Float):
     """max(x, 0)"""
 

@@ -12,7 +12,9 @@ class _Norm(Op):
 
 
 class RmsNorm(_Norm):
-    """x / sqrt(mean(x²) + eps) * w: x[…, H], w[H] (arXiv:1910.07467)"""
+    """x / sqrt(mean(x²) + eps) * (offset + w): x[…, H], w[H] (arXiv:1910.07467)"""
+
+    offset: float = 0.0
 
     def infer(self, x: Type, w: Type) -> Type:
         good = x.is_float and w.is_float and x.rank >= 1 and w.shape == x.shape[-1:]
@@ -20,6 +22,7 @@ class RmsNorm(_Norm):
         return x
 
     def eval(self, xp: Arrays, x: Array, w: Array) -> Array:
+        w = w + w.dtype.type(self.offset) if self.offset else w
         return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(self.eps)) * w
 
 

@@ -192,12 +192,12 @@ def test_a_linear_in_blocks_of_rows(dtype: str, rows: int, monkeypatch) -> None:
     assert "stablehlo.while" in run.lower(x, stored, b).as_text()
 
 
-@pytest.mark.parametrize("case", ["past", "window", "count", "bias", "mask"])
+@pytest.mark.parametrize("case", ["past", "window", "softcap", "count", "bias", "mask"])
 def test_attention_over_parts_of_the_keys(case: str) -> None:
     """100 keys, 64 at a time, so that the last part overlaps; sequences of very different lengths."""
     rng = np.random.default_rng(0)
     attributes = "scale=0.3" if case == "count" else "scale=0.3, causal=true"
-    attributes += ", window=9" if case == "window" else ""
+    attributes += {"window": ", window=9", "softcap": ", softcap=1.5"}.get(case, "")
     mask = {"bias": "f32", "mask": "bool"}.get(case)
     module = parse(f"""module {{
       graph forward(%q: f32[B, S, 6, 8], %k: f32[B, C, 2, 8], %v: f32[B, C, 2, 5], %past: i32[B], %count: i32[B]{
@@ -218,6 +218,27 @@ def test_attention_over_parts_of_the_keys(case: str) -> None:
     ours = Xla(module)
     (got,), (expected,) = ours("forward", inputs).values(), Interpreter(module)("forward", inputs).values()
     assert close(ours.to_numpy(got), expected)
+
+
+def test_attention_to_rows_before_and_a_ring() -> None:
+    """They run as `evaluate` says, the ring in place on NumPy."""
+    module = parse("""module {
+      graph forward(%q: f32[B, S, 6, 8], %k: f32[B, S, 2, 8], %past: i32[B], %count: i32[B], %ring: f32[B, R, 2, 8]) {
+        %0, %1: f32[B, R, 2, 8], f32[B, R, 2, 8] = ring_update(%ring, %k, %past, %count) <- "ring"
+        %2: f32[B, S, 6, 8] = attention(%q, %k, %k, %past, _, _, %1, %1, scale=0.3, causal=true, window=6) <- "y"
+        return y=%2, ring=%0
+      }
+    }""")
+    rng = np.random.default_rng(0)
+    shapes = {"q": (3, 4, 6, 8), "k": (3, 4, 2, 8), "ring": (3, 5, 2, 8)}
+    inputs = {k: rng.standard_normal(s).astype("f4") for k, s in shapes.items()}
+    inputs |= {"past": np.array([0, 3, 17], "i4"), "count": np.array([4, 1, 0], "i4")}
+    ours, reference = Xla(module), Interpreter(module)
+    got = {k: ours.to_numpy(v) for k, v in ours("forward", inputs).items()}
+    expected = reference("forward", inputs)
+    assert expected["ring"] is inputs["ring"] and np.array_equal(got["ring"], expected["ring"])
+    assert close(got["y"], expected["y"])
+    assert "keys at a time" not in ours.plan_text("forward") and "in place" in reference.plan_text("forward")
 
 
 # -------------------------------------------------------------------------------------------------- what is compiled

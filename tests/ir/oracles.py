@@ -100,7 +100,7 @@ def unary(name: str, function: Callable, *, units: float = 4, positive: bool = F
 # ------------------------------------------------------------------------------------------------- attention, in loops
 
 
-def attention(scale: float, causal: bool = False, window: int = 0) -> Callable[..., np.ndarray]:
+def attention(scale: float, causal: bool = False, window: int = 0, softcap: float = 0) -> Callable[..., np.ndarray]:
     """The definition, a token and a head at a time."""
 
     def oracle(q: Any, k: Any, v: Any, past: Any = None, count: Any = None, bias: Any = None) -> np.ndarray:
@@ -116,12 +116,39 @@ def attention(scale: float, causal: bool = False, window: int = 0) -> Callable[.
                 hidden = hidden or (bias.dtype == bool and not bias[b, h, s, j])
                 if not hidden:
                     added = 0.0 if bias.dtype == bool else bias[b, h, s, j]
-                    scores[j] = scale * math.fsum(q[b, s, h] * k[b, j, group]) + added
+                    score = scale * math.fsum(q[b, s, h] * k[b, j, group])
+                    scores[j] = (softcap * math.tanh(score / softcap) if softcap else score) + added
             top = max(scores.values(), default=0.0)
             total = math.fsum(math.exp(x - top) for x in scores.values())
             for j, x in scores.items():
                 out[b, s, h] += math.exp(x - top) / total * v[b, j, group]
         return out
+
+    return oracle
+
+
+def attention_with_rows_before(**attributes: Any) -> Callable[..., np.ndarray]:
+    """A cache of all positions, those before the rows that are given hidden by a mask, a sequence at a time."""
+
+    def oracle(q: Any, k: Any, v: Any, past: Any, count: Any, bias: Any, k_before: Any, v_before: Any) -> np.ndarray:
+        out = []
+        for b, (p, r) in enumerate(zip(past.tolist(), [k_before.shape[1]] * len(past), strict=True)):
+            caches = []
+            for new, before in ((k, k_before), (v, v_before)):
+                cache = np.full((1, p + new.shape[1], *new.shape[2:]), NAN)
+                cache[0, max(0, p - r) : p] = before[b, max(0, r - p) :]
+                cache[0, p:] = new[b]
+                caches.append(cache)
+            keys = np.arange(p + k.shape[1])
+            real = (keys >= p - r) & (keys < p + (k.shape[1] if count is None else count[b]))
+            full = (1, q.shape[2], q.shape[1], len(keys))
+            added = np.zeros(full) if bias is None else np.broadcast_to(bias[min(b, len(bias) - 1)], full)
+            shown = added if added.dtype == bool else np.ones(full, bool)
+            float_bias = np.zeros(full) if added.dtype == bool else added
+            # what is added to all keys of a token alike changes nothing
+            assert (float_bias == float_bias[..., :1]).all()
+            out.append(attention(**attributes)(q[b : b + 1], *caches, past[b : b + 1], None, shown & real))
+        return np.concatenate(out)
 
     return oracle
 
@@ -159,6 +186,57 @@ def cache_update(cache: np.ndarray, new: np.ndarray, past: np.ndarray) -> np.nda
         if past[b] + s < cache.shape[1]:
             out[b, past[b] + s] = new[b, s]
     return out
+
+
+def alibi(query: int, key: int) -> Callable[..., np.ndarray]:
+    def oracle(slopes: np.ndarray, past: np.ndarray | None = None) -> np.ndarray:
+        past = np.zeros(1, "i4") if past is None else past
+        out = np.zeros((len(past), len(slopes), query, key))
+        for b, h, i, j in np.ndindex(*out.shape):
+            out[b, h, i, j] = slopes[h] * float(j - int(past[b]) - i)
+        return out
+
+    return oracle
+
+
+def ring_update(
+    ring: np.ndarray, new: np.ndarray, past: np.ndarray, count: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A dictionary of positions, a sequence at a time."""
+    written, before, size = ring.copy(), np.zeros_like(ring), ring.shape[1]
+    for b, p in enumerate(past.tolist()):
+        for j in range(size):
+            if p - size + j >= 0:
+                before[b, j] = ring[b, (p - size + j) % size]
+        for i in range(min(int(count[b]), new.shape[1]) if size else 0):
+            written[b, (p + i) % size] = new[b, i]
+    return written, before
+
+
+def causal_conv(x: Any, w: Any, b: Any = None, before: Any = None) -> np.ndarray:
+    """torch's convolution of channels that are groups, on rows that were put before the first."""
+    channels, size = w.shape
+    before = np.zeros((len(x), size - 1, channels)) if before is None else before
+    rows = torch.from_numpy(np.concatenate([before, x], axis=1)).transpose(1, 2)
+    bias = None if b is None else torch.from_numpy(b)
+    return F.conv1d(rows, torch.from_numpy(w)[:, None], bias, groups=channels).transpose(1, 2).numpy()
+
+
+def selective_scan(
+    x: Any, dt: Any, a: Any, b: Any, c: Any, d: Any = None, state: Any = None, count: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The recurrence, a number at a time."""
+    h = np.zeros((len(x), *a.shape)) if state is None else state.copy()
+    y = np.zeros(x.shape)
+    for batch, s, channel in np.ndindex(*x.shape):
+        if count is None or s < count[batch]:
+            for n in range(a.shape[1]):
+                step = dt[batch, s, channel]
+                h[batch, channel, n] *= math.exp(step * a[channel, n])
+                h[batch, channel, n] += step * b[batch, s, n] * x[batch, s, channel]
+        skipped = 0.0 if d is None else d[channel] * x[batch, s, channel]
+        y[batch, s, channel] = math.fsum(c[batch, s] * h[batch, channel]) + skipped
+    return y, h
 
 
 def last_row(x: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -221,6 +299,9 @@ OUT_OF_BOUNDS = np.array([[0, 9, 10], [-1, -100, 2**31 - 1]], "i4")
 CACHE, NEW = normal(3, 8, 2, 4), normal(3, 3, 2, 4)
 Q, K, V = normal(2, 3, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, 5)
 PAST, COUNT = np.array([0, 2], "i4"), np.array([3, 5], "i4")
+K_BEFORE, V_BEFORE = normal(2, 4, 2, 8), normal(2, 4, 2, 5)
+RING, RINGS = normal(4, 3, 2), np.array([0, 2, 7, 30], "i4")
+SCANNED = (normal(2, 6, 5), np.abs(normal(2, 6, 5)), -np.abs(normal(5, 3)), normal(2, 6, 3), normal(2, 6, 3))
 WIDE = np.array(
     [0.9, -0.9, 1.5, -1.5, 127, 128, -129, 255.4, 300, 7e4, 5e9, -5e9, 1e19, -1e19, 3e38, INF, -INF, NAN], "f4"
 )
@@ -288,6 +369,7 @@ ORACLES: dict[str, list[Example]] = {
     "tanh": unary("tanh", torch.tanh, units=8),
     "erf": unary("erf", torch.erf, units=8),
     "sigmoid": unary("sigmoid", torch.sigmoid),
+    "softplus": unary("softplus", F.softplus, units=8),
     "relu": unary("relu", torch.relu, units=0),
     "silu": [Example(op("silu"), (normal(4, 33) * 3,), by_torch(F.silu), units=8)],
     # the tails are a small difference of large terms: the error is that of the terms, about |x|
@@ -434,6 +516,12 @@ ORACLES: dict[str, list[Example]] = {
         Example(
             op("rms_norm", eps=1e-5), (LONG, LONG[0]), by_torch(lambda x, w: F.rms_norm(x, (4096,), w, 1e-5)), units=8
         ),
+        Example(
+            op("rms_norm", eps=1e-5, offset=1.0),
+            (X, W[0] / 256),  # in bf16, 1 + w would lose all of w
+            by_torch(lambda x, w: F.rms_norm(x, (64,), 1 + w, 1e-5)),
+            units=8,
+        ),
     ],
     "layer_norm": [
         Example(
@@ -474,6 +562,27 @@ ORACLES: dict[str, list[Example]] = {
             attention(0.3),
             units=16,
         ),
+        Example(
+            op("attention", scale=3.0, causal=True, softcap=4.0),
+            (Q, K, V, PAST, None, normal(1, 4, 1, 6)),
+            attention(3.0, True, softcap=4.0),
+            units=32,
+        ),
+        *(
+            Example(
+                op("attention", scale=0.3, **attributes),
+                (Q, K[:, :3], V[:, :3], np.array(past, "i4"), count, bias, K_BEFORE[:, :rows], V_BEFORE[:, :rows]),
+                attention_with_rows_before(scale=0.3, **attributes),
+                units=16,
+            )
+            for attributes, past, count, bias, rows in (
+                ({"causal": True, "window": 3}, [0, 2], None, None, 4),
+                ({"causal": True, "window": 5}, [9, 3], np.array([2, 0], "i4"), truths(2, 4, 3, 1), 4),
+                ({"causal": True}, [9, 1], np.array([3, 1], "i4"), None, 2),
+                ({"softcap": 0.5}, [9, 1], np.array([3, 1], "i4"), normal(1, 4, 3, 1), 4),
+                ({"causal": True}, [5, 0], None, None, 0),
+            )
+        ),
     ],
     "relative_bias": [
         Example(
@@ -489,11 +598,40 @@ ORACLES: dict[str, list[Example]] = {
             0,
         ),
     ],
+    "alibi": [
+        Example(op("alibi", query=3, key=5), (np.float32([0.25, 0.0625]),), alibi(3, 5), units=0),
+        Example(op("alibi", query=2, key=40), (normal(3), np.array([5, 38], "i4")), alibi(2, 40), units=1),
+    ],
+    "ring_update": [
+        Example(op("ring_update"), (RING, normal(4, new, 2), RINGS, np.array(count, "i4")), ring_update, units=0)
+        for new, count in ((1, [1, 0, 1, 1]), (3, [3, 2, 1, 0]), (8, [8, 7, 4, 2]), (0, [0, 0, 0, 0]))
+    ]
+    + [
+        Example(op("ring_update"), (normal(4, 3), normal(4, 2), RINGS, COUNT[[0, 0, 1, 1]]), ring_update, units=0),
+        Example(op("ring_update"), (normal(4, 0, 2), normal(4, 2, 2), RINGS, RINGS), ring_update, units=0),
+        Example(op("ring_update"), (truths(4, 1, 2), truths(4, 5, 2), RINGS, RINGS), ring_update),
+    ],
     "cache_update": [
         Example(op("cache_update"), (CACHE, NEW, np.array([0, 6, 8], "i4")), cache_update, units=0),
         Example(op("cache_update"), (CACHE, NEW, np.array([5, 7, 1000], "i4")), cache_update, units=0),
     ],
     "last_row": [Example(op("last_row"), (normal(3, 4, 5), np.array([4, 1, 0], "i4")), last_row, units=0)],
+    # recurrences
+    "causal_conv": [
+        Example(op("causal_conv"), (normal(2, 7, 5), normal(5, 4)), causal_conv, units=8),
+        Example(op("causal_conv"), (normal(2, 2, 5), normal(5, 4), normal(5), normal(2, 3, 5)), causal_conv, units=8),
+        Example(op("causal_conv"), (normal(2, 3, 5), normal(5, 1), None, normal(2, 0, 5)), causal_conv, units=8),
+    ],
+    "selective_scan": [
+        Example(op("selective_scan"), SCANNED, selective_scan, units=16),
+        Example(
+            op("selective_scan"),
+            (*SCANNED, normal(5), normal(2, 5, 3), np.array([6, 2], "i4")),
+            selective_scan,
+            units=16,
+        ),
+        Example(op("selective_scan"), (*SCANNED, None, None, np.array([0, 9], "i4")), selective_scan, units=16),
+    ],
     # storage
     "quantize": [
         Example(op("quantize", format="q4_0"), (X,), lambda x: {"bytes": ggml_bytes(x, "q4_0")}, traced=False),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from burnish.ir import OPS, InferError, Type
+from burnish.ir.dims import Sym
 from burnish.testing import check_op, run_jax, run_numpy
 from tests.ir.oracles import ORACLES, family, normal, op
 
@@ -47,9 +48,38 @@ def test_a_cache_can_be_written_in_place() -> None:
     assert np.array_equal(cache, copied)
 
 
+def test_a_ring_and_the_rows_before_are_a_whole_cache() -> None:
+    """A window of 4 by way of a ring of 3 rows, fed in steps that are shorter and longer than it."""
+    local = op("attention", scale=0.5, causal=True, window=4)
+    q, k, v = normal(2, 12, 2, 4), normal(2, 12, 1, 4), normal(2, 12, 1, 4)
+    (whole,) = run_numpy(local, [q, k, v])
+    rings, past = [np.full((2, 3, 1, 4), np.nan, "f4")] * 2, np.zeros(2, "i4")
+    for counts in ([1, 5], [2, 0], [5, 1], [1, 1], [3, 5]):
+        tokens = [[row[p : p + 5] for row, p in zip(x, past, strict=True)] for x in (q, k, v)]
+        padded = [np.stack([np.pad(r, ((0, 5 - len(r)), (0, 0), (0, 0))) for r in rows]) for rows in tokens]
+        count = np.array(counts, "i4")
+        (rings[0], k_before), (rings[1], v_before) = (
+            run_numpy(op("ring_update"), [ring, new, past, count]) for ring, new in zip(rings, padded[1:], strict=True)
+        )
+        (y,) = run_numpy(local, [*padded, past, None, None, k_before, v_before])
+        for b, n in enumerate(counts):
+            assert np.allclose(y[b, :n], whole[b, past[b] : past[b] + n], rtol=1e-6, atol=1e-6)
+        past = past + count
+    assert past.tolist() == [12, 12]
+
+
+def test_symbols_may_stand_for_rows() -> None:
+    b, r, s = Sym("B"), Sym("R"), Sym("S")
+    ring, new, counts = Type("f32", (b, r, 2, 4)), Type("f32", (b, s, 2, 4)), Type("i32", (b,))
+    assert op("ring_update").results(ring, new, counts, counts) == (ring, ring)
+    local = op("attention", scale=1.0, causal=True, window=3)
+    assert local.results(new, new, new, counts, None, None, ring, ring) == (new,)
+    assert str(local.cost(new, new, new, counts, None, None, ring, ring).flops) == "42*B*R*S + 42*B*S**2"
+
+
 def test_what_does_not_fit_is_refused() -> None:
     q, k = Type("f32", (2, 3, 4, 8)), Type("f32", (2, 6, 2, 8))
-    ids, three = Type("i32", (2, 5)), Type("i32", (3,))
+    ids, two, three = Type("i32", (2, 5)), Type("i32", (2,)), Type("i32", (3,))
     refused = [
         (ATTENTION, (q, Type("f32", (2, 6, 3, 8)), Type("f32", (2, 6, 3, 8))), "do not share"),
         (ATTENTION, (q, k, Type("f32", (2, 7, 2, 8))), "6 against 7"),
@@ -57,7 +87,17 @@ def test_what_does_not_fit_is_refused() -> None:
         (ATTENTION, (q, k, k, three), "2 against 3"),
         (ATTENTION, (q, k, k, None, None, Type("i32", (1, 1, 1, 6))), "neither a float bias nor a mask"),
         (op("attention", scale=1.0, window=4), (q, k, k), "needs causal"),
-        (op("cache_update"), (k, q, Type("i32", (2,))), "does not fit"),
+        (op("attention", scale=1.0, softcap=-1.0), (q, k, k), "is negative"),
+        (ATTENTION, (q, k, k, two, None, None, k), "come together"),
+        (ATTENTION, (q, k, k, None, None, None, k, k), "needs past"),
+        (ATTENTION, (q, k, k, two, None, Type("f32", (6,)), k, k), "varies along keys"),
+        (ATTENTION, (q, k, k, two, None, None, k, q), "does not stand before"),
+        (ATTENTION, (q, k, k, two, None, None, k, Type("f32", (2, 5, 2, 8))), "6 against 5"),
+        (op("ring_update"), (k, q, two, two), "does not fit"),
+        (op("ring_update"), (k, k, two, Type("i64", (2,))), "are not counts"),
+        (op("ring_update"), (k, k, two, three), "2 against 3"),
+        (op("alibi", query=2, key=2), (Type("f32", (3, 2)),), "are not slopes"),
+        (op("cache_update"), (k, q, two), "does not fit"),
         (op("cache_update"), (k, k, three), "2 against 3"),
         (op("positions"), (ids, three), "2 against 3"),
         (op("last_row"), (q, three), "2 against 3"),

@@ -11,7 +11,7 @@ from burnish.ir.op import Array, Arrays, Part
 from burnish.testing import Example, check_op
 from tests.ir.oracles import ORACLES, STRUCTURE, family, ours, without_oracle
 
-FAMILIES = "attention control elementwise linear normalization quantization reduction shape".split()
+FAMILIES = "attention control elementwise linear normalization quantization recurrence reduction shape".split()
 
 
 def test_every_op_has_an_oracle() -> None:
@@ -168,6 +168,42 @@ def test_a_false_declaration_is_found(registries: None) -> None:
     assert "declares `elementwise`" in refused(Elementwise, oracle=oracle)
     with pytest.raises(AssertionError, match="declares `commutative`"):
         check_op(Difference, Example(Difference(), (X, X[::-1].copy())))
+
+
+def test_what_is_overwritten_is_given_first_and_read_before(registries: None) -> None:
+    class Exchange(Op):
+        """y, and what was in x."""
+
+        inplace = 0
+
+        def infer(self, x: Type, y: Type) -> tuple[Type, Type]:
+            return x, x
+
+        def eval(self, xp: Arrays, x: Array, y: Array) -> tuple[Array, Array]:
+            return y, x
+
+        def overwrite(self, x: Array, y: Array) -> tuple[Array, Array]:
+            before = x.copy()
+            x[...] = y
+            return x, before
+
+    class Late(Exchange):
+        """y, and what was in x."""
+
+        def overwrite(self, x: Array, y: Array) -> tuple[Array, Array]:
+            x[...] = y
+            return x, x
+
+    class Elsewhere(Exchange):
+        """y, and what was in x."""
+
+        def overwrite(self, x: Array, y: Array) -> tuple[Array, Array]:
+            return y, x
+
+    check_op(Exchange, Example(Exchange(), (X, X + 1)))
+    for wrong, message in ((Late, "differs from `eval`"), (Elsewhere, "another array than its operand")):
+        with pytest.raises(AssertionError, match=message):
+            check_op(wrong, Example(wrong(), (X, X + 1)))
 
 
 def test_bf16_accumulates_in_f32(registries: None) -> None:
