@@ -25,6 +25,7 @@ from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.attention import RelativeBias
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.normalization import LayerNorm, RmsNorm
+from burnish.ir.registry import Registry
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import WeightSource
 
@@ -53,9 +54,9 @@ class Architecture:
     #: fragments of the names of tensors that a checkpoint may hold and no graph reads
     unused: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls) -> None:
-        for name in cls.names:
-            ARCHITECTURES[name] = cls
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        for name in cls.__dict__.get("names", ()):
+            ARCHITECTURES.add(name, cls, replace)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -73,7 +74,7 @@ class Architecture:
         return {"ids": Type("i32", (B, S)), "count": Type("i32", (B,))}
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {}
+ARCHITECTURES: Registry[type[Architecture]] = Registry("architecture")
 
 
 class _Checkpoint:
@@ -205,7 +206,7 @@ def find_architecture(name: str, config: Config) -> type[Architecture]:
     """The architecture of that name. Raises LoadError, listing those that there are."""
     cls = ARCHITECTURES.get(name)
     if cls is None:
-        near = difflib.get_close_matches(name[:100], ARCHITECTURES, n=2)
+        near = ARCHITECTURES.nearest(name)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         known = f"supported: {', '.join(sorted(ARCHITECTURES))}, and what a --plugin defines"
         raise LoadError(f"{config.where}: architecture {shown(name)} is not supported{hint} ({known})")

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, dataclass_transform
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Node
 from burnish.ir.module import Module
+from burnish.ir.registry import Registry
 from burnish.passes.door import (
     Application,
     Context,
@@ -31,6 +32,7 @@ from burnish.passes.pattern import Alternative, Const, Match, Pattern, trace
 
 __all__ = [
     "PASSES",
+    "RULES",
     "Application",
     "Const",
     "Context",
@@ -68,6 +70,10 @@ class Rule:
     match: Callable[..., Pattern]
     build: Callable[..., Any]
 
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        if cls.__doc__ and not cls.__name__.startswith("_"):
+            RULES.add(cls.__name__, cls, replace)
+
     def where(self, *_: Any, **__: Any) -> str | None:
         """None, or why the rule does not apply here."""
         return None
@@ -96,6 +102,9 @@ class Rule:
         return method(*first, **{n: known[n] for n in names})
 
 
+RULES: Registry[type[Rule]] = Registry("rule")
+
+
 @cache
 def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
     parameters = list(inspect.signature(method).parameters.values())[1:]
@@ -109,11 +118,11 @@ class Pass:
     name: ClassVar[str]
     exactness: ClassVar[Exactness] = "exact"
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, replace: bool = False) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
         if not cls.__name__.startswith("_"):
-            PASSES[cls.name] = cls
+            PASSES.add(cls.name, cls, replace)
 
     def run(self, module: Module, ctx: Context) -> None:
         """Change `module` through `ctx`."""
@@ -132,7 +141,7 @@ def _option(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-PASSES: dict[str, type[Pass]] = {}
+PASSES: Registry[type[Pass]] = Registry("pass")
 
 
 class RewritePass(Pass):
@@ -140,8 +149,8 @@ class RewritePass(Pass):
 
     rules: ClassVar[tuple[type[Rule], ...]] = ()
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        super().__init_subclass__(replace)
         if cls.rules:
             cls.exactness = max((r.exactness for r in cls.rules), key=_STRICTNESS.index)
 
