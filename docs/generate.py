@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 import burnish.ir
@@ -19,7 +20,7 @@ def first_line(thing: object) -> str:
     return (inspect.getdoc(thing) or "").split("\n")[0].replace("|", "\\|")
 
 
-def ours(registry: dict[str, type]) -> list[tuple[str, type]]:
+def ours(registry: Mapping[str, type]) -> list[tuple[str, type]]:
     """What the library itself defines, by name."""
     return sorted((name, cls) for name, cls in registry.items() if cls.__module__.startswith("burnish."))
 

@@ -27,6 +27,7 @@ from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.attention import RelativeBias
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.normalization import LayerNorm, RmsNorm
+from burnish.ir.registry import Registry
 from burnish.ir.signature import COUNT, EMBEDDING, HIDDEN, LOGITS, TOKENS, Facts, Plain, Role
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import WeightSource
@@ -60,9 +61,9 @@ class Architecture:
     #: fields of the config that a family has when its file does not mention them (null is mentioned)
     defaults: ClassVar[Mapping[str, Any]] = {}
 
-    def __init_subclass__(cls) -> None:
-        for name in cls.names:
-            ARCHITECTURES[name] = cls
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        for name in cls.__dict__.get("names", ()):
+            ARCHITECTURES.add(name, cls, replace)
 
     def __init__(self, config: Config) -> None:
         self.config = Config({**self.defaults, **config.values}, config.where)
@@ -80,7 +81,7 @@ class Architecture:
         return {"ids": (Type("i32", (B, S)), TOKENS), "count": (Type("i32", (B,)), COUNT)}
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {}
+ARCHITECTURES: Registry[type[Architecture]] = Registry("architecture")
 
 
 class _Checkpoint:
@@ -212,7 +213,7 @@ def find_architecture(name: str, config: Config) -> type[Architecture]:
     """The architecture of that name. Raises LoadError, listing those that there are."""
     cls = ARCHITECTURES.get(name)
     if cls is None:
-        near = difflib.get_close_matches(name[:100], ARCHITECTURES, n=2)
+        near = ARCHITECTURES.nearest(name)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         known = f"supported: {', '.join(sorted(ARCHITECTURES))}, and what a --plugin defines"
         raise LoadError(f"{config.where}: architecture {shown(name)} is not supported{hint} ({known})")

@@ -19,12 +19,13 @@ from burnish.ir.graph import Value
 from burnish.ir.literal import number_text
 from burnish.ir.ops.shape import Reshape as ReshapeOp
 from burnish.ir.ops.shape import Transpose
+from burnish.ir.registry import Registry
 
 __all__ = ["DTYPES", "TRANSLATIONS", "translates"]
 
 X = Any  # Value, or a known array
 Translation = Callable[..., Any]
-TRANSLATIONS: dict[str, Translation] = {}
+TRANSLATIONS: Registry[Translation] = Registry("translation of the ONNX operator")
 
 # TensorProto.DataType
 DTYPES = {1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool"}
@@ -32,11 +33,12 @@ DTYPES |= {10: "f16", 11: "f64", 12: "u32", 13: "u64", 16: "bf16"}
 _FAR = 1 << 62  # slices to "the end" are written with the largest number
 
 
-def translates(*names: str) -> Callable[[Translation], Translation]:
+def translates(*names: str, replace: bool = False) -> Callable[[Translation], Translation]:
     """Enter a function as the meaning of the operators called `names`."""
 
     def enter(function: Translation) -> Translation:
-        TRANSLATIONS.update(dict.fromkeys(names, function))
+        for name in names:
+            TRANSLATIONS.add(name, function, replace)
         return function
 
     return enter
@@ -50,35 +52,33 @@ def _same(name: str) -> Translation:
 
 
 # Those that are one of ours, operand by operand.
-TRANSLATIONS |= {
-    theirs: _same(ours)
-    for theirs, ours in {
-        "Abs": "abs",
-        "Add": "add",
-        "And": "logical_and",
-        "Cos": "cos",
-        "Div": "div",
-        "Equal": "equal",
-        "Erf": "erf",
-        "Exp": "exp",
-        "IsNaN": "isnan",
-        "Less": "less",
-        "LessOrEqual": "less_or_equal",
-        "Log": "log",
-        "Mul": "mul",
-        "Neg": "neg",
-        "Not": "logical_not",
-        "Or": "logical_or",
-        "Reciprocal": "reciprocal",
-        "Relu": "relu",
-        "Sigmoid": "sigmoid",
-        "Sin": "sin",
-        "Sqrt": "sqrt",
-        "Sub": "sub",
-        "Tanh": "tanh",
-        "Where": "where",
-    }.items()
-}
+for _theirs, _ours in {
+    "Abs": "abs",
+    "Add": "add",
+    "And": "logical_and",
+    "Cos": "cos",
+    "Div": "div",
+    "Equal": "equal",
+    "Erf": "erf",
+    "Exp": "exp",
+    "IsNaN": "isnan",
+    "Less": "less",
+    "LessOrEqual": "less_or_equal",
+    "Log": "log",
+    "Mul": "mul",
+    "Neg": "neg",
+    "Not": "logical_not",
+    "Or": "logical_or",
+    "Reciprocal": "reciprocal",
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Sin": "sin",
+    "Sqrt": "sqrt",
+    "Sub": "sub",
+    "Tanh": "tanh",
+    "Where": "where",
+}.items():
+    translates(_theirs)(_same(_ours))
 
 
 # ------------------------------------------------------------------------------------------------ element by element
@@ -152,11 +152,9 @@ def _reduction(name: str) -> Translation:
     return translation
 
 
-TRANSLATIONS |= {
-    "ReduceMax": _reduction("reduce_max"),
-    "ReduceMean": _reduction("reduce_mean"),
-    "ReduceSum": _reduction("reduce_sum"),
-}
+translates("ReduceMax")(_reduction("reduce_max"))
+translates("ReduceMean")(_reduction("reduce_mean"))
+translates("ReduceSum")(_reduction("reduce_sum"))
 
 
 @translates("LayerNormalization")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
+
+from burnish.ir.registry import PLUGIN, Registry
 
 __all__ = ["import_all", "load_plugin"]
 
@@ -18,21 +21,23 @@ def import_all(package: str, path: Iterable[str]) -> None:
         importlib.import_module(f"{package}.{module}")
 
 
-def load_plugin(file: Path) -> None:
+def load_plugin(file: Path) -> ModuleType:
     """Import a Python file that defines ops, rules, passes, formats, layouts or architectures.
 
-    Raises OSError when it cannot be read, and whatever the file itself raises.
+    A file is known by its content: the same again, wherever it lies, changes nothing. Where it fails, nothing of it
+    stays. Raises OSError when it cannot be read, and whatever the file itself raises.
     """
-    name = f"burnish_plugin_{file.stem}"
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(file.resolve()):
-        return
-    spec = importlib.util.spec_from_file_location(name, file.resolve())
-    if spec is None or spec.loader is None:
-        raise OSError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    content = file.read_bytes()
+    name = PLUGIN + hashlib.sha256(content).hexdigest()
+    if name in sys.modules:
+        return sys.modules[name]
+    saved = Registry.snapshot()
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(file.resolve())
     try:
-        spec.loader.exec_module(module)
+        # Not through an importer, which would take a cached file of the same second and size for the mended one.
+        exec(compile(content, module.__file__, "exec", dont_inherit=True), module.__dict__)
     except BaseException:
-        del sys.modules[name]
+        Registry.restore(saved)
         raise
+    return module

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from burnish.ir.dims import Dim, dim_text
+from burnish.ir.registry import Registry
 
 __all__ = ["FORMATS", "LAYOUTS", "Field", "FormatError", "Layout", "Packed", "QuantFormat", "reciprocal"]
 
@@ -46,9 +47,10 @@ class QuantFormat:
     group: ClassVar[int]
     fields: ClassVar[tuple[Field, ...]]
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, replace: bool = False) -> None:
         cls.name = cls.__name__.lower()
-        FORMATS[cls.name] = cls()
+        if not cls.__name__.startswith("_"):
+            FORMATS.add(cls.name, cls(), replace)
 
     def quantize(self, x: np.ndarray) -> Fields:
         """f32[..., groups, group] -> each field as [..., groups, size]. The same bytes on every machine.
@@ -154,8 +156,9 @@ class Layout:
     name: ClassVar[str]
     by_rows: ClassVar[bool] = True
 
-    def __init_subclass__(cls) -> None:
-        LAYOUTS[cls.name] = cls()
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        if not cls.__name__.startswith("_"):
+            LAYOUTS.add(cls.name, cls(), replace)
 
     def accepts(self, format: QuantFormat, shape: tuple[Dim, ...]) -> str | None:
         """None, or why a tensor of `shape` in `format` cannot lie so."""
@@ -176,8 +179,8 @@ def reciprocal(d: np.ndarray) -> np.ndarray:
     return result
 
 
-FORMATS: dict[str, QuantFormat] = {}
-LAYOUTS: dict[str, Layout] = {}
+FORMATS: Registry[QuantFormat] = Registry("format")
+LAYOUTS: Registry[Layout] = Registry("layout")
 
 
 class Blocks(Layout):

@@ -33,6 +33,7 @@ from typing import (
 from burnish.ir.box import Box
 from burnish.ir.dims import Dim, Sym, bind
 from burnish.ir.literal import attribute_text
+from burnish.ir.registry import Registry
 from burnish.ir.types import InferError, Type
 
 __all__ = ["OPS", "Array", "Arrays", "Axes", "Kind", "Op", "Operand", "Part", "find_op"]
@@ -92,15 +93,12 @@ class Op:
     #: raised when the meaning changes, so that a package that was written before is not misread
     version: ClassVar[int] = 1
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, replace: bool = False) -> None:
         dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
         if cls.__name__.startswith("_"):
             return
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-        known = OPS.get(cls.name)
-        if known is not None and known.__module__ != cls.__module__:
-            raise TypeError(f"op {cls.name!r} is defined twice: in {known.__module__} and in {cls.__module__}")
-        OPS[cls.name] = cls
+        OPS.add(cls.name, cls, replace)
 
     def infer(self, *operands: Any, **bodies: Any) -> Type | tuple[Type, ...]:
         """The result's type (a tuple for several results). Raises InferError."""
@@ -234,7 +232,7 @@ class Op:
         return any(_mentions_symbol(getattr(self, k)) for k in self.fields())
 
 
-OPS: dict[str, type[Op]] = {}
+OPS: Registry[type[Op]] = Registry("op")
 _OPERANDS: dict[type[Op], tuple[Operand, ...]] = {}
 _ANNOTATIONS: dict[type[Op], dict[str, Any]] = {}
 
@@ -272,13 +270,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 def find_op(name: str) -> type[Op]:
     """The op called `name`; a trailing underscore is dropped (`if_`). Raises InferError, with the nearest names."""
-    op = OPS.get(name) or OPS.get(name.rstrip("_"))
-    if op is None:
-        import difflib
-
-        near = difflib.get_close_matches(name, OPS, n=3)
-        raise InferError(f"there is no op {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
-    return op
+    return OPS.get(name.rstrip("_")) or OPS.find(name, InferError)
 
 
 def _bound(value: Any, sizes: Mapping[str, Dim]) -> Any:

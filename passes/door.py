@@ -13,6 +13,7 @@ from burnish.ir.builder import Ops
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.module import Module
 from burnish.ir.origin import Origin
+from burnish.ir.registry import Registry
 from burnish.ir.signature import SignatureError
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import InferError
@@ -106,11 +107,11 @@ class Pass:
     name: ClassVar[str]
     exactness: ClassVar[Exactness] = "exact"
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, replace: bool = False) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
         if not cls.__name__.startswith("_"):
-            PASSES[cls.name] = cls
+            PASSES.add(cls.name, cls, replace)
 
     def run(self, module: Module, ctx: Context) -> None:
         """Change `module` through `ctx`."""
@@ -129,7 +130,7 @@ def _option(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-PASSES: dict[str, type[Pass]] = {}
+PASSES: Registry[type[Pass]] = Registry("pass")
 
 
 def _apply_all(application: Application) -> str | None:

@@ -26,10 +26,11 @@ from burnish.passes.door import (
     other_users,
 )
 from burnish.passes.pattern import Const, Match, Pattern
-from burnish.passes.rule import Exactness, Rule
+from burnish.passes.rule import RULES, Exactness, Rule
 
 __all__ = [
     "PASSES",
+    "RULES",
     "Application",
     "Const",
     "Context",
@@ -55,8 +56,8 @@ class RewritePass(Pass):
 
     rules: ClassVar[tuple[type[Rule], ...]] = ()
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        super().__init_subclass__(replace)
         if cls.rules:
             cls.exactness = max((r.exactness for r in cls.rules), key=_STRICTNESS.index)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -98,10 +97,7 @@ def parse_pass(text: str) -> Pass:
     m = re.fullmatch(r"\s*([\w-]+)(?:\{(.*)\})?\s*", text)
     if m is None:
         raise PipelineError(f"cannot read the pass {text!r}; its form is name{{option=value}}")
-    cls = PASSES.get(m[1])
-    if cls is None:
-        near = difflib.get_close_matches(m[1], [*PASSES, *PIPELINES], n=3)
-        raise PipelineError(f"there is no pass {m[1]!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    cls = PASSES.find(m[1], PipelineError, PIPELINES)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every Pass is a dataclass
     options: dict[str, Any] = {}
     for item in filter(None, (m[2] or "").split(",")):

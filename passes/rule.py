@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Node
 from burnish.ir.op import Op
+from burnish.ir.registry import Registry
 from burnish.passes.pattern import Alternative, Match, Pattern, trace
 
-__all__ = ["Exactness", "Rule"]
+__all__ = ["RULES", "Exactness", "Rule"]
 
 Exactness = Literal["exact", "rounding", "lossy"]
 
@@ -41,6 +42,10 @@ class Rule:
 
     match: Callable[..., Pattern]
     build: Callable[..., Any]
+
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        if cls.__doc__ and not cls.__name__.startswith("_"):
+            RULES.add(cls.__name__, cls, replace)
 
     def where(self, *_: Any, **__: Any) -> str | None:
         """None, or why the rule does not apply here."""
@@ -83,6 +88,9 @@ class Rule:
         known = match.bindings | {"out": match.roots[0], "outs": match.roots}
         names = _parameters(getattr(method, "__func__", method))[len(first) :]
         return method(*first, **{n: known[n] for n in names})
+
+
+RULES: Registry[type[Rule]] = Registry("rule")
 
 
 @cache

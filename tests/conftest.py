@@ -106,17 +106,9 @@ def every_module_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def registries() -> Iterator[None]:
-    """What a test defines is gone after it; what the library defines is imported before."""
-    from burnish.backends.kernels import KERNELS
-    from burnish.frontends import architectures
-    from burnish.frontends.architecture import ARCHITECTURES
-    from burnish.ir import FORMATS, LAYOUTS, OPS
-    from burnish.passes.engine import PASSES
+    """What a test defines, and what plugins it loads, is gone after it."""
+    from burnish.ir.registry import Registry
 
-    assert architectures
-    tables: list[dict] = [OPS, FORMATS, LAYOUTS, PASSES, KERNELS, ARCHITECTURES]
-    before = [dict(t) for t in tables]
+    saved = Registry.snapshot()
     yield
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)
+    Registry.restore(saved)

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,13 +16,13 @@ from safetensors.numpy import save_file
 
 import burnish
 from burnish.cli import main
-from burnish.frontends import architectures
-from burnish.frontends.architecture import ARCHITECTURES, Config, LoadError, parameters
+from burnish.frontends.architecture import Config, LoadError, parameters
 from burnish.ir import FORMATS, OPS, parse
 from burnish.ir.discover import load_plugin
 from burnish.ir.format import Packed
+from burnish.ir.registry import Registry
 from burnish.ir.weights import MemoryWeights
-from burnish.passes.engine import PASSES
+from burnish.passes.engine import PASSES, RULES
 from burnish.testing import Example, check_architecture, check_format, check_op, check_rule
 from tests import models
 
@@ -34,25 +34,17 @@ CONFIG = {
     "num_hidden_layers": 2,
     "vocab_size": 48,
 }
-assert architectures  # ours are registered before
-TABLES: list[dict[str, Any]] = [OPS, FORMATS, PASSES, ARCHITECTURES]
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Iterator[Path]:
+def file(registries: None, tmp_path: Path) -> Path:
     """The example, copied out of the repository; what it registers is gone after the test."""
-    before = [dict(t) for t in TABLES]
-    yield Path(shutil.copy(EXAMPLE, tmp_path / "outside.py"))
-    for table, entries in zip(TABLES, before, strict=True):
-        table.clear()
-        table.update(entries)
-    sys.modules.pop("burnish_plugin_outside", None)
+    return Path(shutil.copy(EXAMPLE, tmp_path / "outside.py"))
 
 
 @pytest.fixture
 def plugin(file: Path) -> ModuleType:
-    load_plugin(file)
-    return sys.modules["burnish_plugin_outside"]
+    return load_plugin(file)
 
 
 @pytest.fixture
@@ -201,7 +193,49 @@ def test_a_package_of_a_plugin_asks_for_it(file: Path, echo: Path, tmp_path: Pat
     assert "architecture 'EchoForCausalLM' is not supported" in err and "--plugin" in err
 
 
+# ------------------------------------------------------------------------------------------------ files and contents
+
+
+def test_a_plugin_is_known_by_its_content(file: Path, plugin: ModuleType, tmp_path: Path) -> None:
+    assert load_plugin(Path(shutil.copy(file, tmp_path / "another.py"))) is plugin
+
+
 def test_two_plugins_cannot_define_the_same(file: Path, plugin: ModuleType, tmp_path: Path) -> None:
-    other = shutil.copy(file, tmp_path / "another.py")
-    with pytest.raises(LoadError, match=r"another\.py: TypeError: .* in burnish_plugin_outside and in "):
+    other = tmp_path / "another.py"
+    other.write_text(file.read_text() + "# changed\n")
+    with pytest.raises(LoadError, match=r"another\.py: TypeError: op 'scale_apart' .*outside\.py and in .*another\.py"):
         burnish.load(tmp_path, plugins=[other])
+    assert OPS["scale_apart"] is plugin.ScaleApart
+    assert RULES["ScaleBack"] is plugin.ScaleBack
+
+
+def test_plugins_of_the_same_file_name_are_two(registries: None, tmp_path: Path) -> None:
+    for folder, name in (("a", "First"), ("b", "Second")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "plugin.py").write_text(f"from burnish.ir.op import Op\nclass {name}(Op): pass\n")
+        load_plugin(tmp_path / folder / "plugin.py")
+    assert {"first", "second"} <= OPS.keys()
+
+
+def test_nothing_stays_of_a_plugin_that_fails_half_way_and_it_loads_once_mended(file: Path) -> None:
+    text = file.read_text()
+    file.write_text(text.replace('names = ("EchoForCausalLM",)', "names = 1 / 0"))
+    before = Registry.snapshot().tables
+    with pytest.raises(ZeroDivisionError):
+        load_plugin(file)
+    assert Registry.snapshot().tables == before
+    file.write_text(text)
+    load_plugin(file)
+    assert "drop-scales" in PASSES
+
+
+def test_what_a_failing_plugin_imports_stays_as_it_stays_imported(
+    registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "beside_the_plugin.py").write_text("from burnish.ir.op import Op\nclass Beside(Op): pass\n")
+    file = tmp_path / "plugin.py"
+    file.write_text("import beside_the_plugin\n1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        load_plugin(file)
+    assert OPS["beside"] is sys.modules.pop("beside_the_plugin").Beside

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from burnish.ir.format import FORMATS
 from burnish.ir.op import Array, Op
+from burnish.ir.registry import Registry
 from burnish.ir.types import Type
 
 __all__ = ["KERNELS", "Choice", "Kernel", "find_kernel", "layouts_for"]
@@ -24,14 +25,9 @@ class Kernel:
     #: the name of the op that it runs
     op: ClassVar[str]
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        if "name" not in cls.__dict__:
-            return
-        known = KERNELS.get(cls.name)
-        if known is not None and type(known).__module__ != cls.__module__:
-            raise TypeError(f"kernel {cls.name!r} is defined in {type(known).__module__} and in {cls.__module__}")
-        KERNELS[cls.name] = cls()
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        if "name" in cls.__dict__:
+            KERNELS.add(cls.name, cls(), replace)
 
     def layout_for(self, format: str) -> str | None:
         """The layout in which the kernel reads weights of `format` fastest on this CPU; None: it does not read them."""
@@ -49,7 +45,7 @@ class Kernel:
         raise NotImplementedError
 
 
-KERNELS: dict[str, Kernel] = {}
+KERNELS: Registry[Kernel] = Registry("kernel")
 
 
 class Choice(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 
 from burnish.ir.dims import Dim
 from burnish.ir.format import Array, Fields, Layout, QuantFormat
+from burnish.ir.registry import Registry
 
 __all__ = ["ARRANGEMENTS", "Arrangement", "Tiles8", "Tiles16", "aligned"]
 
@@ -25,8 +26,9 @@ class Arrangement:
     #: the format that it arranges
     format: ClassVar[str]
 
-    def __init_subclass__(cls) -> None:
-        ARRANGEMENTS[cls.format] = cls()
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        if not cls.__name__.startswith("_"):
+            ARRANGEMENTS.add(cls.format, cls(), replace)
 
     def words(self, xp: Any, fields: Fields) -> Array:
         """Fields -> u8[..., 4 * n]: the codes of a group, in the order in which the kernel's registers want them."""
@@ -41,7 +43,7 @@ class Arrangement:
         raise NotImplementedError
 
 
-ARRANGEMENTS: dict[str, Arrangement] = {}
+ARRANGEMENTS: Registry[Arrangement] = Registry("arrangement of the format")
 
 
 class Tiles8(Layout):

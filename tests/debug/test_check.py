@@ -23,7 +23,7 @@ def plant(build: Any, exactness: str = "exact", wrong_in: str = "layers.1") -> N
     """Register the pass `plant`: add(x, linear(y, w)) becomes `build(op, x, y, w)` in one block, and is rewritten
     rightly everywhere else."""
 
-    class Planted(Rule):
+    class Planted(Rule, replace=True):
         """add(x, linear(y, w)) -> sub(x, neg(linear(y, w)))"""
 
         def match(self, op: Ops, x: Value, y: Value, w: Value) -> Pattern:
@@ -36,7 +36,7 @@ def plant(build: Any, exactness: str = "exact", wrong_in: str = "layers.1") -> N
             return op.sub(x, op.neg(op.linear(y, w)))
 
     Planted.exactness = exactness  # type: ignore[assignment]
-    type("Plant", (RewritePass,), {"rules": (Planted,), "__doc__": "A fault."})
+    type("Plant", (RewritePass,), {"rules": (Planted,), "__doc__": "A fault."}, replace=True)
 
 
 @pytest.mark.parametrize("pipeline", [p for p in PIPELINES if p in ("default", "stateful")])

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from burnish.ir import OPS, Op, Packed, Type
+from burnish.ir import Op, Packed, Type
 from burnish.ir.evaluate import evaluate
 from burnish.ir.op import Array, Arrays
 from burnish.ir.types import NUMPY
@@ -16,7 +16,7 @@ def bf16(*values: float) -> np.ndarray:
     return np.array(values, NUMPY["bf16"])
 
 
-def test_low_precision_is_widened_and_the_result_cast_back() -> None:
+def test_low_precision_is_widened_and_the_result_cast_back(registries: None) -> None:
     seen = []
 
     class Spy(Op):
@@ -29,15 +29,12 @@ def test_low_precision_is_widened_and_the_result_cast_back() -> None:
             seen.append(str(x.dtype))
             return x
 
-    try:
-        (y,) = evaluate(Spy(), np, [bf16(1, 2)], ["bf16"])
-        assert y.dtype == NUMPY["bf16"]
-        evaluate(Spy(), np, [np.float16([1])], ["f16"])
-        evaluate(Spy(), np, [np.float64([1])], ["f64"])
-        evaluate(Spy(), np, [np.int8([1])], ["i8"])
-        assert seen == ["float32", "float32", "float64", "int8"]
-    finally:
-        del OPS["spy"]
+    (y,) = evaluate(Spy(), np, [bf16(1, 2)], ["bf16"])
+    assert y.dtype == NUMPY["bf16"]
+    evaluate(Spy(), np, [np.float16([1])], ["f16"])
+    evaluate(Spy(), np, [np.float64([1])], ["f64"])
+    evaluate(Spy(), np, [np.int8([1])], ["i8"])
+    assert seen == ["float32", "float32", "float64", "int8"]
 
 
 def test_numpys_promotions_are_not_ours() -> None:

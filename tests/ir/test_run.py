@@ -5,8 +5,8 @@ import weakref
 
 import numpy as np
 
-from burnish.ir.run import run_graph, static_operands, static_values
 from burnish.ir import Module, parse
+from burnish.ir.run import run_graph, static_operands, static_values
 from burnish.ir.weights import MemoryWeights
 
 TEXT = """module {

@@ -36,7 +36,7 @@ def run(module: Module, pipeline: str | Sequence[Pass], controller: Controller |
 
 def rewriting(*rules: type[Rule]) -> list[Pass]:
     """A pass of these rules."""
-    return [type("Test", (RewritePass,), {"rules": rules})()]
+    return [type("Test", (RewritePass,), {"rules": rules}, replace=True)()]
 
 
 class ExpNegToTanh(Rule):

@@ -7,27 +7,29 @@ from pathlib import Path
 import pytest
 
 from burnish.ir import Ops, Value
-from burnish.passes.engine import PASSES, Const, Pattern, RewritePass, Rule
+from burnish.passes.engine import PASSES, RULES, Const, Pattern, Rule
 from burnish.testing import check_rule
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-OURS = [p for p in PASSES.values() if p.__module__.startswith("burnish.passes.")]
-RULES = list(dict.fromkeys(r for p in OURS if issubclass(p, RewritePass) for r in p.rules))
+RULES_OF_OURS = [r for r in RULES.values() if r.__module__.startswith("burnish.passes.")]
+PASSES_OF_OURS = [p for p in PASSES.values() if p.__module__.startswith("burnish.passes.")]
+every_rule = pytest.mark.parametrize("rule", RULES_OF_OURS, ids=lambda r: r.__name__)
+pytestmark = pytest.mark.usefixtures("registries")
 
 
-@pytest.mark.parametrize("rule", RULES, ids=[r.__name__ for r in RULES])
+@every_rule
 def test_a_rule_keeps_its_word_on_an_instance_of_its_own_pattern(rule: type[Rule]) -> None:
     check_rule(rule)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=[r.__name__ for r in RULES])
+@every_rule
 def test_a_rule_is_applied_in_a_golden_file(rule: type[Rule]) -> None:
     applied = re.compile(rf"^# .*/{rule.__name__} at .*: applied$", re.MULTILINE)
     files = sorted(GOLDEN.glob("*/*.after.graph"))
     assert any(applied.search(file.read_text("utf-8")) for file in files), f"not in any of {len(files)} golden files"
 
 
-@pytest.mark.parametrize("pass_", OURS, ids=[p.name for p in OURS])
+@pytest.mark.parametrize("pass_", PASSES_OF_OURS, ids=lambda p: p.name)
 def test_a_pass_says_what_it_does(pass_: type) -> None:
     assert dataclasses.is_dataclass(pass_)
     assert pass_.__doc__
@@ -50,7 +52,7 @@ class Right(Rule):
 
 
 def like_right(docstring: str = "a -> b", **changes: object) -> type[Rule]:
-    return type("Wrong", (Right,), {"__doc__": docstring, **changes})
+    return type("_Wrong", (Right,), {"__doc__": docstring, **changes})
 
 
 def test_a_right_rule_passes() -> None:

@@ -75,16 +75,13 @@ class Shrug(Op):
 """
 
 
-def test_a_plugin_is_loaded_once(tmp_path) -> None:
+def test_a_plugin_is_loaded_once(registries, tmp_path) -> None:
     file = tmp_path / "shrug_once.py"
     file.write_text(PLUGIN)
-    try:
-        load_plugins([file])
-        op = OPS["shrug"]
-        load_plugins([file, file])
-        assert OPS["shrug"] is op
-    finally:
-        OPS.pop("shrug", None)
+    load_plugins([file])
+    op = OPS["shrug"]
+    load_plugins([file, file])
+    assert OPS["shrug"] is op
 
 
 @pytest.mark.parametrize(

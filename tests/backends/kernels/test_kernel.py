@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,14 +18,6 @@ X, W = Type("int8_32", (3, 64)), Type("q4_0", (5, 64), "tiles8")
 @pytest.fixture
 def sets(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setattr(linear, "instruction_sets", lambda: request.param)
-
-
-@pytest.fixture
-def table() -> Iterator[dict[str, Kernel]]:
-    before = dict(KERNELS)
-    yield KERNELS
-    KERNELS.clear()
-    KERNELS.update(before)
 
 
 @pytest.mark.parametrize("sets", [BOTH, BOTH[1:]], indirect=True, ids=["both", "avx2"])
@@ -68,19 +60,19 @@ def test_the_layout_of_weights_is_that_of_the_best_instructions(sets: None, layo
     assert layouts_for("rope") == {}
 
 
-def test_a_kernel_is_registered_by_being_defined(table: dict[str, Kernel]) -> None:
+def test_a_kernel_is_registered_by_being_defined(registries: None) -> None:
     class Base(Kernel):
         op = "rope"
 
         def why_not(self, op: Op, inputs: Sequence[Type | None]) -> str | None:
             return None
 
-    assert not any(isinstance(k, Base) for k in table.values())
+    assert not any(isinstance(k, Base) for k in KERNELS.values())
 
     class Rope(Base):
         name = "rope.fast"
 
-    assert find_kernel(find_op("rope")(), []).kernel is table["rope.fast"]
+    assert find_kernel(find_op("rope")(), []).kernel is KERNELS["rope.fast"]
 
     with pytest.raises(TypeError, match=r"'linear\.q4_0' is defined in"):
 
