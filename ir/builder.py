@@ -32,6 +32,7 @@ class Ops:
         self.may_assume = may_assume  # whether what a node assumes of symbols becomes a guard of the module
         self.assumed: list[Guard] = []  # what was said by `assume`
         self.made: list[Node] = []
+        self.leaves: list[Node] = []  # weights and constants that were not there before
         self._scope: list[str] = []
         self._counts: dict[str, int] = {}
 
@@ -69,7 +70,7 @@ class Ops:
             types = op.results(*(v.type if v is not None else None for v in inputs), **keywords)
         return self.emit_typed(op, inputs, types, bodies)
 
-    def again(self, node: Node, changed: Op | None = None, **operands: Value | None) -> Value:
+    def again(self, node: Node, changed: Op | None = None, /, **operands: Value | None) -> Value:
         """Add a node like `node`, of the op `changed` where one is given, with these operands in the place of its own.
 
         None leaves an operand out. Raises InferError.
@@ -128,14 +129,21 @@ class Ops:
             dtype = "f32"
         literal = Literal(np.array(value, dtype=NUMPY[dtype] if dtype else None))
         op = Constant(value=literal)
-        return self.graph.emit(op, [], [op.infer()], Origin()).out
+        return self._leaf(op, op.infer())
 
     def weight(self, tensor: str) -> Value:
         """The leaf of a tensor in the module's table. Raises InferError where it is not there."""
         entry = self.graph.module.weights.get(tensor)
         if entry is None:
             raise InferError(f"there is no weight {tensor!r}")
-        return self.graph.emit(Weight(tensor=tensor), [], [entry.type], Origin()).out
+        return self._leaf(Weight(tensor=tensor), entry.type)
+
+    def _leaf(self, op: Op, type: Type) -> Value:
+        before = len(self.graph)
+        node = self.graph.emit(op, [], [type], Origin())
+        if len(self.graph) > before:
+            self.leaves.append(node)
+        return node.out
 
 
 def arranged(cls: type[Op], operands: Sequence[Any], named: dict[str, Any]) -> list[Any]:

@@ -40,6 +40,14 @@ class AllTrue:
     graph: Graph
 
 
+@dataclass(frozen=True)
+class AtMost:
+    """One dimension is at most another."""
+
+    a: Dim
+    b: Dim
+
+
 Guard = Equal | AllTrue
 _recording: ContextVar[tuple[list[Guard], bool]] = ContextVar("guards", default=([], False))
 

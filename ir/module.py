@@ -14,7 +14,7 @@ from burnish.ir.guards import AllTrue, Guard
 from burnish.ir.leaves import Constant
 from burnish.ir.literal import Literal
 from burnish.ir.origin import Origin
-from burnish.ir.signature import Facts
+from burnish.ir.signature import TOKENS, Facts, Linked
 from burnish.ir.structure import same_module
 from burnish.ir.text import module_text
 from burnish.ir.types import InferError, Type
@@ -59,6 +59,18 @@ class Module:
         graph = Graph(self, name)
         graph.ops = Ops(graph)
         return graph
+
+    @property
+    def feeders(self) -> dict[str, Graph]:
+        """The graphs of which another reads what they have: encoders."""
+        names = {v.role.graph for g in self.graphs.values() for v in g.inputs if isinstance(v.role, Linked)}
+        return {name: graph for name, graph in self.graphs.items() if name in names}
+
+    @property
+    def main(self) -> Graph | None:
+        """The graph that reads tokens and feeds no other."""
+        own = (g for n, g in self.graphs.items() if n not in self.feeders and g.input_for(TOKENS) is not None)
+        return next(own, None)
 
     @property
     def every_graph(self) -> list[Graph]:

@@ -116,7 +116,7 @@ class Op:
         """What `eval` gives, the first result written into the operand that `inplace` names; for NumPy."""
         raise NotImplementedError(f"{self.name}.overwrite")
 
-    def along(self, *operands: Type | None) -> tuple[Axes, ...]:
+    def along(self, *operands: Any) -> tuple[Axes, ...]:
         """For each operand, along which axis of every result each of its axes runs; None for one that is mixed.
 
         What lies at index j of such an axis of a result is made of what lies at j of the operand's (at 0, where that is

@@ -35,7 +35,10 @@ class Refused:
 
 
 class Steps(Protocol):
-    """What earlier steps left, as an op asks for it. Values with tokens have them along axis 1, behind the batch."""
+    """What earlier steps left, as an op asks for it. Values with tokens have them along axis 1, behind the batch.
+
+    A state is called by its label, with a number.
+    """
 
     #: the symbol of the number of tokens in a step
     tokens: str
@@ -53,16 +56,16 @@ class Steps(Protocol):
     def carries_tokens(self, value: Value) -> bool:
         """Whether a value has an axis of tokens."""
 
-    def rows(self, new: Value) -> Value:
+    def rows(self, label: str, new: Value) -> Value:
         """new[B, S, …] behind those of all earlier tokens: [B, C, …], row j of token j; what follows is not defined."""
 
-    def before(self, new: Value, rows: int, exact: bool = False) -> Value:
+    def before(self, label: str, new: Value, rows: int, exact: bool = False) -> Value:
         """Of new[B, S, …], those of the `rows` tokens before the step, in order, zeros where there were none.
 
         They may be fewer where there are never so many tokens, unless `exact`.
         """
 
-    def carry(self, type: Type, step: Any) -> Sequence[Value]:
+    def carry(self, label: str, type: Type, step: Any) -> Sequence[Value]:
         """A value that each step replaces, zeros at first: what `step(old)` builds, the new one first."""
 
 

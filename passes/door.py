@@ -275,7 +275,7 @@ class Context:
         if place.origin.sources:
             names = (f"{self._standing(place)}#{i}" if i else self._standing(place) for i in range(len(op.made)))
             self._stands_for.update(zip(op.made, names, strict=True))
-        self._ledger.changed(graph, [*op.made, *readers], erased)
+        self._ledger.changed(graph, [*op.made, *op.leaves, *readers], erased)
         if op.assumed:
             self.module.guards += [g for g in op.assumed if g not in self.module.guards]
             self._ledger.retabled()

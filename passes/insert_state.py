@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 
@@ -19,7 +20,7 @@ from burnish.ir.walk import above
 from burnish.passes.engine import Context, Pass, PassError, Rule
 
 
-class GoOn(Rule):
+class MakeStateful(Rule):
     """f(tokens) -> f(new tokens, states), states: as each op says of itself"""
 
     exactness = "rounding"  # sums over a state's rows add up in another order
@@ -43,9 +44,9 @@ class InsertState(Pass):
     exactness = "rounding"
 
     def run(self, module: Module, ctx: Context) -> None:
-        for graph in module.graphs.values():
-            if _reads_steps(module, graph):
-                ctx.restructure(GoOn(), graph, partial(_make_stateful, graph=graph))
+        graph = module.main
+        if graph is not None and graph.input_for(PAST) is None:
+            ctx.restructure(MakeStateful(), graph, partial(_make_stateful, graph=graph))
         for decoder in module.graphs.values():
             links = {v: v.role for v in decoder.inputs if isinstance(v.role, Linked)}
             for name in dict.fromkeys(link.graph for link in links.values()):
@@ -55,12 +56,6 @@ class InsertState(Pass):
                 if decoder.input_for(PAST) is not None and (crossing := _crossing(decoder, given)):
                     change = partial(_attend_once, encoder=encoder, decoder=decoder, given=given, crossing=crossing)
                     ctx.restructure(CrossAttentionOnce(), decoder, change)
-
-
-def _reads_steps(module: Module, graph: Graph) -> bool:
-    """Whether it is the graph that makes text, and does not go on from a past already."""
-    feeds = {v.role.graph for g in module.graphs.values() for v in g.inputs if isinstance(v.role, Linked)}
-    return graph.input_for(TOKENS) is not None and graph.input_for(PAST) is None and graph.name not in feeds
 
 
 def _make_stateful(op: Ops, graph: Graph) -> None:
@@ -74,7 +69,7 @@ def _make_stateful(op: Ops, graph: Graph) -> None:
     for node in graph.order():
         if node.is_leaf:
             continue
-        with op.at(Origin.union([node.origin], GoOn.__name__)):
+        with op.at(Origin.union([node.origin], MakeStateful.__name__)):
             try:
                 made = node.op.stateful(op, node, steps)
                 if isinstance(made, Independent):
@@ -105,6 +100,7 @@ class _Steps:
         self.outputs: dict[str, Value] = {}
         self.roles: dict[str, Role] = {}
         self._known: dict[tuple[Value, Dim], Value] = {}
+        self._numbers: dict[str, int] = {}
 
     @cached_property
     def past(self) -> Value:
@@ -118,36 +114,41 @@ class _Steps:
     def carries_tokens(self, value: Value) -> bool:
         return bool(token_axes(value.type, self.tokens))
 
-    def rows(self, new: Value) -> Value:
+    def rows(self, label: str, new: Value) -> Value:
         def step(old: Value) -> tuple[Value, Value]:
             made = self.op.cache_update(old, new, self.past)
             return made, made
 
-        return self._once(new, self.capacity, Rows(batch=0, axis=1), step)
+        return self._once(label, new, self.capacity, Rows(batch=0, axis=1), step)
 
-    def before(self, new: Value, rows: int, exact: bool = False) -> Value:
+    def before(self, label: str, new: Value, rows: int, exact: bool = False) -> Value:
         def step(old: Value) -> tuple[Value, Value]:
             ring, before = self.op.ring_update(old, new, self.past, self.count)
             return ring, before
 
-        return self._once(new, rows if exact else Sym(f"R{rows}"), Ring(batch=0, axis=1, most=rows), step)
+        length = rows if exact else Sym(f"R{rows}")
+        return self._once(label, new, length, Ring(batch=0, axis=1, most=rows), step)
 
-    def carry(self, type: Type, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
-        return self._state(type, Carry(batch=0), step)
+    def carry(self, label: str, type: Type, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
+        return self._state(label, type, Carry(batch=0), step)
 
     def _once(
-        self, new: Value, length: Dim, role: State, step: Callable[[Value], Sequence[Value]]
+        self, label: str, new: Value, length: Dim, role: State, step: Callable[[Value], Sequence[Value]]
     ) -> Value:
         """One state for one value, however many ask for it."""
         if token_axes(new.type, self.tokens) != [1] or new.shape[:2] != (self.batch, Sym(self.tokens)):
             raise InferError(f"{new.type} does not have its tokens along axis 1, behind the sequences")
         if (new, length) not in self._known:
             type = new.type.with_shape((self.batch, length, *new.shape[2:]))
-            self._known[new, length] = self._state(type, role, step)[1]
+            self._known[new, length] = self._state(label, type, role, step)[1]
         return self._known[new, length]
 
-    def _state(self, type: Type, role: State, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
-        name = f"state{len(self.outputs)}"
+    def _state(
+        self, label: str, type: Type, role: State, step: Callable[[Value], Sequence[Value]]
+    ) -> Sequence[Value]:
+        taken = {v.name for v in self.graph.inputs} | set(self.graph.output_names)
+        name = next(n for i in itertools.count(self._numbers.get(label, 0)) if (n := f"{label}{i}") not in taken)
+        self._numbers[label] = int(name.removeprefix(label)) + 1
         results = step(self.graph.input(name, type, role))
         self.outputs[name], self.roles[name] = results[0], role
         return results
@@ -170,15 +171,14 @@ def _attend_once(
     there = Ops(encoder, may_assume=False)
     moved = dict(given)
     linked: dict[Value, Value] = {}
-    for node in crossing:
+    for i, node in enumerate(crossing):
         for name in ("k", "v"):
-            value = node[name]
+            value, result = node[name], f"cross_{name}{i}"
             if value not in linked:
-                result = f"cross{len(linked)}"
                 results[result] = _again(there, value, moved)
                 linked[value] = decoder.input(result, value.type, Linked(encoder.name, result))
-        made = op.again(node, k=linked[node["k"]], v=linked[node["v"]])
-        decoder.replace(node.out, made)
+        with op.at(Origin.union([node.origin], CrossAttentionOnce.__name__)):
+            decoder.replace(node.out, op.again(node, k=linked[node["k"]], v=linked[node["v"]]))
     op.made += there.made
     encoder.set_outputs(results)
     decoder.erase_dead(list(decoder))

@@ -13,7 +13,7 @@ from burnish.ir.types import Type
 from burnish.passes.engine import Context, Pass, Rule
 
 
-class TakeLast(Rule):
+class TakeLastRow(Rule):
     """logits[B, S, V] -> logits[B, 1, V], row count[b] - 1"""
 
     exactness = "rounding"  # a product of one row adds up in another order
@@ -33,7 +33,7 @@ class LastRow(Pass):
             if graph.input_for(PAST) is None or logits is None or tokens is None:
                 continue
             if logits.type.rank == 3 and logits.shape[:2] == tokens.shape:
-                ctx.restructure(TakeLast(), graph, partial(_take_last, graph=graph, logits=logits))
+                ctx.restructure(TakeLastRow(), graph, partial(_take_last, graph=graph, logits=logits))
 
 
 def _take_last(op: Ops, graph: Graph, logits: Value) -> None:
@@ -44,7 +44,7 @@ def _take_last(op: Ops, graph: Graph, logits: Value) -> None:
         cut = node[name]
     row = op.last_row(cut, count)
     for node, name in reversed(chain):
-        with op.at(Origin.union([node.origin], TakeLast.__name__)):
+        with op.at(Origin.union([node.origin], TakeLastRow.__name__)):
             row = op.again(node, **{name: row})
     graph.set_outputs({k: row if v is logits else v for k, v in graph.outputs.items()})
 

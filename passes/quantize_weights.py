@@ -34,10 +34,10 @@ class QuantizeWeight(Rule):
             yield Match({"w": node[weight], "format": format}, [node], list(node.outputs), [])
 
     def _format(self, node: Node) -> str:
-        options: Any = self.options or QuantizeWeights()
+        chosen = self.options if isinstance(self.options, QuantizeWeights) else QuantizeWeights()
         if isinstance(node.op, Embedding):
-            return str(options.embedding)
-        return str((options.lm or options.format) if _is_head(node) else options.format)
+            return chosen.embedding
+        return (chosen.lm or chosen.format) if _is_head(node) else chosen.format
 
     def where(self, w: Value, format: str) -> str | None:
         if not w.is_weight:

@@ -22,7 +22,7 @@ from burnish.passes.repetition import Block, Entered, External, Inner, Reference
 Column = tuple[Value, ...]  # what stands in one place of every block
 
 
-class Roll(Rule):
+class BlocksToRepeat(Rule):
     """block, block, … -> repeat(count) { block }"""
 
 
@@ -39,9 +39,9 @@ class RollBlocks(Pass):
             while blocks := find_blocks(graph, without=refused):
                 roll, nodes = _Roll(graph, blocks), [n for b in blocks for n in b.nodes]
                 if reason := roll.why_not():
-                    ctx.remark(Roll(), nodes, blocks[-1].last.outputs, reason)
+                    ctx.remark(BlocksToRepeat(), nodes, blocks[-1].last.outputs, reason)
                     refused.update(nodes)
-                elif not ctx.restructure(Roll(), graph, roll, nodes):
+                elif not ctx.restructure(BlocksToRepeat(), graph, roll, nodes):
                     refused.update(nodes)
 
 
@@ -165,7 +165,7 @@ class _Roll:
             return None
 
         for i, node in enumerate(block.nodes):
-            origin = Origin.union((b.nodes[i].origin for b in self.blocks), Roll.__name__)
+            origin = Origin.union((b.nodes[i].origin for b in self.blocks), BlocksToRepeat.__name__)
             inputs = [operand(r) for r in block.operands[i]]
             made.append(body.emit(node.op, inputs, [o.type for o in node.outputs], origin, node.bodies))
         leaving = [Inner(block.nodes.index(block.last), o.index) for o in block.last.outputs]
@@ -181,7 +181,7 @@ class _Roll:
         mine = all(u in b.nodes for v, b in zip(column, self.blocks, strict=True) for u in v.users)
         if maker is None or not mine or len(made) != len(column) or None in made:
             readers = (n.origin for v, b in zip(column, self.blocks, strict=True) for n in v.users if n in b.nodes)
-            with op.at(Origin.union(readers, Roll.__name__)):
+            with op.at(Origin.union(readers, BlocksToRepeat.__name__)):
                 return op.stack(*column)
         gone = {link.name for link in links}
         name = _free(_stem(links[0].name), [v.name for v in maker.inputs] + [k for k in maker.outputs if k not in gone])

@@ -35,7 +35,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """`golden("fuse-fma", "mul_add")`: the pass turns golden/fuse-fma/mul_add.before.graph into mul_add.after.graph,
     which ends with what became of each place, and the two graphs agree as far as the pass's exactness goes."""
     from burnish.debug.check import Checker
-    from burnish.ir.parser import copy_module, parse
+    from burnish.ir.parser import parse
     from burnish.passes.engine import Context
     from burnish.passes.pipelines import parse_pass
 
@@ -43,7 +43,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         pass_ = parse_pass(pass_text)
         before, after = (GOLDEN / pass_.name / f"{case}.{when}.graph" for when in ("before", "after"))
         module = parse(before.read_text("utf-8"))
-        context = Context(copy_module(module))
+        context = Context(module.copy())
         context.run(pass_)
         remarks = [f"# {str(r).partition(' ')[2]}\n" for r in context.remarks]  # without the id
         text = str(context.module) + "".join(remarks)
@@ -101,7 +101,7 @@ def every_module_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
             assert again == module
             assert str(again) == text
 
-    monkeypatch.setattr(door, "verify", checked)
+    monkeypatch.setattr(door, "verify_signatures", checked)  # which is called after every pass that changed something
 
 
 @pytest.fixture

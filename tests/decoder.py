@@ -10,7 +10,7 @@ from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import Type
 
 WIDTH, HEADS, VOCABULARY = 32, 2, 24
-PIPELINE = "fuse-qkv,fuse-fma,insert-kv-cache,quantize-weights"
+PIPELINE = "fuse-qkv,fuse-fma,insert-state,quantize-weights"
 
 
 def decoder(blocks: int = 2) -> Module:

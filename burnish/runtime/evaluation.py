@@ -156,7 +156,7 @@ def evaluate_variants(
     if not models[0].is_generative or models[0].has_encoder:
         raise LoadError("eval measures models that go on from a text; this one does not say that it does")
     samples = [_Samples() for _ in variants]
-    tokens = module.graphs[models[0].graph_name].input_for(TOKENS)
+    tokens = module.main.input_for(TOKENS) if module.main is not None else None
     size = tokens.shape[0] if tokens is not None and isinstance(tokens.shape[0], int) else BATCH
     ordered = sorted(documents, key=lambda d: len(d.ids))  # hardly any padding
     for at in range(0, len(ordered), size):

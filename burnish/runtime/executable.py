@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from burnish.backends.backend import Backend, make_backend
-from burnish.ir import signature
-from burnish.ir.dims import Sym
-from burnish.ir.graph import Graph
 from burnish.ir.module import Module
-from burnish.ir.op import Array
-from burnish.ir.signature import LOGITS, TOKENS, Linked, Ring, Rows
-from burnish.ir.types import NUMPY, Type
+from burnish.ir.signature import LOGITS
 from burnish.passes.pipelines import run_passes
+from burnish.runtime.session import Session, counts_of, feed, read_source
 
-__all__ = ["Executable", "Session", "greedy", "sampler"]
+__all__ = ["Executable", "greedy", "sampler"]
 
 CHUNK = 512  # tokens of a prompt that go through the graph at once
-
-
-@dataclass
-class Session:
-    """What a batch of B sequences has behind it: `past[b]` tokens, in states for `capacity` of them."""
-
-    past: np.ndarray
-    capacity: int
-    arrays: dict[str, Array]  # the states, written by every step
-    given: Mapping[tuple[str, str], Array] = field(default_factory=dict)  # (graph, name) -> what an encoder has
-
-    def copy(self) -> Session:
-        """The session as it is now, to go back to: a draft's tokens may be rejected."""
-        arrays = {k: np.array(a) if isinstance(a, np.ndarray) else a.copy() for k, a in self.arrays.items()}
-        return replace(self, past=self.past.copy(), arrays=arrays)
 
 
 class Executable:
@@ -52,21 +32,17 @@ class Executable:
         self._target = ",".join([*_activation_passes(backend, activations), backend])
         self._plain: Backend | None = None
         self._stateful: Backend | None = None
-        self._feeds = {v.role.graph for g in module.graphs.values() for v in g.inputs if isinstance(v.role, Linked)}
-        #: the graph that reads tokens and feeds no other
-        own = (n for n, g in module.graphs.items() if n not in self._feeds and g.input_for(TOKENS) is not None)
-        self.graph_name = next(own, "")
 
     @property
     def is_generative(self) -> bool:
         """Whether the model makes text: its task says so, and its graph gives logits."""
-        graph = self.module.graphs.get(self.graph_name)
+        graph = self.module.main
         return graph is not None and graph.output_for(LOGITS) is not None and self.module.facts.makes_text
 
     @property
     def has_encoder(self) -> bool:
         """Whether another graph reads a source first."""
-        return bool(self._feeds)
+        return bool(self.module.feeders)
 
     @property
     def context(self) -> int | None:
@@ -110,9 +86,11 @@ class Executable:
 
         `more` are the inputs that are neither tokens nor follow from them, by name.
         """
-        name = graph or (next(iter(self.module.graphs)) if self.has_encoder else self.graph_name)
-        inputs = self._inputs(self.plain, name, ids, _counts(ids, count), np.zeros(len(ids), np.int32), {}, more)
-        return {k: self.plain.to_numpy(v) for k, v in self.plain(name, inputs).items()}
+        given = self.module.graphs[graph] if graph else next(iter(self.module.feeders.values()), self.module.main)
+        if given is None:
+            raise ValueError("the model has no graph that reads tokens")
+        inputs = feed(given, ids, counts_of(ids, count), np.zeros(len(ids), np.int32), more=more)
+        return {k: self.plain.to_numpy(v) for k, v in self.plain(given.name, inputs).items()}
 
     def start(
         self,
@@ -123,22 +101,14 @@ class Executable:
         probe: Any = None,
     ) -> Session:
         """An empty session for `batch` sequences of up to `tokens`; an encoder reads its source here, once."""
-        backend = self.stateful
-        graph = backend.module.graphs[self.graph_name]
-        given: dict[tuple[str, str], Array] = {}
-        past = np.zeros(batch, np.int32)
-        for name in self._feeds:
+        backend, main = self.stateful, self.module.main
+        assert main is not None
+        given = {}
+        if feeders := backend.module.feeders:
             if encoder_ids is None:
-                raise ValueError(f"graph {name} needs its source: give encoder_ids")
-            counts = _counts(encoder_ids, encoder_count)
-            ids = _padded(encoder_ids, backend.length(encoder_ids.shape[1]))
-            inputs = self._inputs(backend, name, ids, counts, past, given, {})
-            results = inputs | backend(name, inputs, probe)
-            given |= {(name, k): x for k, x in results.items()}
-        capacity = backend.length(tokens)
-        types = {k: _state_type(graph, v.type, v.role, batch, capacity) for k, v in graph.states.items()}
-        arrays = {k: backend.zeros(t) for k, t in types.items()}
-        return Session(past, capacity, arrays, given)
+                raise ValueError(f"graph {', '.join(feeders)} needs its source: give encoder_ids")
+            given = read_source(backend, feeders, encoder_ids, encoder_count, probe)
+        return Session.start(backend, main.name, batch, tokens, given)
 
     def prefill(
         self, ids: np.ndarray, session: Session, count: np.ndarray | None = None, probe: Any = None
@@ -147,13 +117,14 @@ class Executable:
 
         A long prompt goes in chunks. Raises ValueError where the session has no room.
         """
-        counts = _counts(ids, count)
+        counts = counts_of(ids, count)
         if int((session.past + counts).max()) > session.capacity:
             raise ValueError(f"{session.past + counts} tokens do not fit a session of {session.capacity}")
         logits: np.ndarray | None = None
         for at in range(0, ids.shape[1], CHUNK):
             real = np.clip(counts - at, 0, min(CHUNK, ids.shape[1] - at)).astype(np.int32)
-            step = self._step(ids[:, at : at + CHUNK], real, session, probe)
+            results = session.step(ids[:, at : at + CHUNK], real, probe)
+            step = session.backend.to_numpy(results[self._logits])[:, 0].astype(np.float32)
             logits = step if logits is None else np.where((real > 0)[:, None], step, logits)
         assert logits is not None, "no tokens"
         return logits
@@ -194,58 +165,11 @@ class Executable:
             yield token
             ids = np.array([[token]], np.int32)
 
-    def _step(self, ids: np.ndarray, count: np.ndarray, session: Session, probe: Any) -> np.ndarray:
-        backend = self.stateful
-        padded = _padded(ids, backend.length(ids.shape[1]))
-        given = session.given
-        inputs = self._inputs(backend, self.graph_name, padded, count, session.past, given, session.arrays)
-        results = backend(self.graph_name, inputs, probe)
-        session.arrays = {k: results[k] for k in session.arrays}
-        session.past = (session.past + count).astype(np.int32)
-        roles = backend.module.graphs[self.graph_name].roles
-        logits = results[next(k for k, role in roles.items() if role == LOGITS)]
-        return backend.to_numpy(logits)[:, 0].astype(np.float32)
-
-    @staticmethod
-    def _inputs(
-        backend: Backend,
-        graph: str,
-        ids: np.ndarray,
-        count: np.ndarray,
-        past: np.ndarray,
-        given: Mapping[tuple[str, str], Array],
-        more: Mapping[str, Array],
-    ) -> dict[str, Array]:
-        """Arrays for the inputs of a graph: by their roles; `more` are states, and those that have no role, by name."""
-        row = np.arange(ids.shape[1])
-        known = {
-            TOKENS: ids,
-            signature.COUNT: count,
-            signature.PAST: past,
-            signature.MASK: row < count[:, None],
-            signature.TOKEN_TYPES: np.zeros_like(ids),
-            signature.POSITIONS: past[:, None] + row,
-        }
-        inputs: dict[str, Array] = {k: x for k, x in more.items()}
-        for v in backend.module.graphs[graph].inputs:
-            if isinstance(v.role, Linked) and (v.role.graph, v.role.name) in given:
-                inputs[v.name] = given[v.role.graph, v.role.name]
-            elif v.role in known and v.name not in more:
-                inputs[v.name] = known[v.role].astype(NUMPY[v.dtype])
-        return inputs
-
-
-def _state_type(graph: Graph, type: Type, role: Any, batch: int, capacity: int) -> Type:
-    """The type of a state for a session. Raises ValueError for a graph of another batch."""
-    sizes: dict[str, int] = {}
-    dim = type.shape[role.batch]
-    if isinstance(dim, Sym):
-        sizes[dim.text] = batch
-    elif dim != batch:
-        raise ValueError(f"graph {graph.name} is fixed to a batch of {dim}, not {batch}")
-    if isinstance(role, Rows | Ring) and isinstance(rows := type.shape[role.axis], Sym):
-        sizes[rows.text] = min(capacity, role.most) if isinstance(role, Ring) else capacity
-    return type.bind(sizes)
+    @property
+    def _logits(self) -> str:
+        """What the output of logits is called."""
+        assert self.module.main is not None
+        return next(name for name, role in self.module.main.roles.items() if role == LOGITS)
 
 
 def _activation_passes(backend: str, activations: str) -> list[str]:
@@ -260,16 +184,6 @@ def _activation_passes(backend: str, activations: str) -> list[str]:
     layouts = layouts_for("linear") if backend == "numpy" else {}
     rounded = ["quantize-activations"] if activations else [f"quantize-activations{{format={f}}}" for f in layouts]
     return rounded + [f"set-layouts{{layout={layout}}}" for layout in dict.fromkeys(layouts.values())]
-
-
-def _padded(ids: np.ndarray, length: int) -> np.ndarray:
-    padded = np.zeros((ids.shape[0], length), np.int32)
-    padded[:, : ids.shape[1]] = ids
-    return padded
-
-
-def _counts(ids: np.ndarray, count: np.ndarray | None) -> np.ndarray:
-    return np.full(ids.shape[0], ids.shape[1], np.int32) if count is None else np.asarray(count, np.int32)
 
 
 def greedy(logits: np.ndarray) -> int:

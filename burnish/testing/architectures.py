@@ -11,15 +11,13 @@ from burnish.backends.backend import Backend, make_backend
 from burnish.frontends.architecture import Architecture, Config, LoadError, build_module, parameters
 from burnish.ir.graph import Graph
 from burnish.ir.module import Module
-from burnish.ir.op import Array
-from burnish.ir.ops.attention import Attention
-from burnish.ir.parser import copy_module, parse
+from burnish.ir.parser import parse
+from burnish.ir.signature import LOGITS
 from burnish.ir.types import Type
 from burnish.ir.verify import verify
 from burnish.ir.weights import MemoryWeights
-from burnish.passes.engine import Context
-from burnish.passes.insert_kv_cache import CAPACITY
-from burnish.passes.pipelines import parse_pipeline
+from burnish.passes.pipelines import run_passes
+from burnish.runtime.session import Given, Session, feed, read_source
 
 __all__ = ["check_architecture", "logits_by_steps"]
 
@@ -32,8 +30,8 @@ def check_architecture(
     No checkpoint is needed: the shapes of its tensors are those that it asks for, the numbers are made up. Keep the
     config small. Its graphs verify, and their text reads back equal; a tensor too many or one too few is an error
     that names it; the default pipeline changes no output by more than `within` of the largest. Padding changes
-    nothing, and where it attends causally, so do caches: the whole sequence at once, prefill and decode, chunks, and
-    sequences of different lengths agree token by token.
+    nothing, nor do steps, where it makes text: the whole sequence at once, prefill and decode, chunks, and sequences of
+    different lengths agree token by token.
     """
     name = architecture.__name__
     assert architecture.names, f"{name} has no names: no config.json would find it"
@@ -47,19 +45,19 @@ def check_architecture(
         _check_refused(architecture, config, {k: t for k, t in types.items() if k != tensor}, tensor)
     _check_refused(architecture, config, types | {"one_too_many": Type("f32", (1,))}, "one_too_many")
 
-    plain, optimized = make_backend(backend, module), make_backend(backend, _passed(module, "default"))
+    plain, optimized = make_backend(backend, module), make_backend(backend, run_passes(module.copy(), "default").module)
     ids, counts = np.random.default_rng(1).integers(0, 8, (3, 7)).astype("i4"), [7, 4, 1]
-    graph = "encoder" if "encoder" in module.graphs else "forward"
-    expected = _forward(plain, module, graph, ids, counts)
-    for k, after in _forward(optimized, module, graph, ids, counts).items():
+    graph = next(iter(module.feeders.values()), module.main)
+    assert graph is not None, f"{name}: none of its graphs reads tokens"
+    expected = _forward(plain, graph, ids, counts)
+    for k, after in _forward(optimized, graph, ids, counts).items():
         for b, n in enumerate(counts):
-            alone = _forward(plain, module, graph, ids[b : b + 1, :n], [n])[k][0]
+            alone = _forward(plain, graph, ids[b : b + 1, :n], [n])[k][0]
             rows = slice(None) if alone.ndim < 2 else slice(n)
             _check_near(alone, expected[k][b, rows], within, f"{name}: {k} of sequence {b}, alone and padded")
             _check_near(after[b, rows], expected[k][b, rows], within, f"{name}: {k}, after and before optimization")
-    decoder = module.graphs.get("decoder") or module.graphs["forward"]
-    if any(isinstance(node.op, Attention) and node.op.causal for node in decoder):
-        _check_steps(name, module, decoder.name, backend, ids, counts, within)
+    if module.facts.makes_text:
+        _check_steps(name, module, backend, ids, counts, within)
 
 
 def _made_up(types: Mapping[str, Type]) -> dict[str, np.ndarray]:
@@ -82,35 +80,29 @@ def _check_refused(
     raise AssertionError(f"{architecture.__name__}: loads with {tensor} too many or too few")
 
 
-def _passed(module: Module, pipeline: str) -> Module:
-    context = Context(copy_module(module))
-    for pass_ in parse_pipeline(pipeline):
-        context.run(pass_)
-    return context.module
-
-
 def _forward(
-    backend: Backend, module: Module, graph: str, ids: np.ndarray, counts: Sequence[int], **fixed: Array
+    backend: Backend, graph: Graph, ids: np.ndarray, counts: Sequence[int], given: Given | None = None
 ) -> dict[str, np.ndarray]:
-    given = {"ids": ids, "count": np.array(counts, "i4"), **fixed}
-    results = backend(graph, {v.name: given[v.name] for v in module.graphs[graph].inputs})
-    return {k: backend.to_numpy(r) for k, r in results.items()}
+    inputs = feed(graph, ids, np.array(counts, "i4"), np.zeros(len(ids), "i4"), given)
+    return {k: backend.to_numpy(r) for k, r in backend(graph.name, inputs).items()}
 
 
 def _check_steps(
-    name: str, module: Module, graph: str, backend: str, ids: np.ndarray, counts: Sequence[int], within: float
+    name: str, module: Module, backend: str, ids: np.ndarray, counts: Sequence[int], within: float
 ) -> None:
-    """The whole sequence at once against every way to feed it into caches, with and without the other passes."""
+    """The whole sequence at once against every way to feed it in steps, with and without the other passes."""
     sequences = [row[:n].tolist() for row, n in zip(ids, counts, strict=True)]
-    plain = make_backend(backend, module)
-    encoded = _encoded(plain, module, ids[:, ::-1], [3, 7, 5])
-    expected = _forward(plain, module, graph, ids, counts, **encoded)["logits"]
-    for pipeline in ("insert-kv-cache", "default,stateful"):
-        stateful = _passed(module, pipeline)
+    source = np.ascontiguousarray(ids[:, ::-1]), np.array([3, 7, 5], "i4")
+    plain, main = make_backend(backend, module), module.main
+    assert main is not None
+    logits = next(k for k, role in main.roles.items() if role == LOGITS)
+    expected = _forward(plain, main, ids, counts, read_source(plain, module.feeders, *source))[logits]
+    for pipeline in ("insert-state", "default,stateful"):
+        stateful = run_passes(module.copy(), pipeline).module
         runner = make_backend(backend, stateful)
-        fixed = _encoded(runner, stateful, ids[:, ::-1], [3, 7, 5])
+        given = read_source(runner, stateful.feeders, *source)
         for how, steps in _feedings(counts).items():
-            for (b, i), row in logits_by_steps(runner, stateful.graphs[graph], sequences, steps, fixed).items():
+            for (b, i), row in logits_by_steps(runner, main.name, sequences, steps, given).items():
                 _check_near(row, expected[b, i], within, f"{name}: token {i} of sequence {b}, fed by {how}, {pipeline}")
 
 
@@ -126,47 +118,30 @@ def _feedings(counts: Sequence[int]) -> dict[str, list[list[int]]]:
     }
 
 
-def _encoded(backend: Backend, module: Module, ids: np.ndarray, counts: Sequence[int]) -> dict[str, Array]:
-    """What a decoder reads of its encoder, by the decoder's names."""
-    if "encoder" not in module.graphs:
-        return {}
-    count = np.array(counts, "i4")
-    results = backend("encoder", {"ids": np.ascontiguousarray(ids), "count": count})
-    names = {v.name for v in module.graphs["decoder"].inputs}
-    found = {n: r for k, r in results.items() for n in (k, f"encoder_{k}") if n in names}
-    return found | {"encoder_count": count}
-
-
 def logits_by_steps(
     backend: Backend,
-    graph: Graph,
+    graph: str,
     sequences: Sequence[Sequence[int]],
     steps: Sequence[Sequence[int]],
-    fixed: Mapping[str, Array] | None = None,
+    given: Given | None = None,
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Feed sequences into a graph with caches: `steps` says how many tokens of each sequence go in together.
+    """Feed sequences into a stateful graph: `steps` says how many tokens of each sequence go in together.
 
     Gives the logits that come out by (sequence, token): every token's or, after last-row, those of the last in each
-    step. `fixed` are an encoder's results.
+    step. `given` is what an encoder has: see `burnish.runtime.session.read_source`.
     """
-    past = np.zeros(len(sequences), "i4")
-    capacity = backend.length(max(map(len, sequences)))
-    sizes = {str(graph.inputs[0].shape[0]): len(sequences), str(CAPACITY): capacity}
-    state = {v.name: backend.zeros(v.type.bind(sizes)) for v in graph.inputs if v.name in graph.outputs}
+    session = Session.start(backend, graph, len(sequences), max(map(len, sequences)), given)
+    name = next(k for k, role in backend.module.graphs[graph].roles.items() if role == LOGITS)
     found = {}
     for step in steps:
-        ids = np.zeros((len(sequences), backend.length(max(step))), "i4")
+        ids, past = np.zeros((len(sequences), max(step)), "i4"), session.past
         for row, tokens, at, n in zip(ids, sequences, past, step, strict=True):
             row[:n] = tokens[at : at + n]
-        last = graph.find_input("count") is not None
-        counts = {"count": np.array(step, "i4")} if last else {}
-        results = backend(graph.name, {"ids": ids, "past": past, **counts, **state, **(fixed or {})})
-        state = {k: results[k] for k in state}
-        logits = backend.to_numpy(results["logits"])
+        logits = backend.to_numpy(session.step(ids, np.array(step, "i4"))[name])
+        last = logits.shape[1] == 1
         for b, n in enumerate(step):
             for i in range(max(n - 1, 0) if last else 0, n):
                 found[b, int(past[b]) + i] = logits[b, 0 if last else i]
-        past = past + np.array(step, "i4")
     return found
 
 

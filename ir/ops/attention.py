@@ -151,10 +151,10 @@ class Attention(Op):
         if node.get("past") is not None:
             return Refused("it has a past already")
         if not self.window:
-            return op.again(node, k=state.rows(k), v=state.rows(v), past=state.past)
+            return op.again(node, k=state.rows("k", k), v=state.rows("v", v), past=state.past)
         if self.window == 1:
             return INDEPENDENT  # a token sees itself alone
-        before = {f"{n}_before": state.before(x, self.window - 1) for n, x in (("k", k), ("v", v))}
+        before = {f"{n}_before": state.before(n, x, self.window - 1) for n, x in (("k", k), ("v", v))}
         return op.again(node, past=state.past, **before)
 
     def eval(

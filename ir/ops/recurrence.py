@@ -45,7 +45,7 @@ class CausalConv(Op):
             return INDEPENDENT
         if node.get("before") is not None or not isinstance(size, int):
             return Refused("it has rows before already")
-        return op.again(node, before=state.before(node["x"], size - 1, exact=True))
+        return op.again(node, before=state.before("conv", node["x"], size - 1, exact=True))
 
     def eval(self, xp: Arrays, x: Array, w: Array, b: Array | None = None, before: Array | None = None) -> Array:
         (batch, tokens, channels), size = x.shape, w.shape[1]
@@ -99,7 +99,7 @@ class SelectiveScan(Op):
             y, new = op.again(node, state=old, count=state.count)
             return new, y
 
-        new, y = state.carry(node.outputs[1].type, step)
+        new, y = state.carry("h", node.outputs[1].type, step)
         return y, new
 
     def eval(

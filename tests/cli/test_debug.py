@@ -68,7 +68,7 @@ def test_check_notices_the_fault_in_one_application(cli: Cli, model: Path, plugi
 def test_bisect_names_the_application_and_prints_commands_that_can_be_pasted(
     cli: Cli, model: Path, plugin: Path
 ) -> None:
-    pipeline = "fuse-qkv,fuse-wrongly,insert-kv-cache,canonicalize"
+    pipeline = "fuse-qkv,fuse-wrongly,insert-state,canonicalize"
     code, out, err = cli("debug", "bisect", model, "--plugin", plugin, "--pipeline", pipeline, "--size", "S=5")
     assert (code, err) == (1, "")
     (culprit,) = re.findall(r"^  ([0-9a-f]{12}) fuse-wrongly/MulAdd \(rounding\)$", out, re.MULTILINE)

@@ -56,7 +56,7 @@ def test_stop_after(cli: Cli, model: Path) -> None:
 
 
 def test_skip_by_pass_and_by_id(cli: Cli, model: Path) -> None:
-    _, out, _ = cli("opt", model, "--pipeline", PIPELINE, "--skip", "fuse-fma", "--skip", "insert-kv-cache")
+    _, out, _ = cli("opt", model, "--pipeline", PIPELINE, "--skip", "fuse-fma", "--skip", "insert-state")
     assert not {"fma", "cache_update"} & set(ops(out))
     _, out, _ = cli("opt", model, "--pipeline", "fuse-fma", "--json")
     first, second = (a["id"] for a in json.loads(out)["applied"])
@@ -88,10 +88,10 @@ def test_remarks(cli: Cli, model: Path) -> None:
 
 
 def test_print_after_change_is_a_diff_for_each_application(cli: Cli, model: Path) -> None:
-    _, _, err = cli("opt", model, "--pipeline", "fuse-fma,insert-kv-cache", "--print-after-change")
+    _, _, err = cli("opt", model, "--pipeline", "fuse-fma,insert-state", "--print-after-change")
     heads = re.findall(r"^[0-9a-f]{12} (.*)$", err, re.MULTILINE)
     places = ["fuse-fma/MulAddToFma at layers.0", "fuse-fma/MulAddToFma at layers.1"]
-    assert heads == [*places, "insert-kv-cache/InsertKvCache at forward"]
+    assert heads == [*places, "insert-state/InsertKvCache at forward"]
     changed = [line[1:].split(" = ")[1].split("(")[0] for line in err.splitlines() if re.match(r"[-+]  %.* = ", line)]
     assert changed[:3] == ["mul", "add", "fma"]
 

@@ -15,7 +15,7 @@ from burnish.debug.numbers import (
     units_of,
 )
 from burnish.ir import Packed, parse
-from burnish.ir.parser import copy_module, parse_type
+from burnish.ir.parser import parse_type
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 from tests.decoder import VOCABULARY, decoder
@@ -138,7 +138,7 @@ def test_what_passes_add_is_filled_in() -> None:
     """Caches are empty and hold the tokens, nothing is past, every token counts."""
     module = decoder()
     inputs = made_up_inputs(module)
-    context = Context(copy_module(module))
+    context = Context(module.copy())
     for pass_ in parse_pipeline("stateful"):
         context.run(pass_)
     plain = run_all(module, Interpreter(module), inputs)["forward.logits"]

@@ -8,7 +8,8 @@ import pytest
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.onnx_file import load_onnx
 from burnish.ir import Module
-from burnish.ir.graph import Constant, Graph
+from burnish.ir.graph import Graph
+from burnish.ir.leaves import Constant
 from burnish.ir.structure import structure
 from burnish.ir.text import side_by_side
 from burnish.passes.engine import Context

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from burnish.ir import OPS, Graph, Module, Packed, Type
-from burnish.ir.graph import Constant
+from burnish.ir.leaves import Constant
 from burnish.ir.literal import Literal
 from burnish.testing import Example
 

@@ -9,7 +9,6 @@ import pytest
 from burnish.debug.controllers import Fuel, Record, Skip
 from burnish.ir import Module, Ops, Value, parse
 from burnish.ir.discover import load_plugin
-from burnish.ir.parser import copy_module
 from burnish.passes.engine import Application, Context, Controller, Pass, PassError, Pattern, RewritePass, Rule
 from burnish.passes.pipelines import parse_pipeline
 from tests.decoder import PIPELINE, decoder
@@ -28,7 +27,7 @@ CHAIN = """module {
 
 
 def run(module: Module, pipeline: str | Sequence[Pass], controller: Controller | None = None) -> Context:
-    context = Context(copy_module(module), controller or Skip(()))
+    context = Context(module.copy(), controller or Skip(()))
     for pass_ in parse_pipeline(pipeline) if isinstance(pipeline, str) else pipeline:
         context.run(pass_)
     return context
@@ -50,7 +49,7 @@ class ExpNegToTanh(Rule):
 
 
 # ------------------------------------------------------------------------------------------------------------ one door:
-# a tree rule (fuse-fma), several roots (fuse-qkv), a change of the signature (insert-kv-cache), a function
+# a tree rule (fuse-fma), several roots (fuse-qkv), a change of the signature (insert-state), a function
 # (quantize-weights)
 
 
@@ -59,7 +58,7 @@ def test_every_kind_of_pass_goes_through_the_door() -> None:
     assert [a.pass_name for a in applied] == [
         *["fuse-qkv"] * 2,
         *["fuse-fma"] * 2,
-        "insert-kv-cache",
+        "insert-state",
         *["quantize-weights"] * 5,
     ]
     assert len({a.id for a in applied}) == len(applied)
@@ -73,7 +72,7 @@ def test_fuel_allows_the_first_applications(fuel: int) -> None:
     assert any(r.reason == f"out of fuel after {fuel}" for r in context.remarks) == (fuel < len(every))
 
 
-@pytest.mark.parametrize("name", ["fuse-fma", "fuse-qkv", "insert-kv-cache", "quantize-weights"])
+@pytest.mark.parametrize("name", ["fuse-fma", "fuse-qkv", "insert-state", "quantize-weights"])
 def test_a_skipped_application_is_all_that_is_missing(name: str) -> None:
     """The identities of the others are the same, and the remark says that it was skipped."""
     every = run(decoder(), name).applied
@@ -91,7 +90,7 @@ def test_a_skipped_application_is_all_that_is_missing(name: str) -> None:
     [
         ("fuse-fma", "fma", ["forward:layers.0:add.2", "forward:layers.0:mul"]),
         ("fuse-qkv", "split", [f"forward:layers.0.attn.{n}:linear" for n in "qkv"]),
-        ("insert-kv-cache", "cache_update", ["forward:layers.0.attn:attention"]),
+        ("insert-state", "cache_update", ["forward:layers.0.attn:attention"]),
         ("quantize-weights", "quantize", ["forward:layers.0.attn.q:linear"]),
     ],
 )
@@ -101,7 +100,7 @@ def test_what_is_made_knows_what_it_stands_for_and_who_made_it(name: str, made: 
     assert list(node.origin.sources) == sources
     assert list(node.origin.rules) == [context.applied[0].rule]
     assert node.origin.scope.startswith("layers.0")
-    again = copy_module(context.module)
+    again = context.module.copy()
     assert next(n for n in again.graphs["forward"] if n.op.name == made).origin == node.origin
 
 

@@ -1,4 +1,4 @@
-"""insert-kv-cache: golden/insert-kv-cache shows what it does; caches against the plain forward."""
+"""insert-state: golden/insert-state shows what it does; caches against the plain forward."""
 
 from collections.abc import Callable
 
@@ -32,23 +32,23 @@ def signature(module: Module, graph: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("case", ["decoder", "cross_attention", "both_ways"])
 def test_golden(golden: Callable[[str, str], None], case: str) -> None:
-    golden("insert-kv-cache", case)
+    golden("insert-state", case)
 
 
 @pytest.mark.parametrize("before", ["", "default,"])
 def test_the_encoder_makes_the_keys_and_values_that_the_tokens_have_no_part_in(before: str) -> None:
     """Of a T5, whether or not its projections were joined before."""
-    module, context = passed(f"{before}insert-kv-cache")
+    module, context = passed(f"{before}insert-state")
     cross = ["cross_k0", "cross_v0", "cross_k1", "cross_v1"]
     assert signature(module, "encoder") == (["ids", "count"], ["hidden", *cross])
     caches = ["k0", "v0", "k1", "v1"]
     assert signature(module, "decoder") == (["ids", "encoder_count", "past", *caches, *cross], ["logits", *caches])
-    applied = [f"{a.rule} {a.graph}" for a in context.applied if a.pass_name == "insert-kv-cache"]
+    applied = [f"{a.rule} {a.graph}" for a in context.applied if a.pass_name == "insert-state"]
     assert applied == ["InsertKvCache decoder", "CrossAttentionOnce decoder"]
 
 
 def test_what_moved_to_the_encoder_says_where_it_came_from() -> None:
-    module, _ = passed("default,insert-kv-cache")
+    module, _ = passed("default,insert-state")
     node = module.graphs["encoder"].outputs["cross_k1"].node
     assert node is not None
     assert node.origin.scope == "decoder.block.1.layer.1.EncDecAttention"
@@ -65,10 +65,10 @@ def test_each_of_its_two_rewrites_can_be_refused() -> None:
 
 
 def test_a_second_run_changes_nothing() -> None:
-    once, _ = passed("insert-kv-cache")
+    once, _ = passed("insert-state")
     text = str(once)
     context = Context(once)
-    for pass_ in parse_pipeline("insert-kv-cache"):
+    for pass_ in parse_pipeline("insert-state"):
         context.run(pass_)
     assert str(once) == text and not context.applied
 
@@ -84,7 +84,7 @@ def test_rows_of_padding_are_overwritten() -> None:
     }
     """
     plain, module = parse(text), parse(text)
-    Context(module).run(parse_pipeline("insert-kv-cache")[0])
+    Context(module).run(parse_pipeline("insert-state")[0])
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 5, 1, 2)).astype("f4")
     expected = Interpreter(plain)("forward", {"ids": np.zeros((2, 5), "i4"), "x": x})["y"]

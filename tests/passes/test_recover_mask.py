@@ -9,7 +9,6 @@ from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.ir import Module, Ops, Value
 from burnish.ir.dims import Sym
-from burnish.ir.parser import copy_module
 from burnish.ir.types import Type
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pass
@@ -34,7 +33,7 @@ def masked(mask: Callable[[Ops], Value]) -> Module:
 
 
 def recovered(module: Module) -> Context:
-    context = Context(copy_module(module))
+    context = Context(module.copy())
     context.run(parse_pass("recover-mask"))
     return context
 

@@ -59,7 +59,7 @@ def check_every_feeding(
         "different lengths, in chunks": [[max(0, min(4, n - at)) for n in lengths] for at in range(0, long, 4)],
         "different prefills, then one a step": [lengths, *[[int(n < long) for n in lengths]] * (long - half)],
     }
-    for pipeline in ("insert-kv-cache", "default,stateful"):
+    for pipeline in ("insert-state", "default,stateful"):
         stateful = burnish.optimize(module, pipeline)
         runner = make_backend(backend, stateful)
         fixed: dict[str, Any] = {}

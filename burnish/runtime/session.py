@@ -1,0 +1,119 @@
+"""Sessions: what a batch of sequences has behind it, and the steps that go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from burnish.backends.backend import Backend
+from burnish.ir.dims import Sym
+from burnish.ir.graph import Graph, Value
+from burnish.ir.op import Array
+from burnish.ir.signature import COUNT, MASK, PAST, POSITIONS, TOKEN_TYPES, TOKENS, Linked, Ring, Rows, State
+from burnish.ir.types import NUMPY, Type
+
+__all__ = ["Given", "Session", "counts_of", "feed", "read_source"]
+
+Given = Mapping[tuple[str, str], Array]  # (graph, name) -> what that graph was given under the name, or returned
+
+
+@dataclass
+class Session:
+    """`past[b]` tokens of each of B sequences, in states for `capacity` of them, of one graph on one backend."""
+
+    backend: Backend
+    graph: str
+    past: np.ndarray
+    capacity: int
+    states: dict[str, Array]  # by the names of the inputs; written by every step
+    given: Given = field(default_factory=dict)  # of other graphs, which ran once
+
+    @classmethod
+    def start(cls, backend: Backend, graph: str, batch: int, tokens: int, given: Given | None = None) -> Session:
+        """An empty session for up to `tokens`. Raises ValueError for a graph that is fixed to another batch."""
+        capacity = backend.length(tokens)
+        values = backend.module.graphs[graph].states
+        states = {name: backend.zeros(_state_type(v, batch, capacity)) for name, v in values.items()}
+        return cls(backend, graph, np.zeros(batch, np.int32), capacity, states, given or {})
+
+    def step(self, ids: np.ndarray, count: np.ndarray | None = None, probe: Any = None) -> dict[str, Array]:
+        """Put ids[B, S] (right-padded) behind what there is -> the outputs that are no states, by name.
+
+        Raises ValueError where there is no room.
+        """
+        counts = counts_of(ids, count)
+        if int((self.past + counts).max()) > self.capacity:
+            raise ValueError(f"{self.past + counts} tokens do not fit a session of {self.capacity}")
+        padded = np.zeros((ids.shape[0], self.backend.length(ids.shape[1])), np.int32)
+        padded[:, : ids.shape[1]] = ids
+        graph = self.backend.module.graphs[self.graph]
+        results = self.backend(self.graph, feed(graph, padded, counts, self.past, self.given, self.states), probe)
+        self.states = {name: results.pop(name) for name in self.states}
+        self.past = (self.past + counts).astype(np.int32)
+        return results
+
+    def copy(self) -> Session:
+        """The session as it is, to go back to: tokens of a draft may be rejected."""
+        return replace(self, past=self.past.copy(), states={k: x.copy() for k, x in self.states.items()})
+
+
+def read_source(
+    backend: Backend, feeders: Mapping[str, Graph], ids: np.ndarray, count: np.ndarray | None = None, probe: Any = None
+) -> dict[tuple[str, str], Array]:
+    """What graphs that feed another have, once they have read ids[B, T]."""
+    given: dict[tuple[str, str], Array] = {}
+    counts = counts_of(ids, count)
+    padded = np.zeros((ids.shape[0], backend.length(ids.shape[1])), np.int32)
+    padded[:, : ids.shape[1]] = ids
+    for name, graph in feeders.items():
+        inputs = feed(graph, padded, counts, np.zeros(len(ids), np.int32), given)
+        given |= {(name, k): x for k, x in (inputs | backend(name, inputs, probe)).items()}
+    return given
+
+
+def feed(
+    graph: Graph,
+    ids: np.ndarray,
+    count: np.ndarray,
+    past: np.ndarray,
+    given: Given | None = None,
+    more: Mapping[str, Array] | None = None,
+) -> dict[str, Array]:
+    """Arrays for a graph's inputs, by their roles; `more`, by name, are states and what has no role."""
+    row = np.arange(ids.shape[1])
+    known = {
+        TOKENS: ids,
+        COUNT: count,
+        PAST: past,
+        MASK: row < count[:, None],
+        TOKEN_TYPES: np.zeros_like(ids),
+        POSITIONS: past[:, None] + row,
+    }
+    inputs = dict(more or {})
+    for v in graph.inputs:
+        if isinstance(v.role, Linked) and given is not None and (v.role.graph, v.role.name) in given:
+            inputs.setdefault(v.name, given[v.role.graph, v.role.name])
+        elif v.role in known:
+            inputs.setdefault(v.name, known[v.role].astype(NUMPY[v.dtype]))
+    return inputs
+
+
+def counts_of(ids: np.ndarray, count: np.ndarray | None) -> np.ndarray:
+    """How many tokens of each row are real: all, unless it is said."""
+    return np.full(ids.shape[0], ids.shape[1], np.int32) if count is None else np.asarray(count, np.int32)
+
+
+def _state_type(value: Value, batch: int, capacity: int) -> Type:
+    role, sizes = value.role, dict[str, int]()
+    assert isinstance(role, State)
+    dim = value.shape[role.batch]
+    if isinstance(dim, Sym):
+        sizes[dim.text] = batch
+    elif dim != batch:
+        raise ValueError(f"graph {value.graph.name} is fixed to a batch of {dim}, not {batch}")
+    if isinstance(role, Rows | Ring) and isinstance(rows := value.shape[role.axis], Sym):
+        sizes[rows.text] = min(capacity, role.most) if isinstance(role, Ring) else capacity
+    return value.type.bind(sizes)
