@@ -7,9 +7,8 @@ from functools import partial
 import numpy as np
 
 from burnish.ir.builder import Ops
-from burnish.ir.dims import Dim, Sym
+from burnish.ir.dims import Dim
 from burnish.ir.graph import Graph, Node, Value
-from burnish.ir.guards import AllTrue
 from burnish.ir.module import Module
 from burnish.ir.ops.attention import Rope
 from burnish.ir.ops.elementwise import Add
@@ -21,7 +20,7 @@ from burnish.passes.engine import Context, Pass
 class RecoverPositions(Pass):
     """rope(x, 0, 1, …, S - 1) -> rope(x, positions(ids)); x + embedding(0, 1, …, S - 1) likewise
 
-    Where positions were cut from a table, a guard says that there are no more tokens than it has rows.
+    Where positions were cut from a table, the slice's guard stays: there are no more tokens than it has rows.
     """
 
     def run(self, module: Module, ctx: Context) -> None:
@@ -48,7 +47,7 @@ class RecoverPositions(Pass):
         counted = _count(at)
         if ids is None or counted is None or counted != ids.shape[1] or x.shape != node.out.shape:
             return
-        build = partial(_embedded, x=x, table=table, ids=ids, rows=_rows(at))
+        build = partial(_embedded, x=x, table=table, ids=ids)
         ctx.rewrite("EmbeddedPositions", [table.node, node], node.outputs, build)
 
 
@@ -64,30 +63,20 @@ def _count(positions: Value) -> Dim | None:
         value = value.node.operands[0]
     if isinstance(value.op, Iota):
         return n
-    return n if _rows(positions) is not None else None
+    return n if _cut_from_count(positions) else None
 
 
-def _rows(positions: Value) -> int | None:
-    """The number of rows of the table 0, 1, 2, … that positions were cut from, if they were."""
+def _cut_from_count(positions: Value) -> bool:
+    """Whether they are the first ones of a table 0, 1, 2, …"""
     node = positions.node
     if node is None or not isinstance(node.op, Slice) or node.op.start != 0:
-        return None
+        return False
     data = node.operands[0].literal
     if data is None or node.op.axis % data.ndim != data.ndim - 1:
-        return None
-    return data.shape[-1] if (data == np.arange(data.shape[-1])).all() else None
+        return False
+    return bool((data == np.arange(data.shape[-1])).all())
 
 
-def _embedded(op: Ops, x: Value, table: Value, ids: Value, rows: int | None) -> Value:
+def _embedded(op: Ops, x: Value, table: Value, ids: Value) -> Value:
     assert table.node is not None and table.op is not None
-    n = ids.shape[1]
-    if rows is not None and isinstance(n, Sym):
-        _at_most(op.graph.module, n, rows)
     return op.add(x, op.emit(table.op, [op.positions(ids), table.node.operands[1]]))
-
-
-def _at_most(module: Module, n: Dim, rows: int) -> None:
-    graph = Graph(module, "guard")
-    graph.set_outputs({"holds": graph.ops.less(graph.ops.iota(size=n), rows)})
-    graph.normalize()
-    module.guards.append(AllTrue(f"that positions lie within a table of {rows}", graph))

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from burnish.ir.dims import Dim, product
-from burnish.ir.guards import assume_equal, broadcast
+from burnish.ir.guards import assume_at_most, assume_equal, assume_sizes, broadcast
 from burnish.ir.op import Array, Arrays, Cost, Op
 from burnish.ir.types import Type, require
 
@@ -49,7 +49,8 @@ class Rope(Op):
         half, size = inv_freq.shape[0], x.shape[3]
         good = isinstance(half, int) and isinstance(size, int) and 2 * half <= size
         require(good, f"rope: {inv_freq} has more frequencies than {x} has pairs")
-        broadcast(x.shape[:2], positions.shape, where=f"rope({x}, {positions})")
+        where = f"rope({x}, {positions})"
+        require(_fit(broadcast(x.shape[:2], positions.shape, where=where), x.shape[:2]), where)
         return x
 
     def eval(self, xp: Arrays, x: Array, positions: Array, inv_freq: Array) -> Array:
@@ -104,7 +105,7 @@ class Attention(Op):
             require(bias.is_float or bias.dtype == "bool", f"attention: {bias} is neither a float bias nor a mask")
             full = (q.shape[0], heads, q.shape[1], k.shape[1])
             shape = broadcast(full, bias.shape, where=f"{where}, bias {bias}")
-            require(len(shape) == 4, f"attention: bias {bias} has too many axes")
+            require(_fit(shape, full), f"attention: bias {bias} does not broadcast to the scores of {q} and {k}")
         return q.with_shape((*q.shape[:3], v.shape[3]))
 
     def eval(
@@ -180,6 +181,7 @@ class RelativeBias(Op):
         good = isinstance(table.shape[0], int) and table.shape[0] >= least and self.max_distance > table.shape[0] // 2
         require(good, f"relative_bias: {table} has not the buckets for a distance of {self.max_distance}")
         require(past is None or _is_count(past), f"relative_bias: {past} are not counts")
+        assume_sizes((self.query, self.key), "relative_bias")
         return Type(table.dtype, (1 if past is None else past.shape[0], table.shape[1], self.query, self.key))
 
     def eval(self, xp: Arrays, table: Array, past: Array | None = None) -> Array:
@@ -250,11 +252,17 @@ class LastRow(Op):
         require(x.rank >= 2 and x.format is None, f"last_row: {x} has no rows")
         require(_is_count(count), f"last_row: {count} are not counts")
         assume_equal(x.shape[0], count.shape[0], f"last_row({x}, {count})")
+        assume_at_most(1, x.shape[1], f"last_row: {x} has no row")
         return x.with_shape((x.shape[0], 1, *x.shape[2:]))
 
     def eval(self, xp: Arrays, x: Array, count: Array) -> Array:
         index = xp.clip(count - 1, 0, x.shape[1] - 1).reshape(-1, *[1] * (x.ndim - 1))
         return xp.take_along_axis(x, index, axis=1)
+
+
+def _fit(shape: tuple[Dim, ...], full: tuple[Dim, ...]) -> bool:
+    """Whether what was broadcast with `full` is no larger: where that is not 1, they were assumed equal."""
+    return len(shape) == len(full) and all(d == 1 for d, n in zip(shape, full, strict=True) if n == 1)
 
 
 def _is_count(t: Type) -> bool:
