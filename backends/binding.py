@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from burnish.ir.dims import Sym, bind, dim_text
+from burnish.ir.dims import Sym, bind
 from burnish.ir.graph import Graph
-from burnish.ir.guards import AllTrue, Equal
+from burnish.ir.guards import Comparison
 from burnish.ir.module import Module
 
 __all__ = ["BindError", "bind_symbols", "check_guards"]
@@ -41,11 +41,10 @@ def bind_symbols(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, int]:
 def check_guards(module: Module, sizes: Mapping[str, int], all_true: Callable[[Graph], bool]) -> None:
     """Raise BindError where the sizes break a guard. Guards about other symbols are left alone."""
     for guard in module.guards:
-        if isinstance(guard, Equal):
-            a, b = bind(guard.a, sizes), bind(guard.b, sizes)
-            if isinstance(a, int) and isinstance(b, int) and a != b:
-                raise BindError(f"assumed that {dim_text(guard.a)} = {dim_text(guard.b)}, but they are {a} and {b}")
-        elif isinstance(guard, AllTrue) and _symbols(guard.graph) <= set(sizes) and not all_true(guard.graph):
+        if isinstance(guard, Comparison):
+            if broken := guard.broken(sizes):
+                raise BindError(broken)
+        elif _symbols(guard.graph) <= set(sizes) and not all_true(guard.graph):
             at = ", ".join(f"{k}={n}" for k, n in sizes.items())
             raise BindError(f"assumed {guard.reason}, which does not hold with {at}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from burnish.ir.builder import Ops
-from burnish.ir.dims import Dim, Sym
+from burnish.ir.dims import Dim, DimError, Sym, at_most, maximum, minimum
 from burnish.ir.evaluate import evaluate
 from burnish.ir.graph import Graph, Value
 from burnish.ir.op import Op
@@ -19,7 +19,8 @@ __all__ = ["Known", "KnownOps", "known_dims", "type_of"]
 
 Known = np.ndarray  # with objects as elements where one of them is a symbolic dimension; those count as i64
 _LARGEST = 1 << 16  # elements that are computed here; more is left in the graph
-_SYMBOLIC = "add sub mul div cast concat slice gather squeeze unsqueeze reshape transpose broadcast_to".split()
+_SYMBOLIC = "add sub mul neg div maximum minimum cast concat slice gather".split()
+_SYMBOLIC += "squeeze unsqueeze reshape transpose broadcast_to".split()
 
 
 class KnownOps(Ops):
@@ -49,6 +50,8 @@ class KnownOps(Ops):
 
     def emit(self, op: Op, inputs: Sequence[Any], bodies: Sequence[Graph] = ()) -> Any:
         """The result of `op`: known where it follows from what is known, else a new node's. Raises InferError."""
+        if any(isinstance(v, Known) and v.dtype == object for v in inputs):  # a size that was cast to i32 is i64 yet
+            inputs = [v.astype("i8") if isinstance(v, Known) and v.dtype == np.int32 else v for v in inputs]
         if inputs and all(v is None or isinstance(v, Known) for v in inputs):
             results = _compute(op, inputs)
             if results is not None:
@@ -66,7 +69,13 @@ class KnownOps(Ops):
         return joined if value.ndim == 1 else self.reshape(joined, shape=value.shape)
 
     def _number(self, d: Dim) -> Value:
-        """i64[1] that holds a dimension: the last of 0, 1, …, d."""
+        """i64[1] that holds a dimension; one that may be negative is the difference of two that are not."""
+        if isinstance(d, int) or at_most(0, d):
+            return self._counted(d)
+        return self.sub(self._counted(maximum(d, 0)), self._counted(maximum(-d, 0)))
+
+    def _counted(self, d: Dim) -> Value:
+        """The last of 0, 1, …, d."""
         if isinstance(d, int):
             return self.constant(np.array([d], "i8"))
         return self.slice(self.iota(size=d + 1, dtype="i64"), axis=0, start=d, stop=d + 1)
@@ -87,8 +96,10 @@ def type_of(value: Value | Known) -> Type:
 
 
 def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None:
+    if op.has_symbols or not op.reproducible:
+        return None
     types = op.results(*(None if v is None else type_of(v) for v in inputs))
-    if op.has_symbols or not op.reproducible or sum(int(np.prod(t.sizes, dtype=object)) for t in types) > _LARGEST:
+    if sum(int(np.prod(t.sizes, dtype=object)) for t in types) > _LARGEST:
         return None
     given = [v for v in inputs if v is not None]
     if not any(v.dtype == object for v in given):
@@ -96,14 +107,36 @@ def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None
     if op.name not in _SYMBOLIC or any(t.dtype not in ("i64", "i32") for t in types):
         return None
     match op.name:
-        case "div":  # of sizes: nothing is negative
-            results = given[0] // given[1]
+        case "div" | "maximum" | "minimum":
+            results = _ELEMENTS[op.name](*given)
+            if None in np.ravel(results).tolist():
+                return None
         case "cast":
             results = given[0]
+        case "gather" if given[1].dtype == object:
+            return None
         case _:
             with np.errstate(invalid="ignore"):  # the algebra of dimensions leaves flags behind
                 results = op.eval(np, *given)
     return (_settled(np.asarray(results, object)),)
+
+
+def _quotient(a: Dim, b: Dim) -> Dim | None:
+    """a / b rounded towards zero; None where the sign of b depends on the sizes."""
+    if b == 0:
+        raise DimError(f"{a} divided by zero")
+    if at_most(b, 0):
+        a, b = -a, -b
+    if not at_most(0, b):
+        return None
+    return a // b if at_most(0, a) else maximum(a, 0) // b - maximum(-a, 0) // b
+
+
+_ELEMENTS = {
+    "div": np.frompyfunc(_quotient, 2, 1),
+    "maximum": np.frompyfunc(maximum, 2, 1),
+    "minimum": np.frompyfunc(minimum, 2, 1),
+}
 
 
 def _settled(array: Known) -> Known:

@@ -18,9 +18,9 @@ from burnish.frontends.known import Known, KnownOps
 from burnish.frontends.onnx_names import Names, task_of
 from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS
 from burnish.frontends.onnx_tensors import Tensor, Turned, read_tensor
-from burnish.ir.dims import Dim, DimError, Sym, symbols_of
+from burnish.ir.dims import Dim, DimError, Sym, bind, choices, symbols_of
 from burnish.ir.graph import Graph, Value
-from burnish.ir.guards import Equal
+from burnish.ir.guards import AtMost, Equal, assume_at_most, recording
 from burnish.ir.leaves import Weight
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.signature import HIDDEN, LOGITS, MASK, POSITIONS, TOKEN_TYPES, TOKENS, Facts, Role
@@ -45,22 +45,25 @@ _FAULTS = (InferError, DimError, ValueError, TypeError, KeyError, IndexError, At
 def load_onnx(path: Path) -> Module:
     """The module of an `.onnx` file, with one graph, `forward`.
 
-    Two symbols that must be equal become one; a symbol that must be a number becomes that number. Raises LoadError.
+    Two symbols that must be equal become one; a symbol that must be a number becomes that number; where the smaller of
+    two must be the one, it is that one. Raises LoadError.
     """
     proto = _parse(path)
     _check_operators(proto, path)
     alike: dict[Sym, Dim] = {}
+    bounds: dict[AtMost, None] = {}
     for _ in range(64):
         try:
-            module = _Importer(path, proto, alike).run()
+            module = _Importer(path, proto, alike, list(bounds)).run()
         except LoadError:
             raise
         except _FAULTS as e:  # a name that is not text, and what else protobuf lets pass
             raise LoadError(f"{path}: is damaged: {shown(e)}") from None
-        found = _equal_symbols(module)
-        if not found:
+        found, further = _equal_symbols(module), _bounds(module) - bounds.keys()
+        if not found and not further:
             return module
         alike |= found
+        bounds |= dict.fromkeys(sorted(further, key=str))
     raise LoadError(f"{path}: its symbolic dimensions depend on each other in too many ways")
 
 
@@ -72,6 +75,17 @@ def _equal_symbols(module: Module) -> dict[Sym, Dim]:
             symbol, other = (guard.a, guard.b) if isinstance(guard.b, int) else (guard.b, guard.a)
             if isinstance(symbol, Sym) and symbol.is_plain and symbol.text not in symbols_of(other):
                 found.setdefault(symbol, other)
+    return found
+
+
+def _bounds(module: Module) -> set[AtMost]:
+    """What was assumed to be the smaller or the larger of itself and others, and those."""
+    found = set()
+    for guard in module.guards:
+        for d, other in ((guard.a, guard.b), (guard.b, guard.a)) if isinstance(guard, Equal) else ():
+            least, most = choices(other, "Min"), choices(other, "Max")
+            found |= {AtMost(d, x) for x in least if d in least and x != d}
+            found |= {AtMost(x, d) for x in most if d in most and x != d}
     return found
 
 
@@ -121,6 +135,7 @@ class _Importer:
     path: Path
     proto: Any
     alike: Mapping[Sym, Dim]  # symbols, and what they are
+    bounds: list[AtMost]  # what must hold of them
     values: dict[str, Value | Known] = field(default_factory=dict)
     stored: dict[str, _Stored] = field(default_factory=dict)  # by the names in the module
     symbols: dict[str, Dim] = field(default_factory=dict)  # by the names in the file
@@ -130,6 +145,10 @@ class _Importer:
         self.module = Module()
         self.graph: Graph = self.module.graph("forward")
         self.op = KnownOps(self.graph)
+        known = {s.text: self._renamed(s) for s in self.alike}
+        with recording(self.module.guards):
+            for g in self.bounds:
+                assume_at_most(bind(g.a, known), bind(g.b, known), "sizes that must fit")
         self.names = Names.of(proto)
         self.module.facts = Facts(self.names.architecture, task_of(self.names.architecture))
         where = str(self.path)

@@ -7,6 +7,7 @@ attributes by name. An attribute that it does not name is not supported. It retu
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import reduce
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from burnish.frontends.known import KnownOps, known_dims, type_of
 from burnish.ir import guards
-from burnish.ir.dims import Dim
+from burnish.ir.dims import Dim, Sym, at_most, bind, maximum, minimum, symbols_of
 from burnish.ir.graph import Value
 from burnish.ir.literal import number_text
 from burnish.ir.ops.shape import Reshape as ReshapeOp
@@ -30,7 +31,7 @@ TRANSLATIONS: Registry[Translation] = Registry("translation of the ONNX operator
 # TensorProto.DataType
 DTYPES = {1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool"}
 DTYPES |= {10: "f16", 11: "f64", 12: "u32", 13: "u64", 16: "bf16"}
-_FAR = 1 << 62  # slices to "the end" are written with the largest number
+_FAR = (1 << 31) - 1  # slices to "the end" are written with the largest number, of i64 or of i32
 
 
 def translates(*names: str, replace: bool = False) -> Callable[[Translation], Translation]:
@@ -227,7 +228,9 @@ def range_(op: KnownOps, start: X, limit: X, delta: X) -> X:
     (first,), (last,), (step,) = (known_dims(x, "bound") for x in (start, limit, delta))
     if step != 1 or limit.dtype.kind == "f":
         raise ValueError("only a range of integers in steps of 1 is supported")
-    steps = op.iota(size=last - first, dtype="i64")
+    with _assuming(op):
+        size = last - first if _fits(first, last) else maximum(last - first, 0)
+    steps = op.iota(size=size, dtype="i64")
     return steps if first == 0 else op.add(steps, start.reshape(()))
 
 
@@ -241,6 +244,8 @@ def reshape(op: KnownOps, x: X, shape: X, *, allowzero: int = 0) -> X:
 @translates("Squeeze")
 def squeeze(op: KnownOps, x: X, axes: X = None) -> X:
     if axes is None:
+        if not all(isinstance(d, int) for d in x.shape):
+            raise ValueError(f"without axes, the rank of the result would depend on the sizes of {type_of(x)}")
         return op.squeeze(x, axes=tuple(i for i, d in enumerate(x.shape) if d == 1))
     return op.squeeze(x, axes=tuple(sorted(_axis(a, _rank(x)) for a in _integers(axes, "axes"))))
 
@@ -259,7 +264,7 @@ def transpose(op: KnownOps, x: X, *, perm: tuple[int, ...] | None = None) -> X:
 @translates("Expand")
 def expand(op: KnownOps, x: X, shape: X) -> X:
     dims = known_dims(shape, "shape")
-    with guards.recording(op.graph.module.guards):
+    with _assuming(op):
         wanted = guards.broadcast(x.shape, dims, where=f"expand({list(x.shape)}, {list(dims)})")
     return x if wanted == tuple(x.shape) else op.broadcast_to(x, shape=wanted)
 
@@ -274,9 +279,9 @@ def split(op: KnownOps, x: X, sizes: X = None, *, axis: int = 0, num_outputs: in
     at = _axis(axis, _rank(x))
     if sizes is None:
         whole = x.shape[at]
-        if num_outputs is None or not isinstance(whole, int):
+        if num_outputs is None or num_outputs < 1:
             raise ValueError("its sizes must be given")
-        part = -(-whole // num_outputs)
+        part = (whole + num_outputs - 1) // num_outputs
         parts: tuple[Dim, ...] = (part,) * (num_outputs - 1) + (whole - part * (num_outputs - 1),)
     else:
         parts = known_dims(sizes, "sizes")
@@ -292,38 +297,72 @@ def slice_(op: KnownOps, x: X, starts: X, ends: X, axes: X = None, steps: X = No
         raise ValueError("steps other than 1 are not supported")
     for start, stop, axis in zip(first, last, along, strict=True):
         at = _axis(axis, _rank(x))
-        low, high = (_within(d, x.shape[at]) for d in (start, stop))
-        if (low, high) != (0, x.shape[at]):
+        size = x.shape[at]
+        with _assuming(op):
+            low, high = _bound(start, size), _bound(stop, size)
+            high = high if _fits(low, high) else maximum(low, high)
+        if (low, high) != (0, size):
             x = op.slice(x, axis=at, start=low, stop=high)
     return x
 
 
-def _within(d: Dim, size: Dim) -> Dim:
-    """A slice's bound, counted from the front. One that is not known, or of an axis that is not, is taken to fit."""
-    if not isinstance(d, int):
-        return d
-    if d >= _FAR:
-        return size
-    if d < 0:
-        return 0 if d <= -_FAR else max(0, size + d) if isinstance(size, int) else size + d
-    return min(d, size) if isinstance(size, int) else d
+def _bound(d: Dim, size: Dim) -> Dim:
+    """A slice's bound counted from the front and clamped to the axis, as ONNX does it."""
+    if isinstance(d, int) and abs(d) >= _FAR:
+        return size if d > 0 else 0
+    if not _fits(0, d):
+        # It counts from the end where it is negative, and there min(1, max(0, -d)) is 1.
+        d = d + size if at_most(d, -1) else d + size * minimum(1, maximum(0, -d))
+        d = d if _fits(0, d) else maximum(0, d)
+    return d if _fits(d, size) else minimum(d, size)
+
+
+def _fits(a: Dim, b: Dim) -> bool:
+    """Whether a <= b. What fails only where a symbol is 0 is assumed: x[-1:] is one row, not as many as min(1, S)."""
+    if guards.is_at_most(a, b) is None and at_most(_above_zero(a), _above_zero(b)):
+        guards.assume_at_most(a, b, "slice")
+    return guards.is_at_most(a, b) is True
+
+
+def _above_zero(d: Dim) -> Dim:
+    """The dimension with symbols that stand for integers >= 1."""
+    return bind(d, {name: Sym(name) + 1 for name in symbols_of(d)})
 
 
 @translates("Gather")
 def gather(op: KnownOps, x: X, indices: X, *, axis: int = 0) -> X:
-    return op.gather(x, indices, axis=_axis(axis, _rank(x)))
+    at = _axis(axis, _rank(x))
+    _inside(op, indices, x.shape[at])
+    return op.gather(x, indices, axis=at)
 
 
 @translates("GatherElements")
 def gather_elements(op: KnownOps, x: X, indices: X, *, axis: int = 0) -> X:
-    return op.gather_elements(x, indices, axis=_axis(axis, _rank(x)))
+    at = _axis(axis, _rank(x))
+    _inside(op, indices, x.shape[at])
+    return op.gather_elements(x, indices, axis=at)
 
 
 @translates("GatherND")
 def gather_nd(op: KnownOps, x: X, indices: X, *, batch_dims: int = 0) -> X:
     if batch_dims:
         raise ValueError("batch_dims is not supported")
+    if not isinstance(indices, Value):
+        for i in range(indices.shape[-1]):
+            _inside(op, indices[..., i], x.shape[i])
     return op.gather_nd(x, indices)
+
+
+def _inside(op: KnownOps, indices: X, size: Dim) -> None:
+    """Indices that are known lie within an axis of this size, or are assumed to."""
+    if not isinstance(indices, Value) and indices.dtype != object and indices.size:
+        where = f"an index from {indices.min()} to {indices.max()} of an axis of {size}"
+        with _assuming(op):
+            guards.assume_at_most(max(int(indices.max()) + 1, -int(indices.min())), size, where)
+
+
+def _assuming(op: KnownOps) -> AbstractContextManager[None]:
+    return guards.recording(op.graph.module.guards)
 
 
 def _rank(x: X) -> int:

@@ -6,15 +6,16 @@ when some is left after equal factors have cancelled; it never sees text from a 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from sympy import Expr
 
-__all__ = ["Dim", "DimError", "Sym", "bind", "dim_text", "divide", "parse_dim", "product", "symbols_of"]
+__all__ = ["Dim", "DimError", "Sym", "at_most", "bind", "dim_text", "divide", "parse_dim", "product", "symbols_of"]
 
 
 class DimError(ValueError):
@@ -106,6 +107,10 @@ def _canonical(expr: Expr) -> Dim:
     import sympy
 
     expr = sympy.expand(expr)
+    for _ in range(8 if expr.has(sympy.Min, sympy.Max) else 0):  # what sympy makes of nested ones may simplify again
+        before, expr = expr, sympy.expand(expr.replace(_is_choice, lambda e: e.func(*e.args)))
+        if expr == before:
+            break
     if expr.is_Integer:
         return int(expr)
     if expr.is_Symbol:
@@ -113,9 +118,12 @@ def _canonical(expr: Expr) -> Dim:
     return Sym._intern(str(expr), expr)
 
 
+def _is_choice(e: Expr) -> bool:
+    return type(e).__name__ in ("Min", "Max")
+
+
 @cache
 def _arithmetic(operator: str, a: Dim, b: Dim) -> Dim:
-    import sympy
 
     x, y = _expr(a), _expr(b)
     match operator:
@@ -132,10 +140,15 @@ def _arithmetic(operator: str, a: Dim, b: Dim) -> Dim:
                 return a // b
             exact = divide((a,), (b,))
             return _canonical(_floordiv()(x, y)) if exact is None else exact
-        case "max":
-            return _canonical(sympy.Max(x, y))
-        case _:
-            return _canonical(sympy.Min(x, y))
+    raise AssertionError(operator)
+
+
+@cache
+def _choice(function: str, dims: tuple[Dim, ...]) -> Dim:
+    """The "Min" or the "Max" of several, made at once: sympy would factor some of them, made one by one."""
+    import sympy
+
+    return _canonical(getattr(sympy, function)(*map(_expr, dims)))
 
 
 @cache
@@ -155,20 +168,77 @@ def _floordiv() -> type[Expr]:
     return type("floordiv", (sympy.Function,), body)
 
 
-def _apply(function: str, a: Dim, b: Dim) -> Dim:
-    if function == "floordiv" and b == 0:
+def _quotient(a: Dim, b: Dim) -> Dim:
+    if b == 0:
         raise DimError(f"{dim_text(a)} divided by zero")
-    return a // b if function == "floordiv" else maximum(a, b) if function == "Max" else minimum(a, b)
+    return a // b
 
 
 def maximum(a: Dim, b: Dim) -> Dim:
     """The larger of two dimensions."""
-    return max(a, b) if isinstance(a, int) and isinstance(b, int) else _arithmetic("max", a, b)
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    return a if a is b else _choice("Max", (a, b))
 
 
 def minimum(a: Dim, b: Dim) -> Dim:
     """The smaller of two dimensions."""
-    return min(a, b) if isinstance(a, int) and isinstance(b, int) else _arithmetic("min", a, b)
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    return a if a is b else _choice("Min", (a, b))
+
+
+def at_most(a: Dim, b: Dim) -> bool | None:
+    """Whether a <= b: at every size (True), at none (False), or unproved (None)."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a <= b
+    if a is b:
+        return True
+    if isinstance(b, Sym) and b.is_plain and isinstance(a, int):
+        return True if a <= 0 else None
+    if isinstance(a, Sym) and a.is_plain and isinstance(b, int):
+        return False if b < 0 else None
+    return None if is_plain(a) and is_plain(b) else _at_most(a, b)
+
+
+def is_plain(d: Dim) -> bool:
+    """Whether it is a number or one symbol: algebra says no more of it."""
+    return isinstance(d, int) or d.is_plain
+
+
+_CASES = 64  # of one comparison that are looked at: a short text could hold millions
+
+
+@cache
+def _at_most(a: Dim, b: Dim) -> bool | None:
+    import sympy
+
+    difference = _expr(b) - _expr(a)
+    cases = math.prod(len(e.args) for e in difference.atoms(sympy.Min, sympy.Max))
+    return _nonnegative(difference) if cases <= _CASES else None
+
+
+def _nonnegative(e: Expr) -> bool | None:
+    """The sign of an expression, where it is that of all the choices that its Min and Max leave."""
+    import sympy
+
+    e = sympy.expand(e)
+    if e.is_nonnegative or e.is_negative:
+        return bool(e.is_nonnegative)
+    for term in sympy.Add.make_args(e):
+        factor, choice = term.as_coeff_Mul()
+        if _is_choice(choice):
+            signs = [_nonnegative(e - term + factor * x) for x in choice.args]
+            decisive = isinstance(choice, sympy.Max) == (factor > 0)  # it is the largest of them: one is enough
+            return decisive if decisive in signs else signs[0] if len(set(signs)) == 1 else None
+    return None
+
+
+def choices(d: Dim, function: str) -> tuple[Dim, ...]:
+    """What `d` is the "Min" or the "Max" of; none where it is no such thing."""
+    if isinstance(d, int) or type(d.expr).__name__ != function:
+        return ()
+    return tuple(map(_canonical, d.expr.args))
 
 
 @cache
@@ -338,10 +408,10 @@ class _DimReader:
             return int(token)
         if token in _FUNCTIONS:
             self.expect("(")
-            value = self.sum()
+            values = [self.sum()]
             while self.peek() == ",":
                 self.next()
-                value = _apply(token, value, self.sum())
+                values.append(self.sum())
             self.expect(")")
-            return value
+            return reduce(_quotient, values) if token == "floordiv" else _choice(token, tuple(values))
         return Sym(token)

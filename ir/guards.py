@@ -1,35 +1,68 @@
 """Guards: what was assumed of the symbols, recorded in the module and checked when they are bound.
 
-Two symbols that must broadcast are assumed equal; a conclusion from shapes alone (an imported mask is causal) is kept
-as the graph that computes it, which must come out all true.
+Two symbols that must broadcast are assumed equal; a slice is assumed to lie within its axis; a conclusion from shapes
+alone (an imported mask is causal) is kept as the graph that computes it, which must come out all true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from burnish.ir.dims import Dim, dim_text
+from burnish.ir.dims import Dim, at_most, bind, dim_text, is_plain
 from burnish.ir.types import InferError
 
 if TYPE_CHECKING:
     from burnish.ir.graph import Graph
 
-__all__ = ["AllTrue", "Equal", "Guard", "assume_equal", "recording"]
+__all__ = ["AllTrue", "AtMost", "Comparison", "Equal", "Guard", "assume_at_most", "assume_equal", "recording"]
 
 
 @dataclass(frozen=True)
-class Equal:
-    """Two dimensions are the same number."""
+class Comparison:
+    """Two dimensions, and how they compare."""
 
     a: Dim
     b: Dim
+    name: ClassVar[str]
+    sign: ClassVar[str]
 
     def __str__(self) -> str:
-        return f"equal({dim_text(self.a)}, {dim_text(self.b)})"
+        return f"{self.name}({dim_text(self.a)}, {dim_text(self.b)})"
+
+    def holds(self, a: int, b: int) -> bool:
+        """Whether it is so of these numbers."""
+        raise NotImplementedError(self.name)
+
+    def broken(self, sizes: Mapping[str, int]) -> str | None:
+        """How the sizes break it; None where they do not, or leave a symbol open."""
+        a, b = bind(self.a, sizes), bind(self.b, sizes)
+        if not isinstance(a, int) or not isinstance(b, int) or self.holds(a, b):
+            return None
+        return f"assumed that {dim_text(self.a)} {self.sign} {dim_text(self.b)}, but they are {a} and {b}"
+
+
+class Equal(Comparison):
+    """The two are the same number."""
+
+    name, sign = "equal", "="
+
+    def holds(self, a: int, b: int) -> bool:
+        """Whether a = b."""
+        return a == b
+
+
+class AtMost(Comparison):
+    """The first is not above the second."""
+
+    name, sign = "at_most", "<="
+
+    def holds(self, a: int, b: int) -> bool:
+        """Whether a <= b."""
+        return a <= b
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +73,7 @@ class AllTrue:
     graph: Graph
 
 
-@dataclass(frozen=True)
-class AtMost:
-    """One dimension is at most another."""
-
-    a: Dim
-    b: Dim
-
-
-Guard = Equal | AllTrue
+Guard = Comparison | AllTrue
 _recording: ContextVar[tuple[list[Guard], bool]] = ContextVar("guards", default=([], False))
 
 
@@ -75,6 +100,41 @@ def assume_equal(a: Dim, b: Dim, where: str) -> Dim:
             raise InferError(f"{where}: {dim_text(a)} against {dim_text(b)}, and no guard says that they are equal")
         known.append(guard)
     return a if isinstance(a, int) or not isinstance(b, int) else b
+
+
+def is_at_most(a: Dim, b: Dim) -> bool | None:
+    """Whether a <= b: proved or recorded (True), disproved (False), or neither (None)."""
+    proved = at_most(a, b)
+    if proved is None and any(isinstance(g, AtMost) and _follows(a, b, g) for g in _recording.get()[0]):
+        return True
+    return proved
+
+
+def _follows(a: Dim, b: Dim, guard: AtMost) -> bool:
+    if at_most(a, guard.a) and at_most(guard.b, b):
+        return True
+    if all(map(is_plain, (a, b, guard.a, guard.b))):
+        return False
+    return at_most(a + guard.b, guard.a + b) is True
+
+
+def assume_at_most(a: Dim, b: Dim, where: str) -> None:
+    """a <= b: proved, or assumed and recorded. Raises InferError where it never is."""
+    known = is_at_most(a, b)
+    if known:
+        return
+    if known is False:
+        raise InferError(f"{where}: {dim_text(a)} is more than {dim_text(b)}")
+    recorded, extend = _recording.get()
+    if not extend:
+        raise InferError(f"{where}: {dim_text(a)} against {dim_text(b)}, and no guard says that it is at most that")
+    recorded.append(AtMost(a, b))
+
+
+def assume_sizes(dims: Iterable[Dim], where: str) -> None:
+    """Dimensions that become sizes are not negative: proved, or assumed. Raises InferError."""
+    for d in dims:
+        assume_at_most(0, d, where)
 
 
 def broadcast(*shapes: tuple[Dim, ...], where: str) -> tuple[Dim, ...]:

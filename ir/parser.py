@@ -12,7 +12,7 @@ import numpy as np
 from burnish.ir.dims import DimError, Sym, parse_dim
 from burnish.ir.format import FORMATS
 from burnish.ir.graph import Graph, Value
-from burnish.ir.guards import AllTrue, Equal
+from burnish.ir.guards import AllTrue, AtMost, Equal
 from burnish.ir.literal import Literal
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.op import OPS
@@ -240,13 +240,13 @@ class _Parser:
             reason = self.string()
             module.guards.append(AllTrue(reason, self.graph(module, body=True)))
             return
-        self.expect("equal")
+        kind = next((k for k in (Equal, AtMost) if self.maybe(k.name)), None) or self.fail("'equal' or 'at_most'")
         self.expect("(")
         a = self.dim()
         self.expect(",")
         b = self.dim()
         self.expect(")")
-        module.guards.append(Equal(a, b))
+        module.guards.append(kind(a, b))
 
     def graph(self, module: Module, body: bool = False) -> Graph:
         self.depth += 1

@@ -2,7 +2,7 @@
 
     module  = "module" "{" {fact "=" attr} ["weights" "{" {weight} "}"] {guard} {graph} "}"
     weight  = ref ":" type origin
-    guard   = "guard" "equal" "(" dim "," dim ")" | "guard" string graph
+    guard   = "guard" ("equal" | "at_most") "(" dim "," dim ")" | "guard" string graph
     graph   = "graph" name "(" [param {"," param}] ")" "{" ["weights" "{" {stmt} "}"] {stmt} "return" outputs "}"
     param   = ref ":" type [role]
     outputs = [output {"," output}]
@@ -28,7 +28,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from burnish.ir.guards import Equal
+from burnish.ir.guards import Comparison
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.literal import attribute_text, quote
 from burnish.ir.origin import Origin, block_of
@@ -136,7 +136,7 @@ def module_text(module: Module) -> str:
         rows = [f"    {_ref('@', k)}: {e.type}{_origin_text(e.origin)}" for k, e in module.weights.items()]
         lines += ["  weights {", *rows, "  }"]
     for guard in module.guards:
-        if isinstance(guard, Equal):
+        if isinstance(guard, Comparison):
             lines.append(f"  guard {guard}")
         else:
             lines.append(f"  guard {quote(guard.reason)} {graph_text(guard.graph, '  ').lstrip()}")

@@ -9,7 +9,6 @@ import numpy as np
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Node, Value
-from burnish.ir.guards import AtMost
 from burnish.ir.ops.attention import Rope
 from burnish.ir.ops.elementwise import Add
 from burnish.ir.ops.linear import Embedding
@@ -45,7 +44,7 @@ class RopePositions(Rule):
 class EmbeddedPositions(Rule):
     """x + embedding(0, 1, …, S - 1) -> x + embedding(positions(ids))
 
-    Where positions were cut from a table, a guard says that there are no more tokens than it has rows.
+    Where positions were cut from a table, the slice's guard stays: there are no more tokens than it has rows.
     """
 
     at = (Add,)
@@ -67,13 +66,11 @@ class EmbeddedPositions(Rule):
             ids, at = _tokens(x), table.node["ids"]
             counted = _count(at)
             if ids is not None and counted is not None and counted == ids.shape[1]:
-                bindings = {"x": x, "table": table, "ids": ids, "rows": _rows(at)}
+                bindings = {"x": x, "table": table, "ids": ids}
                 yield Match(bindings, [table.node, node], list(node.outputs), [])
 
-    def build(self, op: Ops, x: Value, table: Value, ids: Value, rows: int | None) -> Value:
+    def build(self, op: Ops, x: Value, table: Value, ids: Value) -> Value:
         assert table.node is not None
-        if rows is not None:
-            op.assume(AtMost(ids.shape[1], rows))
         return op.add(x, op.again(table.node, ids=op.positions(ids)))
 
 
@@ -96,15 +93,14 @@ def _count(positions: Value) -> Dim | None:
         value = value.node["x"]
     if isinstance(value.op, Iota):
         return n
-    return n if _rows(positions) is not None else None
+    return n if _cut_from_count(positions) else None
 
 
-def _rows(positions: Value) -> int | None:
-    """The number of rows of the table 0, 1, 2, … that positions were cut from, if they were."""
+def _cut_from_count(positions: Value) -> bool:
+    """Whether they are the first ones of a table 0, 1, 2, …"""
     node = positions.node
     if node is None or not isinstance(node.op, Slice) or node.op.start != 0:
-        return None
+        return False
     data = node["x"].literal
-    if data is None or node.op.axis % data.ndim != data.ndim - 1:
-        return None
-    return data.shape[-1] if (data == np.arange(data.shape[-1])).all() else None
+    last = data is not None and node.op.axis % data.ndim == data.ndim - 1
+    return bool(last and data is not None and (data == np.arange(data.shape[-1])).all())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from burnish.ir.dims import Dim, symbols_of
-from burnish.ir.guards import assume_equal, broadcast
+from burnish.ir.guards import assume_at_most, assume_equal, assume_sizes, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op
 from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps
 from burnish.ir.types import Type, require
@@ -64,7 +64,8 @@ class Rope(Op):
         half, size = inv_freq.shape[0], x.shape[3]
         good = isinstance(half, int) and isinstance(size, int) and 2 * half <= size
         require(good, f"rope: {inv_freq} has more frequencies than {x} has pairs")
-        broadcast(x.shape[:2], positions.shape, where=f"rope({x}, {positions})")
+        where = f"rope({x}, {positions})"
+        require(_fit(broadcast(x.shape[:2], positions.shape, where=where), x.shape[:2]), where)
         return x
 
     def along(self, x: Type, positions: Type, inv_freq: Type) -> tuple[Axes, ...]:
@@ -126,7 +127,7 @@ class Attention(Op):
             require(bias.is_float or bias.dtype == "bool", f"attention: {bias} is neither a float bias nor a mask")
             full = (q.shape[0], heads, q.shape[1], k.shape[1])
             shape = broadcast(full, bias.shape, where=f"{where}, bias {bias}")
-            require(len(shape) == 4, f"attention: bias {bias} has too many axes")
+            require(_fit(shape, full), f"attention: bias {bias} does not broadcast to the scores of {q} and {k}")
         require((k_before is None) == (v_before is None), "attention: k_before and v_before come together")
         if k_before is not None and v_before is not None:
             require(past is not None, "attention: what stands before needs past")
@@ -249,6 +250,7 @@ class RelativeBias(Op):
         good = isinstance(table.shape[0], int) and table.shape[0] >= least and self.max_distance > table.shape[0] // 2
         require(good, f"relative_bias: {table} has not the buckets for a distance of {self.max_distance}")
         require(past is None or _is_count(past), f"relative_bias: {past} are not counts")
+        assume_sizes((self.query, self.key), "relative_bias")
         return Type(table.dtype, (1 if past is None else past.shape[0], table.shape[1], self.query, self.key))
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
@@ -398,6 +400,7 @@ class LastRow(Op):
         require(x.rank >= 2 and x.format is None, f"last_row: {x} has no rows")
         require(_is_count(count), f"last_row: {count} are not counts")
         assume_equal(x.shape[0], count.shape[0], f"last_row({x}, {count})")
+        assume_at_most(1, x.shape[1], f"last_row: {x} has no row")
         return x.with_shape((x.shape[0], 1, *x.shape[2:]))
 
     def eval(self, xp: Arrays, x: Array, count: Array) -> Array:
@@ -414,6 +417,11 @@ def _by_distance(self: Any, op: Ops, node: Node, state: Steps) -> Value | Indepe
         return Refused("it has a past already" if query else "it has a key for each token, and not a query")
     changed = replace(self, key=state.capacity) if key else self
     return op.again(node, changed, past=state.past)
+
+
+def _fit(shape: tuple[Dim, ...], full: tuple[Dim, ...]) -> bool:
+    """Whether what was broadcast with `full` is no larger: where that is not 1, they were assumed equal."""
+    return len(shape) == len(full) and all(d == 1 for d, n in zip(shape, full, strict=True) if n == 1)
 
 
 def _is_count(t: Type) -> bool:

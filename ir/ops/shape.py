@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from burnish.ir.box import Box, moved, under
-from burnish.ir.dims import Dim, dim_text, divide, minimum, product
-from burnish.ir.guards import assume_equal, broadcast
+from burnish.ir.dims import Dim, dim_text, divide, product
+from burnish.ir.guards import assume_at_most, assume_equal, assume_sizes, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op, Part
 from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps, by_along, token_axes
 from burnish.ir.types import NUMPY, InferError, Type, require
@@ -84,8 +84,10 @@ class Squeeze(_Memory):
     axes: tuple[int, ...]
 
     def infer(self, x: Type) -> Type:
-        bad = [a for a in self.axes if not 0 <= a < x.rank or x.shape[a] != 1]
-        require(not bad, f"squeeze: axes {bad} of {x} are not of size 1")
+        where = f"squeeze: axes {list(self.axes)} of {x} are not of size 1"
+        require(all(0 <= a < x.rank for a in self.axes), where)
+        for a in self.axes:
+            assume_equal(x.shape[a], 1, where)
         return x.with_shape(d for i, d in enumerate(x.shape) if i not in self.axes)
 
     def along(self, x: Type) -> tuple[Axes, ...]:
@@ -122,6 +124,7 @@ class BroadcastTo(_Memory):
 
     def infer(self, x: Type) -> Type:
         where = f"broadcast_to: {x} to {_shape(self.shape)}"
+        assume_sizes(self.shape, where)
         require(broadcast(self.shape, x.shape, where=where) == self.shape, where)
         return x.with_shape(self.shape)
 
@@ -188,10 +191,12 @@ class Split(_Memory):
     def infer(self, x: Type) -> tuple[Type, ...]:
         require(x.format is None, f"split: {x} is packed")
         axis = x.axis(self.axis)
+        where = f"split: {_shape(self.sizes)} do not add up to axis {axis} of {x}"
         total: Dim = 0
         for size in self.sizes:
             total = total + size
-        require(total == x.shape[axis], f"split: {_shape(self.sizes)} do not add up to axis {axis} of {x}")
+        assume_sizes(self.sizes, where)
+        assume_equal(total, x.shape[axis], where)
         return tuple(x.with_shape((*x.shape[:axis], size, *x.shape[axis + 1 :])) for size in self.sizes)
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part | None:
@@ -209,7 +214,7 @@ class Split(_Memory):
 
 
 class Slice(_Memory):
-    """x[start:stop] along `axis`; both are within the axis, a stop beyond it ends there"""
+    """x[start:stop] along `axis`: 0 <= start <= stop <= its size"""
 
     axis: int
     start: Dim
@@ -218,13 +223,11 @@ class Slice(_Memory):
     def infer(self, x: Type) -> Type:
         require(x.format is None, f"slice: {x} is packed")
         axis = x.axis(self.axis)
-        size = x.shape[axis]
-        stop = minimum(self.stop, size) if isinstance(self.stop, int) and isinstance(size, int) else self.stop
-        length = stop - self.start
-        good = not isinstance(length, int) or length >= 0
-        good = good and not (isinstance(self.start, int) and self.start < 0)
-        require(good, f"slice: {self.start}:{self.stop} of axis {axis} of {x}")
-        return x.with_shape((*x.shape[:axis], length, *x.shape[axis + 1 :]))
+        where = f"slice: {self.start}:{self.stop} of axis {axis} of {x}"
+        assume_at_most(0, self.start, where)
+        assume_at_most(self.start, self.stop, where)
+        assume_at_most(self.stop, x.shape[axis], where)
+        return x.with_shape((*x.shape[:axis], self.stop - self.start, *x.shape[axis + 1 :]))
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
         assert isinstance(self.start, int)
@@ -269,8 +272,9 @@ class Index(_Memory):
 
     def infer(self, x: Type) -> Type:
         require(x.rank > (x.format is not None), f"index: {x} has no axis to index")
-        good = not isinstance(x.shape[0], int) or 0 <= self.index < x.shape[0]
-        require(good, f"index: {x} has no row {self.index}")
+        where = f"index: {x} has no row {self.index}"
+        require(self.index >= 0, where)
+        assume_at_most(self.index + 1, x.shape[0], where)
         return x.with_shape(x.shape[1:])
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
@@ -291,6 +295,7 @@ class Iota(_Memory):
 
     def infer(self) -> Type:
         require(self.dtype in NUMPY and self.dtype != "bool", f"iota: {self.dtype!r} is not a plain number's type")
+        assume_sizes((self.size,), "iota")
         return Type(self.dtype, (self.size,))
 
     def eval(self, xp: Arrays) -> Array:
@@ -327,8 +332,12 @@ class GatherElements(_Memory):
 
     def infer(self, x: Type, indices: Type) -> Type:
         require(x.format is None, f"gather_elements: {x} is packed")
-        require(indices.is_integer and indices.rank == x.rank, f"gather_elements: {indices} do not index {x}")
-        x.axis(self.axis)
+        where = f"gather_elements: {indices} do not index {x}"
+        require(indices.is_integer and indices.rank == x.rank, where)
+        axis = x.axis(self.axis)
+        for i, (n, size) in enumerate(zip(indices.shape, x.shape, strict=True)):
+            if i != axis:
+                assume_at_most(n, size, where)
         return x.with_shape(indices.shape)
 
     def along(self, x: Type, indices: Type) -> tuple[Axes, ...]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from burnish.ir import Graph, InferError, Module, Origin, Type, Value, WeightEntry
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
-from burnish.ir.guards import AllTrue
+from burnish.ir.guards import AllTrue, AtMost, Equal
 from burnish.ir.types import NUMPY
 
 NAMES = st.one_of(
@@ -128,6 +128,7 @@ def modules(draw: st.DrawFn, steps: int = 10) -> Module:
         guard = Graph(module, draw(NAMES))
         guard.set_outputs({"all": guard.ops.less_or_equal(guard.ops.iota(size=draw(DIMS)), 7)})
         module.guards.append(AllTrue(draw(NAMES), guard))
+    module.guards += draw(st.lists(st.builds(draw(st.sampled_from([AtMost, Equal])), DIMS, DIMS), max_size=2))
     for name in draw(st.lists(NAMES, min_size=1, max_size=2, unique=True)):
         graph = module.graph(name)
         values = [graph.input(n, draw(TYPES)) for n in draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))]

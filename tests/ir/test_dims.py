@@ -9,7 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.ir.dims import Dim, DimError, Sym, bind, dim_text, divide, maximum, minimum, parse_dim, product, symbols_of
+from burnish.ir.dims import (
+    Dim,
+    DimError,
+    Sym,
+    at_most,
+    bind,
+    choices,
+    dim_text,
+    divide,
+    maximum,
+    minimum,
+    parse_dim,
+    product,
+    symbols_of,
+)
 
 B, S, T = map(Sym, "BST")
 NAMES = ("B", "S", "T", "past_len", "true", "E", "I", "N")  # some mean something in sympy, or in our attributes
@@ -70,6 +84,48 @@ def test_binding_some_then_the_rest_is_binding_all(pair: tuple, sizes: dict[str,
     assert bind(bind(d, some), sizes) == bind(d, sizes)
 
 
+@given(EXPRESSIONS, EXPRESSIONS, SIZES)
+def test_what_is_proved_of_two_dimensions_holds_of_numbers(one: tuple, other: tuple, sizes: dict[str, int]) -> None:
+    proved = at_most(one[0], other[0])
+    assert proved is None or proved == (one[1](sizes) <= other[1](sizes))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "proved"),
+    [
+        (2, 3, True),
+        (3, 2, False),
+        (0, S, True),
+        (-1, S, True),
+        (1, S, None),
+        (S, 4, None),
+        (S, -1, False),
+        (S, S, True),
+        (S, T, None),
+        (S, S + T, True),
+        (S + 1, S, False),
+        (0, S - 1, None),
+        (minimum(S, 4), S, True),
+        (minimum(S, 4), 4, True),
+        (minimum(S, 4), 3, None),
+        (S, maximum(S, 4), True),
+        (5, maximum(S, 4), None),
+        (0, S - maximum(0, S - 5), True),
+        (S - maximum(0, S - 5), 5, True),
+        (minimum(3, S - maximum(0, S - 5)), S, True),
+        (maximum(S, 4) + 1, minimum(S, T), False),
+        (0, (S + 3) // 2, True),
+    ],
+)
+def test_at_most(a: Dim, b: Dim, proved: bool | None) -> None:
+    assert at_most(a, b) is proved
+
+
+def test_the_choices_of_a_dimension() -> None:
+    assert set(choices(minimum(S, 4), "Min")) == {S, 4}
+    assert [choices(d, "Max") for d in (minimum(S, 4), S, 4, maximum(S, 4) + 1)] == [()] * 4
+
+
 FACTORS = st.lists(st.sampled_from([B, S, T, S + 1, S * 2, 1, 2, 3, 4, 6, 64]), max_size=4).map(tuple)
 
 
@@ -112,6 +168,9 @@ def test_equal_expressions_are_one_object() -> None:
 def test_text() -> None:
     texts = {128: "128", S: "S", S * 2 + 1: "{2*S + 1}", (S + 1) // 2: "{floordiv(S + 1, 2)}"}
     assert [dim_text(d) for d in texts] == list(texts.values())
+    start = minimum(S, maximum(0, S - 5 + S * minimum(1, maximum(0, 5 - S))))
+    stop = maximum(start, minimum(5, S))
+    assert parse_dim(stop.text) is stop  # type: ignore[union-attr]
     assert dim_text(Sym("true")) == "{true}"  # an attribute `true` is a truth value
 
 
@@ -150,11 +209,15 @@ def test_sympy_is_not_imported_where_factors_cancel() -> None:
     code = """
 import sys
 from burnish.ir import Type, OPS
-from burnish.ir.dims import Sym, bind, divide, parse_dim, product
+from burnish.ir.dims import Sym, at_most, bind, divide, minimum, parse_dim, product
+from burnish.ir.guards import recording
 B, S = Sym("B"), Sym("S")
 assert divide((B, S, 8, 32), (B, S, 256)) == 1 and divide((B, S, 256), (B, S, 8)) == 32
 assert OPS["reshape"](shape=(B, S, 4, -1)).results(Type("f32", (B, S, 64)))[0].shape == (B, S, 4, 16)
 assert bind(S, {"S": 3}) == 3 and S - S == 0 and parse_dim("S") is S
+assert at_most(0, S) and at_most(S, S) and at_most(8, S) is None and minimum(S, S) is S
+with recording([]):
+    assert OPS["slice"](axis=0, start=0, stop=8).results(Type("f32", (S,)))[0].shape == (8,)
 assert "sympy" not in sys.modules
 assert product((B, S)) is product((S, B))
 assert "sympy" in sys.modules

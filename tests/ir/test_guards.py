@@ -2,9 +2,10 @@
 
 import pytest
 
+from burnish.backends.binding import BindError, check_guards
 from burnish.ir import InferError, Module, Type
-from burnish.ir.dims import Sym
-from burnish.ir.guards import Equal, assume_equal, broadcast, recording
+from burnish.ir.dims import Sym, minimum
+from burnish.ir.guards import AtMost, Equal, Guard, assume_at_most, assume_equal, broadcast, is_at_most, recording
 
 S, T = Sym("S"), Sym("T")
 
@@ -38,6 +39,49 @@ def test_recording_ends_with_its_block() -> None:
         assume_equal(S, T, "")
     with pytest.raises(InferError):
         assume_equal(S, T, "")
+
+
+def test_what_is_known_to_fit_needs_no_guard() -> None:
+    for a, b in ((2, 3), (0, S), (S, S), (S, S + T), (minimum(S, 4), S)):
+        assume_at_most(a, b, "here")
+
+
+def test_what_may_fit_is_recorded_once() -> None:
+    known: list[Guard] = []
+    with recording(known):
+        for a, b in ((2, S), (2, S), (1, S), (0, S - 1), (T, S), (T, S + 1), (T + 1, S + 1)):
+            assume_at_most(a, b, "here")
+            assert is_at_most(a, b)
+        assert is_at_most(3, S) is None
+    assert known == [AtMost(2, S), AtMost(T, S)]
+    assert is_at_most(2, S) is None
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    for a, b in ((3, 2), (S + 1, S), (S, -1)):
+        with recording([]), pytest.raises(InferError, match="here: .* is more than"):
+            assume_at_most(a, b, "here")
+    with pytest.raises(InferError, match="here: 8 against S, and no guard"):
+        assume_at_most(8, S, "here")
+
+
+@pytest.mark.parametrize(
+    ("guard", "good", "bad", "message"),
+    [
+        (AtMost(8, S), [8, 9], [0, 7], "assumed that 8 <= S, but they are 8 and"),
+        (AtMost(T, S), [4], [3], "assumed that T <= S, but they are 4 and 3"),
+        (Equal(S, T), [4], [3, 5], "assumed that S = T, but they are"),
+    ],
+)
+def test_guards_are_checked_when_the_symbols_are_bound(
+    guard: Guard, good: list[int], bad: list[int], message: str
+) -> None:
+    module = Module(guards=[guard, AtMost(99, Sym("U"))])  # U is of another graph
+    for n in good:
+        check_guards(module, {"S": n, "T": 4}, lambda graph: False)
+    for n in bad:
+        with pytest.raises(BindError, match=message):
+            check_guards(module, {"S": n, "T": 4}, lambda graph: True)
 
 
 def test_broadcast() -> None:

@@ -14,6 +14,7 @@ module {
     @v: f32[4, 4]
   }
   guard equal(S, T)
+  guard at_most(1, S)
   guard "causal" graph mask() {
     %0: bool[S] = less(f32([1.0]), f32(2.0)) <- "m"
     return all=%0
@@ -48,6 +49,9 @@ CHANGES = [
     ('"file:w"', '"file:v"'),
     ("equal(S, T)", "equal(S, U)"),
     ("guard equal(S, T)\n", ""),
+    ("equal(S, T)", "at_most(S, T)"),
+    ("at_most(1, S)", "at_most(2, S)"),
+    ("guard at_most(1, S)\n", ""),
     ('"causal"', '"not causal"'),
     ("less(f32([1.0])", "less(f32([-1.0])"),
     ("graph forward", "graph backward"),

@@ -27,6 +27,7 @@ module {
     @"0.3": f32[64]
   }
   guard equal(S, T)
+  guard at_most(8, {2*S + 1})
   guard "the mask is causal" graph mask() {
     %0: bool[S] = less_or_equal(@"0.3", f32(1.0))
     return all=%0
@@ -138,23 +139,23 @@ def replaced(old: str, new: str) -> str:
     [
         ("", 1, "expected 'module', found the end"),
         ("module {", 1, "expected a name, found the end"),
-        (SAMPLE + "x", 46, "expected the end, found x"),
-        (replaced("cast(", "kast("), 20, "there is no op 'kast'"),
-        (replaced("cast(", "weight("), 20, "there is no op 'weight'"),
-        (replaced("f32[64, 64]", "f33[64, 64]"), 20, "unknown element type 'f33'"),
+        (SAMPLE + "x", 47, "expected the end, found x"),
+        (replaced("cast(", "kast("), 21, "there is no op 'kast'"),
+        (replaced("cast(", "weight("), 21, "there is no op 'weight'"),
+        (replaced("f32[64, 64]", "f33[64, 64]"), 21, "unknown element type 'f33'"),
         (replaced("[4096, 64]", "[4096, 63]"), 8, "do not divide an input axis of 63"),
-        (replaced("linear(%0", "linear(%9"), 27, "%9 is not defined before"),
-        (replaced("linear(%0, @0", "linear(%0, @nope"), 27, "there is no weight 'nope'"),
-        (replaced("axis=-1", "axle=-1"), 39, "attributes of split"),
-        (replaced(", sizes=[60, 4]", ""), 39, "split's attributes ['sizes']"),
-        (replaced("%7.2, %7.3: ", "%7.2: "), 39, "a type for each of 1 results"),
-        (replaced("%7.1: f32", "%7.0: f32"), 28, "%7.0 is defined twice"),
-        (replaced("%x: f32", "%x f32"), 30, "expected ':'"),
-        (replaced("few=%7.3", "y=%7.2"), 41, "two outputs of one name"),
-        (replaced("few=%7.3", "few=_"), 40, "expected a value"),
+        (replaced("linear(%0", "linear(%9"), 28, "%9 is not defined before"),
+        (replaced("linear(%0, @0", "linear(%0, @nope"), 28, "there is no weight 'nope'"),
+        (replaced("axis=-1", "axle=-1"), 40, "attributes of split"),
+        (replaced(", sizes=[60, 4]", ""), 40, "split's attributes ['sizes']"),
+        (replaced("%7.2, %7.3: ", "%7.2: "), 40, "a type for each of 1 results"),
+        (replaced("%7.1: f32", "%7.0: f32"), 29, "%7.0 is defined twice"),
+        (replaced("%x: f32", "%x f32"), 31, "expected ':'"),
+        (replaced("few=%7.3", "y=%7.2"), 42, "two outputs of one name"),
+        (replaced("few=%7.3", "few=_"), 41, "expected a value"),
         (replaced('@"0.3": f32[64]', "@lm.weight: f32[64]"), 10, "weight 'lm.weight' is there twice"),
-        (replaced('%"0": bool[]', "%ids: bool[]"), 17, "two inputs called 'ids'"),
-        (replaced("graph empty", "graph forward"), 42, "two graphs called 'forward'"),
+        (replaced('%"0": bool[]', "%ids: bool[]"), 18, "two inputs called 'ids'"),
+        (replaced("graph empty", "graph forward"), 43, "two graphs called 'forward'"),
         (replaced("{2*S + 1}", "{2*S + }"), 5, "ends early"),
         (replaced("{2*S + 1}", "{__import__('os')}"), 5, "cannot read dimension"),
         (replaced("{2*S + 1}", "9" * 5000), 5, "an integer"),
@@ -162,11 +163,12 @@ def replaced(old: str, new: str) -> str:
         (replaced('"llama"', r'"\ud800"'), 2, "a string in JSON's form"),
         (replaced('"llama"', '"lla\tma"'), 2, "a string in JSON's form"),
         (replaced('"llama"', "$"), 2, "found $"),
-        (replaced("f32(2.0)", "f32([2.0, [1.0]])"), 31, "a constant ("),
-        (replaced("f32(2.0)", "u8(-1)"), 31, "a constant ("),
-        (replaced("f32(2.0)", "q4_0(1)"), 31, "an operand"),
-        (replaced("0123456789abcdef0", "x"), 22, "a constant's sha"),
+        (replaced("f32(2.0)", "f32([2.0, [1.0]])"), 32, "a constant ("),
+        (replaced("f32(2.0)", "u8(-1)"), 32, "a constant ("),
+        (replaced("f32(2.0)", "q4_0(1)"), 32, "an operand"),
+        (replaced("0123456789abcdef0", "x"), 23, "a constant's sha"),
         (replaced("guard equal(S, T)", "guard equal(S, Max)"), 12, "cannot name a dimension"),
+        (replaced("guard at_most", "guard at_least"), 13, "expected 'equal' or 'at_most', found at_least"),
     ],
 )
 def test_what_is_no_module_is_refused_with_its_line(text: str, line: int, message: str) -> None:

@@ -181,6 +181,21 @@ def test_an_assumption_that_is_not_recorded() -> None:
     shows(error.value, "add: assumes equal(S, T), which is not recorded as a guard", "add")
 
 
+def test_a_slice_that_is_not_known_to_fit() -> None:
+    text = """module {
+      guard at_most(8, S)
+      graph forward(%x: f32[S]) {
+        %0: f32[8] = slice(%x, axis=0, start=0, stop=8)
+        return y=%0
+      }
+    }"""
+    verify(parse(text))
+    for other in ("", "guard at_most(7, S)", "guard at_most(S, 8)", "guard equal(8, T)"):
+        with pytest.raises(VerifyError) as error:
+            verify(parse(text.replace("guard at_most(8, S)", other)))
+        shows(error.value, "slice: assumes at_most(8, S), which is not recorded as a guard", "slice")
+
+
 def test_types_may_differ_where_a_guard_says_that_they_are_equal() -> None:
     text = "module { graph f(%x: f32[S]) { %0: f32[U] = neg(%x) return y=%0 } }"
     module = parse(text)

@@ -80,6 +80,7 @@ def test_symbols_may_stand_for_rows() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     q, k = Type("f32", (2, 3, 4, 8)), Type("f32", (2, 6, 2, 8))
     ids, two, three = Type("i32", (2, 5)), Type("i32", (2,)), Type("i32", (3,))
+    one = Type("f32", (1, 3, 2, 8))
     refused = [
         (ATTENTION, (q, Type("f32", (2, 6, 3, 8)), Type("f32", (2, 6, 3, 8))), "do not share"),
         (ATTENTION, (q, k, Type("f32", (2, 7, 2, 8))), "6 against 7"),
@@ -87,6 +88,8 @@ def test_what_does_not_fit_is_refused() -> None:
         (ATTENTION, (q, k, k, three), "2 against 3"),
         (ATTENTION, (q, k, k, None, None, Type("i32", (1, 1, 1, 6))), "neither a float bias nor a mask"),
         (op("attention", scale=1.0, window=4), (q, k, k), "needs causal"),
+        (ATTENTION, (q, k, k, None, None, Type("f32", (3, 2, 1, 3, 6))), "does not broadcast"),
+        (ATTENTION, (one, one, one, None, None, Type("bool", (2, 1, 3, 3))), "does not broadcast"),
         (op("attention", scale=1.0, softcap=-1.0), (q, k, k), "is negative"),
         (ATTENTION, (q, k, k, two, None, None, k), "come together"),
         (ATTENTION, (q, k, k, None, None, None, k, k), "needs past"),
@@ -101,6 +104,9 @@ def test_what_does_not_fit_is_refused() -> None:
         (op("cache_update"), (k, k, three), "2 against 3"),
         (op("positions"), (ids, three), "2 against 3"),
         (op("last_row"), (q, three), "2 against 3"),
+        (op("last_row"), (Type("f32", (3, 0, 4)), three), "has no row: 1 is more than 0"),
+        (op("rope"), (one, ids, Type("f32", (4,))), "3 against 5"),
+        (op("rope"), (one, Type("i32", (2, 3)), Type("f32", (4,))), "rope"),
         (op("rope"), (q, Type("i32", (2, 3)), Type("f32", (5,))), "more frequencies"),
         (op("relative_bias", query=2, key=2, bidirectional=True), (Type("f32", (3, 2)),), "has not the buckets"),
     ]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from burnish.ir import OPS, InferError, Type
-from burnish.ir.dims import Sym
-from burnish.ir.guards import recording
+from burnish.ir import OPS, InferError, Op, Type
+from burnish.ir.dims import Dim, Sym
+from burnish.ir.guards import Guard, recording
 from burnish.testing import check_op, run_jax, run_numpy
 from tests.ir.oracles import ORACLES, family, op
 
@@ -73,13 +73,52 @@ def test_packed_rows_join_but_not_their_insides() -> None:
 
 def test_slices_and_splits_are_checked() -> None:
     x = Type("f32", (S, 8))
-    assert op("slice", axis=1, start=2, stop=99).results(x)[0].shape == (S, 6)
-    assert op("slice", axis=0, start=1, stop=S).results(x)[0].shape == (S - 1, 8)
-    for start, stop in ((5, 2), (-1, 4), (9, 12)):
+    assert op("slice", axis=1, start=2, stop=8).results(x)[0].shape == (S, 6)
+    for start, stop in ((5, 2), (-1, 4), (9, 12), (2, 99)):
         with pytest.raises(InferError, match="slice"):
             op("slice", axis=1, start=start, stop=stop).results(x)
     with pytest.raises(InferError, match="do not add up"):
         op("split", axis=1, sizes=(4, 3)).results(x)
+
+
+@pytest.mark.parametrize(
+    ("applied", "shapes", "guards"),
+    [
+        (op("slice", axis=0, start=0, stop=8), [(S,)], ["at_most(8, S)"]),
+        (op("slice", axis=0, start=1, stop=S), [(S,)], ["at_most(1, S)"]),
+        (op("slice", axis=0, start=B, stop=B + S), [(T,)], ["at_most({B + S}, T)"]),
+        (op("slice", axis=0, start=T, stop=S), [(S,)], ["at_most(T, S)"]),
+        (op("slice", axis=0, start=0, stop=S), [(S,)], []),
+        (op("index", index=3), [(S, 2)], ["at_most(4, S)"]),
+        (op("split", axis=0, sizes=(2, B)), [(S,)], ["equal({B + 2}, S)"]),
+        (op("split", axis=0, sizes=(2, S - 2)), [(S,)], ["at_most(0, {S - 2})"]),
+        (op("squeeze", axes=(0,)), [(S, 2)], ["equal(S, 1)"]),
+        (op("broadcast_to", shape=(S - 1, 2)), [(2,)], ["at_most(0, {S - 1})"]),
+        (op("iota", size=S - T), [], ["at_most(0, {S - T})"]),
+        (op("gather_elements", axis=1), [(S, T), (B, 2)], ["at_most(B, S)"]),
+        (op("last_row"), [(B, S, 4), (B,)], ["at_most(1, S)"]),
+        (op("relative_bias", query=S, key=S - 1, bidirectional=False), [(8, 2)], ["at_most(0, {S - 1})"]),
+    ],
+)
+def test_what_must_fit_is_assumed_to(applied: Op, shapes: list[tuple[Dim, ...]], guards: list[str]) -> None:
+    types = [Type("i32" if i else "f32", shape) for i, shape in enumerate(shapes)]
+    assumed: list[Guard] = []
+    with recording(assumed):
+        before = applied.results(*types)
+        assert applied.results(*types) == before
+    assert list(map(str, assumed)) == guards
+    if guards:
+        with pytest.raises(InferError, match="no guard says"):
+            applied.results(*types)
+
+
+def test_what_never_fits_is_refused() -> None:
+    with recording([]):
+        for wrong in (op("slice", axis=0, start=S, stop=S + 1), op("slice", axis=0, start=S, stop=S - 1)):
+            with pytest.raises(InferError, match="is more than"):
+                wrong.results(Type("f32", (S,)))
+        with pytest.raises(InferError, match="3 is more than 2"):
+            op("gather_elements", axis=1).results(Type("f32", (2, 4)), Type("i32", (3, 1)))
 
 
 def test_axes_are_checked() -> None:
