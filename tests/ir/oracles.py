@@ -20,6 +20,8 @@ from burnish.ir import OPS, Graph, Module, Packed, Type
 from burnish.ir.graph import Constant
 from burnish.ir.literal import Literal
 from burnish.testing import Example
+from burnish.testing.ops import gamma
+from burnish.testing.running import is_float
 
 RNG = np.random.default_rng(0)
 STRUCTURE = {"weight": "its data is the module's", "return": "it has no results"}  # ops that nothing evaluates
@@ -109,6 +111,13 @@ def sums(op: Any, inputs: tuple, oracle: Callable[..., Any], terms: int) -> Exam
         terms=terms,
         magnitude=lambda *x: oracle(*(np.abs(floats(a)) for a in x)),
     )
+
+
+def apart(example: Example) -> np.ndarray:
+    """How far two results of it may be apart, in f32."""
+    assert example.magnitude is not None
+    size = example.magnitude(*(x.astype("f8") if is_float(x) else x for x in example.inputs))
+    return 2 * size * (2.0**-24 + example.units * 2.0**-23 + gamma(example.terms))
 
 
 # ------------------------------------------------------------------------------------------------- attention, in loops
