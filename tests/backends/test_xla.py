@@ -225,6 +225,7 @@ def test_attention_over_parts_of_the_keys(case: str) -> None:
 # -------------------------------------------------------------------------------------------------- what is compiled
 
 
+@pytest.mark.slow
 def test_forty_tokens_compile_a_prefill_and_a_step(oracle, module) -> None:
     executable = burnish.executable(module, backend="xla")
     prompt = models.tokens((1, 7))
@@ -245,6 +246,7 @@ def operations(module: Module) -> int:
     return len(re.findall(r'= (?:"?stablehlo\.|func\.call|call )', text))
 
 
+@pytest.mark.slow
 def test_the_step_of_16_blocks_has_as_many_operations_as_that_of_4(tmp_path: Path) -> None:
     counts = {}
     for blocks in (4, 16):
@@ -271,6 +273,7 @@ def test_a_step_holds_neither_a_cache_nor_an_unpacked_matrix(large, quantize: st
     assert memory.alias_size_in_bytes >= 2 * 2 * cache, "the caches are written in place"
 
 
+@pytest.mark.slow
 def test_left_to_xla_it_holds_both(large, monkeypatch) -> None:
     """So that the test above can fail."""
     for op in ("linear", "attention", "cache_update"):

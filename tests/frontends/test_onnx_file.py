@@ -51,10 +51,15 @@ def optimised(module: Module) -> Context:
     return context
 
 
-WIDE = {"llama, one key head"}
+MARKS = {
+    "llama, static": pytest.mark.slow,
+    "llama, one key head": pytest.mark.onnx,
+    "llama, biases and tied": pytest.mark.slow,
+    "bert at batch 1": pytest.mark.slow,
+}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.onnx if n in WIDE else ()) for n in CASES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=MARKS.get(n, ())) for n in CASES])
 def test_numbers_are_the_oracles_before_and_after_the_pipeline(name: str, exports: Any) -> None:
     family, given, sizes = CASES[name]
     export = exports(family, **given)
@@ -112,7 +117,7 @@ def test_nodes_belong_to_the_models_own_modules(family: str, exports: Any) -> No
     ("family", "given"),
     [
         ("llama", {}),
-        ("llama", TIED),
+        pytest.param("llama", TIED, marks=pytest.mark.slow),
         ("bert", {}),
     ],
 )
@@ -131,6 +136,7 @@ def test_weights_are_the_models_parameters_bit_for_bit(family: str, given: dict[
         assert module.source.read_part(name, rows).tobytes() == parameter[rows].tobytes(), name
 
 
+@pytest.mark.slow
 def test_tensors_that_were_merged_because_they_are_equal_keep_their_names(tmp_path: Any) -> None:
     model = models.llama(num_hidden_layers=1)
     with torch.no_grad():
