@@ -3,17 +3,34 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test core lint matrix docs clean
+.PHONY: demo test test-avx2 core parity onnx fuzz large lint matrix docs clean
 
 demo: .venv/runtime.stamp
 	$(BIN)/burnish compile examples/tiny-lm -o build/tiny-lm --quantize q4_0 --force
 	$(BIN)/burnish run build/tiny-lm --prompt "Question: What is the capital of Bulavia? Answer:" --max-new-tokens 48
 
+# Two cores are few for BLAS: its threads would wait for each other.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+
 test: lint
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest  # two cores are few: its threads would wait for each other
+	$(PYTEST)
 
 core: lint
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not (slow or parity or onnx or fuzz or large)"
+
+# The tests as a processor without AVX-512 runs them, on one that has it: NumPy (its groups of features), OpenBLAS,
+# Numba (which the kernels ask too), XLA, and torch and its libraries, each by its own switch.
+test-avx2: .venv/test.stamp
+	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell \
+	NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+f16c,+fma XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(PYTEST)
+
+# What is wider than `make test`, which shows a sample of each.
+parity onnx large: .venv/test.stamp
+	$(PYTEST) -m $@
+
+fuzz: .venv/test.stamp
+	$(PYTEST) -m "fuzz or hypothesis" --hypothesis-profile=fuzz --timeout=3600
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check

@@ -20,7 +20,8 @@ settings.register_profile(
     max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
-settings.load_profile("burnish")
+settings.load_profile("burnish")  # a test that needs more examples, or fewer, asks for a share of these
+settings.register_profile("fuzz", settings(), derandomize=False, print_blob=True, max_examples=2000)
 
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,6 +10,7 @@ from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import Type
 
 WIDTH, HEADS, VOCABULARY = 32, 2, 24
+TERMS = 240  # that are added up one sum after another on the way to a logit
 PIPELINE = "fuse-qkv,fuse-fma,insert-state,quantize-weights"
 
 

@@ -11,6 +11,11 @@ import numpy as np
 import torch
 import transformers
 
+#: How far two ways to compute one of these models may be apart, relative to the largest result. About 1,100 terms are
+#: added up, one sum after another, in an order that each library and processor chooses: roundings of random signs come
+#: to sqrt(1,100) half units, 2e-6, and ten times that is still a third of `gamma(1100)`, where all have one sign.
+WITHIN = 2e-5
+
 SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 

@@ -31,21 +31,32 @@ class Example:
 
     Float inputs are given in f32. `oracle` computes the results in float64 from the inputs (floats as float64), and
     must not use the op's own `eval`. A result may be off by half a unit of its own precision, for the final rounding,
-    and by `units` of the precision that the op computes in (f32 for bf16 and f16), both relative to `magnitude`: the
-    size of the terms, by default the result itself for an elementwise op, else the largest result.
+    by `units` of the precision that the op computes in (f32 for bf16 and f16), and by as much as a sum of `terms` terms
+    may be in any order of summation (`gamma`). All are relative to the size of the terms: `magnitude` computes it from
+    the inputs that the oracle gets; by default it is the result itself for an elementwise op, else the largest result.
     """
 
     op: Op
     inputs: tuple[Array | None, ...]
     oracle: Callable[..., Any] | None = None
     units: float = 4
-    magnitude: float | None = None
+    terms: int = 0
+    magnitude: Callable[..., Any] | None = None
     dtypes: tuple[str, ...] = ("f32", "bf16")
     bodies: tuple[Graph, ...] = ()
     traced: bool = True  # whether it runs in JAX; a format for weights quantizes in NumPy alone
 
     def __str__(self) -> str:
         return f"{self.op!r} of {', '.join('_' if x is None else str(type_of(x)) for x in self.inputs)}"
+
+
+def gamma(terms: int, precision: Any = "f4") -> float:
+    """How far a sum of `terms` products may be off, relative to the sum of their magnitudes, added up in any order.
+
+    Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.1.
+    """
+    unit = float(np.finfo(precision).eps) / 2
+    return terms * unit / (1 - terms * unit)
 
 
 def check_op(op_class: type[Op], *given: Example) -> None:
@@ -66,7 +77,7 @@ def check_op(op_class: type[Op], *given: Example) -> None:
     assert cases, f"{name}: found no operands that its infer accepts; give an Example"
     trials = [trial for example in cases for trial in _trials(op_class, example)]
     for trial in trials:
-        _check_declarations(trial.example, trial.inputs, trial.results, trial.where)
+        _check_declarations(trial)
     traced = [t for t in trials if t.example.traced]
     try:
         results = run_all_jax([(t.example.op, t.inputs, t.example.bodies) for t in traced])
@@ -75,20 +86,24 @@ def check_op(op_class: type[Op], *given: Example) -> None:
     for trial, ours in zip(traced, results, strict=True):
         where, types = trial.where, [*map(type_of, trial.results)]
         assert [*map(type_of, ours)] == types, f"{where}: JAX gives {[*map(type_of, ours)]}, NumPy {types}"
-        _check_results(trial.example, ours, trial.results, f"{where}: JAX against NumPy")
+        _check_results(trial, ours, trial.results, f"{where}: JAX against NumPy", rounded=2)
         if trial.expected is not None:
-            _check_results(trial.example, ours, trial.expected, f"{where}: JAX against the oracle")
+            _check_results(trial, ours, trial.expected, f"{where}: JAX against the oracle")
     for example in cases:
         _check_graph(example)
 
 
 class _Trial(NamedTuple):
-    """An example in one precision: what goes in, what NumPy makes of it, what the oracle says."""
+    """An example in one precision: what goes in, what NumPy makes of it, how large its terms are, what the oracle says.
+
+    Without a magnitude of its own, the size of the terms is that of the result compared with: None.
+    """
 
     example: Example
     inputs: list[Any]
     where: str
     results: tuple[Array, ...]
+    sizes: tuple[Array | None, ...]
     expected: tuple[Array, ...] | None
 
 
@@ -109,20 +124,31 @@ def _trials(op_class: type[Op], example: Example) -> Iterator[_Trial]:
         assert before == [bytes_of(x) for x in inputs], f"{where}: an operand was changed"
         given = [*map(type_of, results)]
         assert given == list(types), f"{where}: infers {types}, gives {given}"
+        exact = [x.astype("f8") if is_float(x) else x for x in inputs]
+        sizes: tuple[Array | None, ...] = (None,) * len(results)
+        if example.magnitude is not None:
+            sizes = tuple(np.broadcast_to(example.magnitude(*exact), r.shape) for r in results)
         expected = None
         if example.oracle is not None:
-            expected = example.oracle(*(x.astype("f8") if is_float(x) else x for x in inputs))
+            expected = example.oracle(*exact)
             expected = expected if isinstance(expected, tuple) else (expected,)
-            _check_results(example, results, expected, f"{where}: NumPy against the oracle")
-        yield _Trial(example, inputs, where, results, expected)
+        trial = _Trial(example, inputs, where, results, sizes, expected)
+        if expected is not None:
+            _check_results(trial, results, expected, f"{where}: NumPy against the oracle")
+        yield trial
 
 
-def _check_results(example: Example, results: Sequence[Array], expected: Sequence[Array], where: str) -> None:
-    for r, e in zip(results, expected, strict=True):
-        _check_close(example, r, e, where)
+def _check_results(
+    trial: _Trial, results: Sequence[Array], expected: Sequence[Array], where: str, rounded: int = 1
+) -> None:
+    for r, e, size in zip(results, expected, trial.sizes, strict=True):
+        _check_close(trial.example, r, e, size, where, rounded)
 
 
-def _check_close(example: Example, result: Array, expected: Array, where: str) -> None:
+def _check_close(
+    example: Example, result: Array, expected: Array, size: Array | None, where: str, rounded: int = 2
+) -> None:
+    """`rounded`: how many of the two are off."""
     if isinstance(result, Packed):
         theirs = expected.planes if isinstance(expected, Packed) else expected
         for name, plane in result.planes.items():
@@ -135,23 +161,24 @@ def _check_close(example: Example, result: Array, expected: Array, where: str) -
         return
     finfo: Any = ml_dtypes.finfo  # has no types
     info = finfo(result.dtype)
-    working = np.finfo("f8" if info.bits == 64 else "f4").eps
+    working = "f8" if info.bits == 64 else "f4"
     got, want = result.astype("f8"), expected.astype("f8")
     want = np.where(np.abs(want) > float(info.max), np.where(np.abs(got) == np.inf, got, want), want)
     finite = np.isfinite(want)
     same = np.where(np.isnan(want), np.isnan(got), got == want)
     assert same[~finite].all(), f"{where}: {got[~finite][:8]}, expected {want[~finite][:8]}"
-    size = np.abs(want) if example.op.elementwise else np.full(want.shape, np.abs(want[finite]).max(initial=0))
-    if example.magnitude is not None:
-        size = np.full(want.shape, example.magnitude)
-    allowed = size * (float(info.eps) / 2 + example.units * working) + float(info.tiny)  # XLA has no subnormals
+    if size is None:
+        size = np.abs(want) if example.op.elementwise else np.full(want.shape, np.abs(want[finite]).max(initial=0))
+    relative = float(info.eps) / 2 + example.units * float(np.finfo(working).eps) + gamma(example.terms, working)
+    allowed = rounded * (size * relative + float(info.tiny))  # XLA has no subnormals
     error = np.abs(np.where(finite, got, 0) - np.where(finite, want, 0))
     if (error > allowed).any():
         at = np.unravel_index(np.argmax(error / allowed), error.shape)
         raise AssertionError(f"{where}: {got[at]!r} at {[*map(int, at)]}, expected {want[at]!r} ± {allowed[at]:.3g}")
 
 
-def _check_declarations(example: Example, inputs: list[Any], results: tuple[Array, ...], where: str) -> None:
+def _check_declarations(trial: _Trial) -> None:
+    example, inputs, where, results, sizes, _ = trial
     op, run = example.op, partial(run_numpy, example.op, bodies=example.bodies)
     if op.commutative:
         swapped = run([inputs[1], inputs[0], *inputs[2:]])
@@ -165,20 +192,19 @@ def _check_declarations(example: Example, inputs: list[Any], results: tuple[Arra
         written = written if isinstance(written, tuple) else (written,)
         assert written[0] is copies[at], f"{where}: `overwrite` gives another array than its operand"
         assert all_equal(written, results), f"{where}: `overwrite` differs from `eval`"
-    _check_along(example, inputs, results, run, where)
+    _check_along(trial, run, where)
     if op.elementwise and results[0].ndim > 0:
         shape = results[0].shape
         flat = [None if x is None else np.broadcast_to(x, shape).ravel() for x in inputs]
-        for r, f in zip(results, run(flat), strict=True):
-            _check_close(example, f.reshape(shape), r, f"{where}: declares `elementwise`, but shapes matter")
-    for i, r in enumerate(results):
-        _check_parts(example, inputs, r, i, f"{where}: `part`")
+        for r, f, size in zip(results, run(flat), sizes, strict=True):
+            _check_close(example, f.reshape(shape), r, size, f"{where}: declares `elementwise`, but shapes matter")
+    for i in range(len(results)):
+        _check_parts(trial, i, f"{where}: `part`")
 
 
-def _check_along(
-    example: Example, inputs: list[Any], results: tuple[Array, ...], run: Callable[..., Any], where: str
-) -> None:
+def _check_along(trial: _Trial, run: Callable[..., Any], where: str) -> None:
     """Without what lies first along an axis of the operands, the results are those without what lies first there."""
+    example, inputs = trial.example, trial.inputs
     if example.bodies:
         return
     maps = example.op.along(*(None if x is None else type_of(x) for x in inputs))
@@ -188,13 +214,13 @@ def _check_along(
         cuts_groups = any(isinstance(x, Packed) and x.ndim - 1 in i for x, i in zip(inputs, places, strict=True))
         if not any(places) or cuts_groups:
             continue
-        shorter = [_without_first(x, i) for x, i in zip(inputs, places, strict=True)]
         try:
-            some = run(shorter)
+            some = run([_without_first(x, i) for x, i in zip(inputs, places, strict=True)])
         except InferError:  # its attributes hold sizes
             continue
-        for r, s in zip(results, some, strict=True):  # another shape may add up in another order
-            _check_close(example, s, _without_first(r, [axis]), f"{where}: declares `along` {axis}, but rows matter")
+        for r, s, size in zip(trial.results, some, trial.sizes, strict=True):  # another shape may add up otherwise
+            wanted, size = _without_first(r, [axis]), None if size is None else _without_first(size, [axis])
+            _check_close(example, s, wanted, size, f"{where}: declares `along` {axis}, but rows matter")
 
 
 def _without_first(x: Any, axes: list[int]) -> Any:
@@ -204,8 +230,9 @@ def _without_first(x: Any, axes: list[int]) -> Any:
     return x if not axes else cut(x, tuple(box))
 
 
-def _check_parts(example: Example, inputs: list[Any], result: Array, index: int, where: str) -> None:
+def _check_parts(trial: _Trial, index: int, where: str) -> None:
     """Cut along each axis in turn, a result made of the parts that the op asks for is the result cut so."""
+    example, inputs, result, size = trial.example, trial.inputs, trial.results[index], trial.sizes[index]
     types = [None if x is None else type_of(x) for x in inputs]
     axes = range(result.ndim - 1 if isinstance(result, Packed) else result.ndim)  # groups are never cut
     for axis in (i for i in axes if result.shape[i] > 1):
@@ -222,7 +249,7 @@ def _check_parts(example: Example, inputs: list[Any], result: Array, index: int,
                 assert type_of(some) == type_of(expected), f"{where}: gives {type_of(some)}, not {type_of(expected)}"
                 assert bytes_of(some) == bytes_of(expected), f"{where}: differs in {box} of {type_of(result)}"
             else:
-                _check_close(example, some, expected, where)
+                _check_close(example, some, expected, None if size is None else cut(size, box), where)
 
 
 def _check_graph(example: Example) -> None:
@@ -283,4 +310,4 @@ def examples(op_class: type[Op]) -> Iterator[Example]:
                 op.results(*map(type_of, operands))
             except InferError:
                 continue
-            yield Example(op, operands, units=64)
+            yield Example(op, operands, units=64)  # of up to 32 terms, whose magnitudes may add up to 4 times the sum

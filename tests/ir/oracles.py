@@ -1,6 +1,8 @@
 """For every op: examples, and what they must come to by other means than the op's own `eval`.
 
 An oracle gets the inputs, floats as float64, and answers in float64: by PyTorch, or by a loop that is written out.
+How far an op may be off follows from what it does: nothing where it only moves numbers, one unit for one operation, a
+few for a function of a library (those of NumPy, SciPy and XLA state at most 4), and for sums their number of terms.
 `tests/ir/ops/test_<family>.py` holds each op to its examples, on NumPy and traced by JAX, in f32 and bf16.
 """
 
@@ -18,6 +20,8 @@ from burnish.ir import OPS, Graph, Module, Packed, Type
 from burnish.ir.leaves import Constant
 from burnish.ir.literal import Literal
 from burnish.testing import Example
+from burnish.testing.ops import gamma
+from burnish.testing.running import is_float
 
 RNG = np.random.default_rng(0)
 STRUCTURE = {"weight": "its data is the module's", "return": "it has no results"}  # ops that nothing evaluates
@@ -97,6 +101,25 @@ def unary(name: str, function: Callable, *, units: float = 4, positive: bool = F
     return [*found, Example(op(name), (SPECIAL,), by_torch(function), units)] if special else found
 
 
+def sums(op: Any, inputs: tuple, oracle: Callable[..., Any], terms: int) -> Example:
+    """Sums of so many products of inputs, weights being read as what they stand for."""
+    return Example(
+        op,
+        inputs,
+        lambda *x: oracle(*map(floats, x)),
+        units=2,  # a scale or a bias, and the rounding before a cast
+        terms=terms,
+        magnitude=lambda *x: oracle(*(np.abs(floats(a)) for a in x)),
+    )
+
+
+def apart(example: Example) -> np.ndarray:
+    """How far two results of it may be apart, in f32."""
+    assert example.magnitude is not None
+    size = example.magnitude(*(x.astype("f8") if is_float(x) else x for x in example.inputs))
+    return 2 * size * (2.0**-24 + example.units * 2.0**-23 + gamma(example.terms))
+
+
 # ------------------------------------------------------------------------------------------------- attention, in loops
 
 
@@ -151,6 +174,25 @@ def attention_with_rows_before(**attributes: Any) -> Callable[..., np.ndarray]:
         return np.concatenate(out)
 
     return oracle
+
+
+def attended(scale: float, *inputs: Any, causal: bool = False, window: int = 0) -> Example:
+    """An error of a score is one of its weight, in the numerator and in the total alike."""
+    oracle = attention(scale, causal, window)
+    q, k, _, _, _, bias = (*inputs, None, None, None)[:6]
+    queries, keys = (np.abs(x).reshape(len(x), -1, x.shape[3]) for x in (q, k))
+    largest = scale * float((queries @ keys.transpose(0, 2, 1)).max())
+    if bias is not None and bias.dtype != bool:
+        largest += float(np.abs(bias).max())
+    score = math.ceil((q.shape[3] + 2) * largest)  # scaled, and with its bias, as a sum of terms of size 1
+    return Example(
+        op("attention", scale=scale, causal=causal, window=window),
+        inputs,
+        oracle,
+        units=2 * 4 + 2,  # e ** x twice, the largest score off, the quotient
+        terms=2 * k.shape[1] + 2 * score,
+        magnitude=lambda q, k, v, *rest: oracle(q, k, np.abs(v), *rest),
+    )
 
 
 def rope(x: np.ndarray, positions: np.ndarray, inv_freq: np.ndarray) -> np.ndarray:
@@ -284,6 +326,11 @@ def packed(name: str, *shape: int, layout: str = "") -> Packed:
     return Packed.quantize(np, normal(*shape), name).relayout(np, layout)
 
 
+def floats(x: Any) -> np.ndarray:
+    """What an array stands for, in float64."""
+    return gguf_floats(x).astype("f8") if isinstance(x, Packed) else x
+
+
 def gguf_floats(x: Packed) -> np.ndarray:
     """What gguf-py makes of the bytes of a packed array."""
     return gguf.quants.dequantize(x.relayout(np, "").planes["bytes"], gguf.GGMLQuantizationType[x.format.upper()])
@@ -307,6 +354,18 @@ WIDE = np.array(
 )
 
 
+def reach(*x: np.ndarray) -> np.ndarray:
+    """The magnitudes of the operands together."""
+    return np.sum(np.broadcast_arrays(*map(np.abs, x)), axis=0)
+
+
+def layer_norm_terms(x: np.ndarray, w: np.ndarray, b: Any = 0.0) -> np.ndarray:
+    """The mean is off by a share of the mean magnitude, the variance by twice that of itself."""
+    sigma = np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    centred = np.abs(x - x.mean(-1, keepdims=True))
+    return (np.abs(x).mean(-1, keepdims=True) + centred) / sigma * np.abs(w) + np.abs(b)
+
+
 def cast(to: str) -> Callable[..., np.ndarray]:
     """The cast in Python integers: towards zero, saturating, NaN to 0."""
     info = np.iinfo(to)
@@ -327,10 +386,11 @@ ORACLES: dict[str, list[Example]] = {
     "mul": binary("mul", torch.mul, lambda a, b: wrap(a * b)),
     "div": binary("div", torch.div, truncated),
     "mod": [
-        Example(op("mod"), (normal(3, 1, 5), normal(4, 5)), by_torch(torch.remainder), magnitude=4.0),
+        Example(op("mod"), (normal(3, 1, 5), normal(4, 5)), by_torch(torch.remainder), magnitude=reach),
         Example(op("mod"), (*INTEGER_PAIRS,), elementwise(lambda a, b: 0 if b == 0 else a % b)),
     ],
     "pow": [
+        # by way of e ** (b * log(a)), whose exponent is below 8 here
         Example(op("pow"), (np.abs(normal(3, 5)), normal(3, 1)), by_torch(torch.pow), units=16),
         Example(op("pow"), (normal(9), np.float32([2, 3, -1, 0, 2, 2, 1, -2, 4])), by_torch(torch.pow), units=16),
         Example(op("pow"), (*INTEGER_PAIRS[:, np.abs(INTEGER_PAIRS[1]) < 9],), elementwise(integer_power)),
@@ -368,18 +428,19 @@ ORACLES: dict[str, list[Example]] = {
     "sin": unary("sin", torch.sin, units=8),
     "tanh": unary("tanh", torch.tanh, units=8),
     "erf": unary("erf", torch.erf, units=8),
-    "sigmoid": unary("sigmoid", torch.sigmoid),
+    "sigmoid": unary("sigmoid", torch.sigmoid, units=6),
     "softplus": unary("softplus", F.softplus, units=8),
     "relu": unary("relu", torch.relu, units=0),
     "silu": [Example(op("silu"), (normal(4, 33) * 3,), by_torch(F.silu), units=8)],
-    # the tails are a small difference of large terms: the error is that of the terms, about |x|
+    # the tails are a small difference of large terms: the error is that of the terms, at most |x|
     "gelu": [
-        Example(op("gelu"), (normal(4, 33) * 3,), by_torch(F.gelu), magnitude=4.0),
+        Example(op("gelu"), (normal(4, 33) * 3,), by_torch(F.gelu), units=8, magnitude=np.abs),
         Example(
             op("gelu", approximate="tanh"),
             (normal(4, 33),),
             by_torch(lambda x: F.gelu(x, approximate="tanh")),
-            magnitude=4.0,
+            units=8,
+            magnitude=np.abs,
         ),
     ],
     "isnan": unary("isnan", torch.isnan),
@@ -394,7 +455,8 @@ ORACLES: dict[str, list[Example]] = {
     ],
     # reductions
     "reduce_sum": [
-        Example(op("reduce_sum", axes=(1,)), (LONG,), by_torch(lambda x: x.sum(1, keepdim=True)), units=8),
+        sums(op("reduce_sum", axes=(1,)), (LONG,), by_torch(lambda x: x.sum(1, keepdim=True)), 4096),
+        sums(op("reduce_sum", axes=(0, 2)), (normal(3, 4, 5),), by_torch(lambda x: x.sum((0, 2), keepdim=True)), 15),
         Example(
             op("reduce_sum", axes=(0, -1), keepdims=False),
             (integers(-9, 9, 3, 4, 5),),
@@ -402,21 +464,24 @@ ORACLES: dict[str, list[Example]] = {
         ),
     ],
     "reduce_mean": [
-        Example(op("reduce_mean", axes=(-1,)), (LONG,), by_torch(lambda x: x.mean(1, keepdim=True)), units=8),
-        Example(op("reduce_mean", axes=(0, 2), keepdims=False), (normal(3, 4, 5),), by_torch(lambda x: x.mean((0, 2)))),
+        sums(op("reduce_mean", axes=(-1,)), (LONG,), by_torch(lambda x: x.mean(1, keepdim=True)), 4096),
+        sums(
+            op("reduce_mean", axes=(0, 2), keepdims=False), (normal(3, 4, 5),), by_torch(lambda x: x.mean((0, 2))), 15
+        ),
     ],
     "reduce_max": [
         Example(op("reduce_max", axes=(1,)), (normal(3, 50),), by_torch(lambda x: x.amax(1, keepdim=True)), units=0),
         Example(op("reduce_max", axes=(0,), keepdims=False), (integers(-9, 9, 3, 4),), by_torch(lambda x: x.amax(0))),
     ],
     "cumulative_sum": [
-        Example(
-            op("cumulative_sum", axis=-1), (np.full((2, 400), 1.01, "f4"),), by_torch(lambda x: x.cumsum(-1)), units=32
-        ),
+        sums(op("cumulative_sum", axis=-1), (np.full((2, 400), 1.01, "f4"),), by_torch(lambda x: x.cumsum(-1)), 400),
+        sums(op("cumulative_sum", axis=0), (normal(7, 3),), by_torch(lambda x: x.cumsum(0)), 7),
         Example(op("cumulative_sum", axis=0), (integers(-9, 9, 3, 4),), by_torch(lambda x: x.cumsum(0).int())),
     ],
+    # e ** x in the numerator and in the total; x - max(x) is off by a share of itself: log(n) / 2 units of the total
     "softmax": [
-        Example(op("softmax"), (normal(4, 300) * 5,), by_torch(lambda x: x.softmax(-1)), units=8),
+        Example(op("softmax"), (normal(4, 300) * 5,), by_torch(lambda x: x.softmax(-1)), units=2 * 4 + 4, terms=300),
+        Example(op("softmax"), (normal(4, 10),), by_torch(lambda x: x.softmax(-1)), units=2 * 4 + 2, terms=10),
         Example(op("softmax", axis=0), (np.float32([[1e4, 5], [-1e4, 5]]),), by_torch(lambda x: x.softmax(0))),
     ],
     # shapes
@@ -496,14 +561,14 @@ ORACLES: dict[str, list[Example]] = {
     ],
     # matrix products
     "matmul": [
-        Example(op("matmul"), (normal(2, 1, 5, 64), normal(3, 64, 4)), by_torch(torch.matmul), units=16),
-        Example(op("matmul"), (LONG, LONG.T.copy()), by_torch(torch.matmul), units=64),
+        sums(op("matmul"), (normal(2, 1, 5, 64), normal(3, 64, 4)), by_torch(torch.matmul), 64),
+        sums(op("matmul"), (LONG, LONG.T.copy()), by_torch(torch.matmul), 4096),
     ],
     "linear": [
-        Example(op("linear"), (X, W, B), by_torch(F.linear), units=16),
-        Example(op("linear", to="f32"), (X, W), by_torch(F.linear), units=16),
-        Example(op("linear"), (X, Q4), lambda x, w: x @ gguf_floats(w).astype("f8").T, units=16),
-        Example(op("linear"), (X, Q8), lambda x, w: x @ gguf_floats(w).astype("f8").T, units=16),
+        sums(op("linear"), (X, W, B), by_torch(F.linear), 65),
+        sums(op("linear", to="f32"), (X, W), by_torch(F.linear), 64),
+        sums(op("linear"), (X, Q4), by_torch(F.linear), 64),
+        sums(op("linear"), (X, Q8), by_torch(F.linear), 64),
     ],
     "embedding": [
         Example(op("embedding"), (OUT_OF_BOUNDS, TABLE), lambda i, w: w[[[0, 9, 9], [0, 0, 9]]], units=0),
@@ -511,57 +576,63 @@ ORACLES: dict[str, list[Example]] = {
         Example(op("embedding", to="bf16"), (np.array([[8]], "i4"), Q8), lambda i, w: gguf_floats(w)[[[8]]], units=0),
     ],
     # normalisation
+    # half of the error of the mean of squares, which has no signs, and five operations
     "rms_norm": [
-        Example(op("rms_norm", eps=1e-5), (X, W[0]), by_torch(lambda x, w: F.rms_norm(x, (64,), w, 1e-5)), units=8),
         Example(
-            op("rms_norm", eps=1e-5), (LONG, LONG[0]), by_torch(lambda x, w: F.rms_norm(x, (4096,), w, 1e-5)), units=8
-        ),
+            op("rms_norm", eps=1e-5),
+            (x, w),
+            by_torch(lambda x, w: F.rms_norm(x, x.shape[-1:], w, 1e-5)),
+            terms=x.shape[-1] // 2,
+        )
+        for x, w in ((X, W[0]), (LONG, LONG[0]))
+    ]
+    + [
         Example(
             op("rms_norm", eps=1e-5, offset=1.0),
             (X, W[0] / 256),  # in bf16, 1 + w would lose all of w
             by_torch(lambda x, w: F.rms_norm(x, (64,), 1 + w, 1e-5)),
-            units=8,
+            terms=X.shape[-1] // 2,
         ),
     ],
     "layer_norm": [
         Example(
             op("layer_norm", eps=1e-5),
-            (X, W[0], W[1]),
-            by_torch(lambda x, w, b: F.layer_norm(x, (64,), w, b, 1e-5)),
-            units=8,
-        ),
-        Example(
-            op("layer_norm", eps=1e-5), (X, W[0]), by_torch(lambda x, w: F.layer_norm(x, (64,), w, None, 1e-5)), units=8
-        ),
+            (X, W[0], *more),
+            by_torch(lambda x, w, b=None: F.layer_norm(x, (64,), w, b, 1e-5)),
+            terms=64,
+            magnitude=layer_norm_terms,
+        )
+        for more in ((W[1],), ())
     ],
     # attention
     "positions": [
         Example(op("positions"), (integers(0, 9, 2, 4),), lambda ids: np.array([[0, 1, 2, 3]] * 2)),
         Example(op("positions"), (integers(0, 9, 2, 3), PAST), lambda ids, past: np.array([[0, 1, 2], [2, 3, 4]])),
     ],
+    # an angle below 50 is off by 25 units at most, and so are its cosine and sine
     "rope": [
         Example(
             op("rope"),
             (normal(2, 3, 2, 8), integers(0, 50, 2, 3), np.float32([1, 0.1, 0.01])),
             rope,
-            units=64,
+            units=25 + 8,
+            magnitude=lambda x, *_: 2 * np.abs(x).max(),
             dtypes=("f32",),
         ),
         Example(
-            op("rope"), (normal(2, 3, 2, 8), integers(0, 50, 1, 3), np.float32([1, 0.5, 0.25, 0.125])), rope, units=64
+            op("rope"),
+            (normal(2, 3, 2, 8), integers(0, 50, 1, 3), np.float32([1, 0.5, 0.25, 0.125])),
+            rope,
+            units=8,
+            magnitude=lambda x, *_: 2 * np.abs(x).max(),
         ),
     ],
     "attention": [
-        Example(op("attention", scale=0.3), (Q, K, V), attention(0.3), units=16),
-        Example(op("attention", scale=0.3, causal=True), (Q, K, V, PAST, COUNT), attention(0.3, True), units=16),
-        Example(op("attention", scale=0.3, causal=True, window=2), (Q, K, V, PAST), attention(0.3, True, 2), units=16),
-        Example(op("attention", scale=0.3), (Q, K, V, None, None, normal(1, 4, 1, 6)), attention(0.3), units=16),
-        Example(
-            op("attention", scale=0.3),
-            (Q, K, V, None, np.array([0, 6], "i4"), truths(2, 1, 3, 6)),
-            attention(0.3),
-            units=16,
-        ),
+        attended(0.3, Q, K, V),
+        attended(0.3, Q, K, V, PAST, COUNT, causal=True),
+        attended(0.3, Q, K, V, PAST, causal=True, window=2),
+        attended(0.3, Q, K, V, None, None, normal(1, 4, 1, 6)),
+        attended(0.3, Q, K, V, None, np.array([0, 6], "i4"), truths(2, 1, 3, 6)),
         Example(
             op("attention", scale=3.0, causal=True, softcap=4.0),
             (Q, K, V, PAST, None, normal(1, 4, 1, 6)),

@@ -77,7 +77,7 @@ def test_a_module_reads_back_equal(module: Module) -> None:
     assert nameless == module and str(nameless) == text
 
 
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(modules())
 def test_random_modules_verify(module: Module) -> None:
     verify(module)
@@ -192,7 +192,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(EDITS)
 def test_damaged_text_is_refused_or_read(edits: list[tuple[str, int, str]]) -> None:
     """Never another exception; and whatever is read can be written, read again and judged by the verifier."""

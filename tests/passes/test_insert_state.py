@@ -12,6 +12,7 @@ from burnish.ir.module import Module
 from burnish.ir.parser import parse
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
+from tests.ir.oracles import apart, attended
 
 CONFIG = {"vocab_size": 32, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 4}
 
@@ -96,5 +97,6 @@ def test_rows_of_padding_are_overwritten() -> None:
     second = np.stack([np.concatenate([x[0, 3:], x[0, :1]]), x[1, 1:4]])
     again = {name: results[name] for name in state}
     y = run("forward", {"ids": ids, "x": second, "past": np.array([3, 1], "i4"), **again})["y"]
-    assert np.allclose(y[0, :2], expected[0, 3:], rtol=0, atol=1e-6)
-    assert np.allclose(y[1], expected[1, 1:4], rtol=0, atol=1e-6)
+    off = apart(attended(1.0, x, x, x, causal=True))
+    assert (np.abs(y[0, :2] - expected[0, 3:]) <= off[0, 3:]).all()
+    assert (np.abs(y[1] - expected[1, 1:4]) <= off[1, 1:4]).all()

@@ -16,6 +16,7 @@ from burnish.runtime.tokenizer import Tokenizer
 from tests import models
 
 Q4_0 = gguf.GGMLQuantizationType.Q4_0
+OFF = 2 * models.WITHIN * 4  # of a log-probability: a logit, of which the largest is below 4, and that of all of them
 DOCUMENTS = [
     Document((5, 6, 7, 8, 9, 10, 11), ((3, 5, "a"), (5, 6, "b"))),
     Document((50, 40, 30, 20), ((1, 2, "a"), (2, 4, "b"))),
@@ -62,11 +63,12 @@ def test_numbers_are_torchs_in_float64(oracle, module) -> None:
         others.append(-q[at].mean())
         divergences.append((np.exp(p) * (p - q)).sum(-1).mean())
     difference = np.subtract(others, losses)
-    assert plain.loss.mean == pytest.approx(np.mean(losses), rel=1e-6)
-    assert rounded.loss.mean == pytest.approx(np.mean(others), rel=1e-6)
-    assert rounded.loss_difference.mean == pytest.approx(difference.mean(), rel=1e-3)
-    assert rounded.loss_difference.error == pytest.approx(difference.std(ddof=1) / math.sqrt(3), rel=1e-3)
-    assert rounded.divergence.mean == pytest.approx(np.mean(divergences), rel=1e-3)
+    assert plain.loss.mean == pytest.approx(np.mean(losses), abs=OFF)
+    assert rounded.loss.mean == pytest.approx(np.mean(others), abs=OFF)
+    assert rounded.loss_difference.mean == pytest.approx(difference.mean(), abs=3 * OFF)
+    assert rounded.loss_difference.error == pytest.approx(difference.std(ddof=1) / math.sqrt(3), abs=3 * OFF)
+    assert rounded.divergence.mean == pytest.approx(np.mean(divergences), abs=3 * OFF)
+    assert abs(difference.mean()) > 100 * OFF < np.mean(divergences)
     assert rounded.divergence.mean > 0 and rounded.bytes < plain.bytes
 
 
@@ -88,7 +90,7 @@ def test_padding_and_batches_change_nothing(module, monkeypatch) -> None:
     together = run()
     monkeypatch.setattr("burnish.runtime.evaluation.BATCH", 1)
     for a, b in zip(together, run(), strict=True):
-        assert a.loss.mean == pytest.approx(b.loss.mean, rel=1e-6)
+        assert a.loss.mean == pytest.approx(b.loss.mean, abs=2 * OFF)
         assert a.right == b.right
 
 

@@ -11,8 +11,7 @@ import burnish
 from burnish.backends.backend import make_backend
 from burnish.ir.module import Module
 from burnish.testing import logits_by_steps
-
-WITHIN = 2e-5  # of the largest logit
+from tests import models
 
 
 def run(module: Module, graph: str, backend: str = "numpy", **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -24,7 +23,7 @@ def run(module: Module, graph: str, backend: str = "numpy", **inputs: np.ndarray
 def assert_near(ours: np.ndarray, theirs: np.ndarray, what: str = "") -> None:
     """Equal but for rounding."""
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()
-    assert error < WITHIN, f"{what}: {error:.1e} of the largest apart"
+    assert error < models.WITHIN, f"{what}: {error:.1e} of the largest apart"
 
 
 def check_forward(module: Module, ids: np.ndarray, expected: np.ndarray) -> None:
@@ -74,4 +73,5 @@ def check_every_feeding(
             assert {b for b, _ in found} == set(range(len(ids)))
             for (b, i), row in found.items():
                 error = np.abs(row - expected[b, i]).max() / np.abs(expected).max()
-                assert error < WITHIN, f"{how}, {pipeline}: token {i} of sequence {b}: {error:.1e} of the largest"
+                where = f"{how}, {pipeline}: token {i} of sequence {b}"
+                assert error < models.WITHIN, f"{where}: {error:.1e} of the largest"

@@ -57,6 +57,7 @@ def test_numbers_are_the_oracles_however_the_tokens_are_fed(name, tmp_path) -> N
     check_every_feeding(module, ids, expected, "decoder", encoder={"ids": source, "count": COUNTS})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, V1_0], ids=["v1.1", "v1.0"])
 def test_greedy_text_is_the_oracles(changes, tmp_path) -> None:
     oracle = t5(**changes)

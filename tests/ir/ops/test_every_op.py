@@ -1,6 +1,7 @@
 """What is asked of every op: an oracle, the laws; and that the laws can fail."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -220,5 +221,86 @@ def test_bf16_accumulates_in_f32(registries: None) -> None:
         def eval(self, xp: Arrays, x: Array) -> Array:
             return xp.mean(x, axis=-1)
 
+    mean = Example(NarrowMean(), (np.full((1, 4096), 1.01, "f4"),), lambda x: x.mean(-1), terms=4096)
     with pytest.raises(AssertionError, match="in bf16: NumPy against the oracle"):
-        check_op(NarrowMean, Example(NarrowMean(), (np.full((1, 4096), 1.01, "f4"),), lambda x: x.mean(-1)))
+        check_op(NarrowMean, mean)
+
+
+# ------------------------------------------------------------------------------------------ the bounds of sums can fail
+
+
+class _Sum(Op):
+    """The sum along the last axis."""
+
+    def infer(self, x: Type) -> Type:
+        return x.with_shape(x.shape[:-1])
+
+
+def sum_of(op: Op, x: np.ndarray, terms: int) -> Example:
+    return Example(op, (x,), lambda x: x.sum(-1), terms=terms, magnitude=lambda x: np.abs(x).sum(-1), units=0)
+
+
+def test_a_sum_may_be_added_up_in_any_order(registries: None) -> None:
+    class OneByOne(_Sum):
+        """The sum along the last axis, in NumPy from left to right."""
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return xp.add.accumulate(x, axis=-1)[..., -1] if xp is np else xp.sum(x, axis=-1)
+
+    long = np.full((2, 4096), 1.01, "f4")
+    check_op(OneByOne, sum_of(OneByOne(), long, 4096))
+    with pytest.raises(AssertionError, match="in f32: NumPy against the oracle"):
+        check_op(OneByOne, sum_of(OneByOne(), long, 16))
+
+
+def test_terms_that_cancel_leave_their_error(registries: None) -> None:
+    class Right(_Sum):
+        """The sum along the last axis."""
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return xp.sum(x, axis=-1)
+
+    x = np.float32([[1e4 / 3, 0.1, -1e4 / 3]])
+    check_op(Right, sum_of(Right(), x, 3))
+    with pytest.raises(AssertionError, match="in f32: NumPy against the oracle"):
+        check_op(Right, Example(Right(), (x,), lambda x: x.sum(-1), terms=3))
+
+
+def tf32(x: np.ndarray) -> np.ndarray:
+    """With ten bits behind the point, of 23."""
+    return (x.astype("f4").view("u4") & 0xFFFFE000).view("f4").astype("f8")
+
+
+def without_the_last(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x[..., -1] = 0
+    return x
+
+
+SUMS = [(n, i) for n, found in ORACLES.items() for i, x in enumerate(found) if 0 < x.terms < 1000]
+
+
+@pytest.mark.parametrize("mistake", [tf32, without_the_last])
+@pytest.mark.parametrize(("name", "index"), SUMS)
+def test_a_mistake_in_a_sum_shows(name: str, index: int, mistake: Callable[[np.ndarray], np.ndarray]) -> None:
+    example = ORACLES[name][index]
+    oracle = example.oracle
+    assert oracle is not None
+    wrong = replace(example, oracle=lambda x, *more: oracle(mistake(x), *more))
+    with pytest.raises(AssertionError, match="in f32: NumPy against the oracle"):
+        check_op(OPS[name], wrong)
+
+
+def test_jax_and_numpy_may_be_off_to_either_side(registries: None) -> None:
+    def op(name: str, off: float) -> type[Op]:
+        def evaluate(self: Op, xp: Arrays, x: Array) -> Array:
+            return x * (1 + off if xp is np else 1 - off)
+
+        return type(name, (_Faulty,), {"eval": evaluate, "__doc__": "x"})
+
+    x = np.ones((1, 3), "f4")
+    near, far = op("Near", 3 * 2.0**-23), op("Far", 6 * 2.0**-23)
+    check_op(near, Example(near(), (x,), np.array))
+    for oracle, message in ((np.array, "NumPy against the oracle"), (None, "JAX against NumPy")):
+        with pytest.raises(AssertionError, match=message):
+            check_op(far, Example(far(), (x,), oracle))
