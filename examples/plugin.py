@@ -14,7 +14,7 @@ from burnish.frontends.architecture import Architecture, Layers
 from burnish.ir.builder import Ops
 from burnish.ir.format import Array, Field, Fields, QuantFormat
 from burnish.ir.graph import Value
-from burnish.ir.op import Arrays, Op
+from burnish.ir.op import Arrays, Axes, Op
 from burnish.ir.types import Type, require
 from burnish.passes.engine import Pattern, RewritePass, Rule
 
@@ -29,6 +29,9 @@ class ScaleApart(Op):
         require(x.is_float, f"scale_apart: {x} is not a float")
         axis = x.axis(self.axis)
         return x, x.with_shape(1 if i == axis else d for i, d in enumerate(x.shape))
+
+    def along(self, x: Type) -> tuple[Axes, ...]:
+        return (tuple(None if i == x.axis(self.axis) else i for i in range(x.rank)),)
 
     def eval(self, xp: Arrays, x: Array) -> tuple[Array, Array]:
         s = xp.max(xp.abs(x), axis=self.axis, keepdims=True) + x.dtype.type(self.eps)

@@ -133,12 +133,11 @@ class Op:
         """What makes a box of result `result`, bit for bit, out of boxes of the operands, all of whose sizes are known.
 
         None: it takes all of the operands. Weight time works in such parts, so that a tensor need not fit in memory.
-        By default this follows from `along`; an op whose attributes hold sizes must say it itself.
+        Of an op with one result this follows from `along`; one whose attributes hold sizes must say it itself.
         """
-        if self.bodies:
+        if self.bodies or len(types := self.results(*operands)) != 1:
             return None
-        types = self.results(*operands)
-        whole_ = [slice(0, d) for d in types[result].sizes]
+        whole_ = [slice(0, d) for d in types[0].sizes]
         boxes: list[Box | None] = []
         free = {i for i, s in enumerate(box) if s != whole_[i]}  # what is cut, and must run along an operand
         for t, axes in zip(operands, self.along(*operands), strict=True):

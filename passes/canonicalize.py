@@ -31,6 +31,8 @@ class CommonSubexpression(Rule):
 class Canonicalize(Pass):
     """f(constants) -> constant; two equal nodes -> one; a node that nothing reads -> none"""
 
+    rules = (DeadCode, Fold, CommonSubexpression)
+
     def run(self, module: Module, ctx: Context) -> None:
         for graph in module.every_graph:
             self._dead(graph, ctx)

@@ -105,11 +105,16 @@ class Pass:
     """Base of all passes, one file each; its fields are its options, its name is the class's in kebab case."""
 
     name: ClassVar[str]
+    #: what it applies
+    rules: ClassVar[tuple[type[Rule], ...]] = ()
+    #: that of its least exact rule
     exactness: ClassVar[Exactness] = "exact"
 
     def __init_subclass__(cls, replace: bool = False) -> None:
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+        if cls.rules:
+            cls.exactness = max((r.exactness for r in cls.rules), key=_STRICTNESS.index)
         if not cls.__name__.startswith("_"):
             PASSES.add(cls.name, cls, replace)
 
@@ -130,6 +135,7 @@ def _option(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+_STRICTNESS: tuple[Exactness, ...] = ("exact", "rounding", "lossy")
 PASSES: Registry[type[Pass]] = Registry("pass")
 
 

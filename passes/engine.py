@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import ClassVar
 
 from burnish.ir.graph import Node
 from burnish.ir.module import Module
@@ -47,19 +46,11 @@ __all__ = [
     "Unaccounted",
 ]
 
-_STRICTNESS: tuple[Exactness, ...] = ("exact", "rounding", "lossy")
 _ROUNDS = 1000  # more applications at one source than this means that rules undo each other
 
 
 class RewritePass(Pass):
-    """A list of rules, run to a fixpoint over every graph."""
-
-    rules: ClassVar[tuple[type[Rule], ...]] = ()
-
-    def __init_subclass__(cls, replace: bool = False) -> None:
-        super().__init_subclass__(replace)
-        if cls.rules:
-            cls.exactness = max((r.exactness for r in cls.rules), key=_STRICTNESS.index)
+    """Its rules, run to a fixpoint over every graph."""
 
     def run(self, module: Module, ctx: Context) -> None:
         """Match every node; then, as long as something changes, what changed and what looks at it."""

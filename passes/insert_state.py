@@ -41,7 +41,7 @@ class InsertState(Pass):
     results alone is computed once: it moves to that graph, whose further results come in as inputs.
     """
 
-    exactness = "rounding"
+    rules = (MakeStateful, CrossAttentionOnce)
 
     def run(self, module: Module, ctx: Context) -> None:
         graph = module.main
@@ -160,7 +160,8 @@ def _crossing(decoder: Graph, given: Iterable[Value]) -> list[Node]:
     for node in decoder.order():
         if any(v in fixed for v in node.operands) and all(v in fixed or v.time != "run" for v in node.operands):
             fixed.update(node.outputs)
-    return [n for n in decoder.order() if isinstance(n.op, Attention) and {n["k"], n["v"]} <= fixed]
+    found = [n for n in decoder.order() if isinstance(n.op, Attention) and {n["k"], n["v"]} <= fixed]
+    return [n for n in found if not {n["k"], n["v"]} <= set(given)]
 
 
 def _attend_once(

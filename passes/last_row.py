@@ -6,6 +6,7 @@ from functools import partial
 
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.guards import AtMost
 from burnish.ir.module import Module
 from burnish.ir.origin import Origin
 from burnish.ir.signature import COUNT, LOGITS, PAST, TOKENS
@@ -25,7 +26,7 @@ class LastRow(Pass):
     Of graphs that go on from a past: in others, every token's logits say something of that token.
     """
 
-    exactness = "rounding"
+    rules = (TakeLastRow,)
 
     def run(self, module: Module, ctx: Context) -> None:
         for graph in module.graphs.values():
@@ -42,6 +43,7 @@ def _take_last(op: Ops, graph: Graph, logits: Value) -> None:
     while (node := cut.node) is not None and (name := _rows_of(node, logits)) is not None:
         chain.append((node, name))
         cut = node[name]
+    op.assume(AtMost(1, cut.shape[1]))
     row = op.last_row(cut, count)
     for node, name in reversed(chain):
         with op.at(Origin.union([node.origin], TakeLastRow.__name__)):

@@ -10,7 +10,7 @@ import numpy as np
 from burnish.ir.builder import Ops
 from burnish.ir.dims import bind
 from burnish.ir.graph import Graph, Node, Value
-from burnish.ir.guards import AllTrue
+from burnish.ir.guards import AllTrue, Comparison
 from burnish.ir.leaves import Constant
 from burnish.ir.ops.attention import Attention
 from burnish.ir.run import run_graph
@@ -87,7 +87,10 @@ def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
     alone = _alone(bias)
     masks: list[np.ndarray] = []
     hidden = 0.0
+    broken = [g.broken for g in bias.graph.module.guards if isinstance(g, Comparison)]
     for sizes in _bindings(bias):
+        if any(b(sizes) for b in broken):
+            continue
         (data,) = run_graph(alone, {}, sizes)
         visible = data if data.dtype == bool else data == 0
         if data.dtype != bool and not visible.all():

@@ -33,6 +33,8 @@ class RollBlocks(Pass):
     graph alone, and may have several layers.
     """
 
+    rules = (BlocksToRepeat,)
+
     def run(self, module: Module, ctx: Context) -> None:
         for graph in list(module.graphs.values()):
             refused: set[Node] = set()

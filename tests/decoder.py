@@ -7,6 +7,7 @@ from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
 from burnish.ir.graph import Value
 from burnish.ir.module import Module, WeightEntry
+from burnish.ir.signature import LOGITS, TOKENS, Facts
 from burnish.ir.types import Type
 
 WIDTH, HEADS, VOCABULARY = 32, 2, 24
@@ -16,16 +17,16 @@ PIPELINE = "fuse-qkv,fuse-fma,insert-state,quantize-weights"
 
 def decoder(blocks: int = 2) -> Module:
     """Blocks of a self-attention (qkv to fuse) and of a scale and shift (an fma to fuse), and a head."""
-    module = Module(_weights(blocks))
+    module = Module(_weights(blocks), facts=Facts(task="text-generation"))
     graph = module.graph("forward")
     op = graph.ops
-    ids = graph.input("ids", Type("i32", (Sym("B"), Sym("S"))))
+    ids = graph.input("ids", Type("i32", (Sym("B"), Sym("S"))), TOKENS)
     x = op.embedding(ids, op.weight("embed.weight"))
     for i in range(blocks):
         with op.scope(f"layers.{i}"):
             x = op.add(x, _attention(op, x, f"layers.{i}.attn"))
             x = op.add(op.mul(x, op.weight(f"layers.{i}.scale")), op.weight(f"layers.{i}.shift"))
-    graph.set_outputs({"logits": op.linear(x, op.weight("head.weight"))})
+    graph.set_outputs({"logits": op.linear(x, op.weight("head.weight"))}, {"logits": LOGITS})
     module.normalize()
     module.source = made_up_weights(module)
     return module

@@ -9,6 +9,7 @@ from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
 from burnish.ir.graph import Value
 from burnish.ir.module import Module, WeightEntry
+from burnish.ir.signature import LOGITS, TOKENS, Facts
 from burnish.ir.types import Type
 
 B, S = Sym("B"), Sym("S")
@@ -23,17 +24,18 @@ def onnx_like(blocks: int) -> Module:
         shapes |= {f"layers.{i}.{n}": (WIDTH, out) for n, out in MATRICES.items()}
         shapes |= {f"layers.{i}.o": (HEADS * SIZE, WIDTH), f"layers.{i}.down": (INNER, WIDTH)}
         shapes |= {f"layers.{i}.norm1": (WIDTH,), f"layers.{i}.norm2": (WIDTH,)}
-    module = Module({name: WeightEntry(Type("f32", shape)) for name, shape in shapes.items()})
+    weights = {name: WeightEntry(Type("f32", shape)) for name, shape in shapes.items()}
+    module = Module(weights, facts=Facts(task="text-generation"))
     graph = module.graph("forward")
     op = graph.ops
-    ids = graph.input("ids", Type("i32", (B, S)))
+    ids = graph.input("ids", Type("i32", (B, S)), TOKENS)
     x = op.gather(op.weight("embed"), op.cast(ids, to="i64"), axis=0)
     bias, cos, sin = _mask(op), *_tables(op)
     for i in range(blocks):
         with op.scope(f"layers.{i}"):
             x = op.add(x, _attention(op, f"layers.{i}", _norm(op, x, f"layers.{i}.norm1"), bias, cos, sin))
             x = op.add(x, _mlp(op, f"layers.{i}", _norm(op, x, f"layers.{i}.norm2")))
-    graph.set_outputs({"logits": op.matmul(_norm(op, x, "norm"), op.weight("head"))})
+    graph.set_outputs({"logits": op.matmul(_norm(op, x, "norm"), op.weight("head"))}, {"logits": LOGITS})
     module.normalize()
     module.source = made_up_weights(module)
     return module

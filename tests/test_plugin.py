@@ -186,7 +186,7 @@ def test_a_package_of_a_plugin_asks_for_it(file: Path, echo: Path, tmp_path: Pat
     code, err = run("inspect", tmp_path / "format")
     assert code == 3
     assert err.count("\n") == 1
-    assert "model.graph: line 8: unknown element type 'ternary', built in or of a plugin" in err
+    assert "model.graph: line 10: unknown element type 'ternary', built in or of a plugin" in err
     assert run("inspect", tmp_path / "format", "--plugin", file)[0] == 0
 
     code, err = run("inspect", echo)

@@ -89,16 +89,14 @@ def command(
 
 
 def _listing() -> dict[str, Any]:
-    from burnish.passes.engine import PASSES, RewritePass
+    from burnish.passes.engine import PASSES
     from burnish.passes.pipelines import PIPELINES
 
     passes = {
         name: {
             "exactness": cls.exactness,
             "does": inspect.cleandoc(cls.__doc__ or ""),
-            "rules": {r.__name__: inspect.cleandoc(r.__doc__ or "") for r in cls.rules}
-            if issubclass(cls, RewritePass)
-            else {},
+            "rules": {r.__name__: inspect.cleandoc(r.__doc__ or "") for r in cls.rules},
         }
         for name, cls in sorted(PASSES.items())
     }

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from burnish.backends.binding import bind_symbols
-from burnish.ir.dims import Sym
+from burnish.ir.dims import Sym, bind
 from burnish.ir.format import Packed
 from burnish.ir.graph import Graph, Value
-from burnish.ir.guards import Equal
+from burnish.ir.guards import AtMost, Equal
 from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.linear import Embedding
@@ -94,6 +94,12 @@ def _sizes(module: Module, given: Mapping[str, int]) -> dict[str, int]:
     for name in names:
         same = next((sizes[other] for other in sizes if frozenset((name, other)) in equal), None)
         sizes.setdefault(name, same or (len(sizes) + 5 if sizes else 2))
+    for g in module.guards:  # as small as they may be, or as large
+        if isinstance(g, AtMost) and g.broken(sizes):
+            for side, size in ((g.b, g.a), (g.a, g.b)):
+                if isinstance(side, Sym) and side.text not in given and isinstance(n := bind(size, sizes), int):
+                    sizes[side.text] = n
+                    break
     return sizes
 
 

@@ -40,7 +40,7 @@ class Positions(Op):
         return Type("i32", ids.shape)
 
     def along(self, ids: Type, past: Type | None = None) -> tuple[Axes, ...]:
-        return (0, 1), (0,) * (past is not None)
+        return (0, None), (0,) * (past is not None)  # a position depends on where it stands
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Refused:
         """Behind those that came before."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from burnish.ir.guards import assume_equal, broadcast
+from burnish.ir.guards import AtMost, assume_equal, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op
+from burnish.ir.state import Independent, Refused, Steps, by_along
 from burnish.ir.types import FLOATS, Type, require
+
+if TYPE_CHECKING:
+    from burnish.ir.builder import Ops
+    from burnish.ir.graph import Node
 
 
 class Matmul(Op):
@@ -73,6 +79,13 @@ class Embedding(Op):
 
     def along(self, ids: Type, w: Type) -> tuple[Axes, ...]:
         return tuple(range(ids.rank)), (None, ids.rank)
+
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
+        """Of tokens themselves or their positions alone; a table of positions bounds how many tokens there may be."""
+        at, rows = node["ids"], node["w"].shape[0]
+        if at.op is not None and at.op.name == "positions":
+            op.assume(AtMost(state.capacity, rows))
+        return by_along(node, state.tokens)
 
     def eval(self, xp: Arrays, ids: Array, w: Array) -> Array:
         return xp.take(w, ids, axis=0, mode="clip")

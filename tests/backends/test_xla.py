@@ -225,10 +225,11 @@ def test_attention_over_parts_of_the_keys(case: str) -> None:
 def test_attention_to_rows_before_and_a_ring() -> None:
     """They run as `evaluate` says, the ring in place on NumPy."""
     module = parse("""module {
-      graph forward(%q: f32[B, S, 6, 8], %k: f32[B, S, 2, 8], %past: i32[B], %count: i32[B], %ring: f32[B, R, 2, 8]) {
+      graph forward(%q: f32[B, S, 6, 8], %k: f32[B, S, 2, 8], %past: i32[B] is past, %count: i32[B] is count,
+                    %ring: f32[B, R, 2, 8] is ring(batch=0, axis=1, most=5)) {
         %0, %1: f32[B, R, 2, 8], f32[B, R, 2, 8] = ring_update(%ring, %k, %past, %count) <- "ring"
         %2: f32[B, S, 6, 8] = attention(%q, %k, %k, %past, _, _, %1, %1, scale=0.3, causal=true, window=6) <- "y"
-        return y=%2, ring=%0
+        return y=%2, ring=%0 is ring(batch=0, axis=1, most=5)
       }
     }""")
     rng = np.random.default_rng(0)
@@ -306,7 +307,7 @@ def test_left_to_xla_it_holds_both(large, monkeypatch) -> None:
 
 def test_states_are_written_in_place(executable) -> None:
     state = executable.start(1, 16)
-    before = dict(state.arrays)
+    before = dict(state.states)
     executable.decode(np.array([5]), state)
     assert before and all(a.is_deleted() for a in before.values())
 

@@ -91,7 +91,7 @@ def test_print_after_change_is_a_diff_for_each_application(cli: Cli, model: Path
     _, _, err = cli("opt", model, "--pipeline", "fuse-fma,insert-state", "--print-after-change")
     heads = re.findall(r"^[0-9a-f]{12} (.*)$", err, re.MULTILINE)
     places = ["fuse-fma/MulAddToFma at layers.0", "fuse-fma/MulAddToFma at layers.1"]
-    assert heads == [*places, "insert-state/InsertKvCache at forward"]
+    assert heads == [*places, "insert-state/MakeStateful at forward"]
     changed = [line[1:].split(" = ")[1].split("(")[0] for line in err.splitlines() if re.match(r"[-+]  %.* = ", line)]
     assert changed[:3] == ["mul", "add", "fma"]
 

@@ -29,8 +29,8 @@ def test_a_folder_and_its_bare_file_are_the_same_module(folder) -> None:
     verify(module)
     assert load_checkpoint(folder / "model.safetensors") == module
     assert parse(str(module), module.constants()) == module
-    assert module.attributes["architecture"] == "LlamaForCausalLM"
-    assert module.attributes["context"] == 64
+    assert module.facts.architecture == "LlamaForCausalLM"
+    assert module.facts.context == 64
 
 
 def test_only_headers_are_read(folder) -> None:
@@ -69,7 +69,7 @@ def test_end_tokens(config, generation, eos, tmp_path) -> None:
     os.remove(folder / "generation_config.json")
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
-    assert load_checkpoint(folder).attributes.get("eos", ()) == eos
+    assert load_checkpoint(folder).facts.eos == eos
 
 
 def test_a_folder_without_weights(folder, tmp_path) -> None:

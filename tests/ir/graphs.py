@@ -1,4 +1,4 @@
-"""Random modules for hypothesis: any op, symbolic dimensions, odd names, every kind of attribute and constant."""
+"""Random modules for hypothesis: any op, role and fact, symbolic dimensions, odd names, every kind of constant."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from burnish.ir import Graph, InferError, Module, Origin, Type, Value, WeightEntry
+from burnish.ir import Facts, Graph, InferError, Module, Origin, Type, Value, WeightEntry
+from burnish.ir import signature as sig
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.guards import AllTrue, AtMost, Equal
@@ -42,6 +43,16 @@ ATTRIBUTES = st.recursive(
     st.one_of(st.booleans(), st.integers(-(2**65), 2**65), FLOATS, NAMES, st.none(), DIMS),
     lambda inner: st.lists(inner, max_size=3).map(tuple),
     max_leaves=4,
+)
+FACTS = st.builds(
+    Facts,
+    architecture=NAMES,
+    task=st.sampled_from(["", *sig.TASKS]),
+    context=st.none() | st.integers(0, 2**65),
+    eos=st.lists(st.integers(-1, 2**65), max_size=2).map(tuple),
+    decoder_start=st.none() | st.integers(0, 9),
+    labels=st.lists(NAMES, max_size=2).map(tuple),
+    passes=st.lists(NAMES, max_size=2).map(tuple),
 )
 
 
@@ -96,7 +107,7 @@ STEPS: list[Callable[[st.DrawFn, Any, list[Value]], Any]] = [
 
 def body(draw: st.DrawFn, module: Module, operands: list[Value]) -> Graph:
     """A body that takes those operands and returns a value of the first one's type."""
-    graph = Graph(module, draw(NAMES))
+    graph = module.body(draw(NAMES))
     inputs = [graph.input(f"{draw(NAMES)}{i}", v.type) for i, v in enumerate(operands)]
     grow(draw, graph, inputs, 1)
     same = [o for node in graph for o in node.outputs if o.type == inputs[0].type]
@@ -117,24 +128,48 @@ def grow(draw: st.DrawFn, graph: Graph, values: list[Value], steps: int) -> None
 
 
 @st.composite
+def with_roles(draw: st.DrawFn, module: Module) -> list[tuple[Type, sig.Role]]:
+    """Types of inputs, and roles that they fit: tokens and what goes with them, states, what other graphs have."""
+    batch, length = draw(DIMS), draw(DIMS)
+    found: list[tuple[Type, sig.Role]] = []
+    if draw(st.booleans()):
+        tokens, counts = Type(draw(st.sampled_from(["i32", "i64"])), (batch, length)), Type("i32", (batch,))
+        types = {sig.COUNT: counts, sig.PAST: counts, sig.MASK: tokens, sig.POSITIONS: tokens, sig.TOKEN_TYPES: tokens}
+        more = draw(st.lists(st.sampled_from(list(types)), unique=True, max_size=2))
+        found += [(tokens, sig.TOKENS), *((types[role], role) for role in more)]
+    states = [sig.Rows(batch=0, axis=1), sig.Ring(batch=2, axis=0, most=7), sig.Carry(batch=1)]
+    found += [(Type("f32", (batch, length, 2)), s) for s in draw(st.lists(st.sampled_from(states), max_size=2))]
+    values = {sig.Linked(n, v.name): v for n, g in module.graphs.items() for v in g.inputs}
+    values |= {sig.Linked(n, k): v for n, g in module.graphs.items() for k, v in g.outputs.items()}
+    links = draw(st.lists(st.sampled_from(list(values)), unique=True, max_size=2)) if values else []
+    return found + [(values[link].type, link) for link in links]
+
+
+@st.composite
 def modules(draw: st.DrawFn, steps: int = 10) -> Module:
     """A module that verifies."""
-    module = Module(attributes=draw(st.dictionaries(NAMES, ATTRIBUTES, max_size=3)))
+    module = Module(facts=draw(FACTS))
     entries = st.builds(
         WeightEntry, WEIGHT_TYPES, st.builds(Origin, st.just(""), st.lists(NAMES, max_size=2).map(tuple))
     )
     module.weights = draw(st.dictionaries(NAMES, entries, max_size=3))
     if draw(st.booleans()):
-        guard = Graph(module, draw(NAMES))
+        guard = module.body(draw(NAMES))
         guard.set_outputs({"all": guard.ops.less_or_equal(guard.ops.iota(size=draw(DIMS)), 7)})
         module.guards.append(AllTrue(draw(NAMES), guard))
     module.guards += draw(st.lists(st.builds(draw(st.sampled_from([AtMost, Equal])), DIMS, DIMS), max_size=2))
     for name in draw(st.lists(NAMES, min_size=1, max_size=2, unique=True)):
         graph = module.graph(name)
-        values = [graph.input(n, draw(TYPES)) for n in draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))]
+        wanted = [(draw(TYPES), None) for _ in range(draw(st.integers(1, 3)))] + draw(with_roles(module))
+        names = draw(st.lists(NAMES, min_size=len(wanted), max_size=len(wanted), unique=True))
+        values = [graph.input(n, type, role) for n, (type, role) in zip(names, wanted, strict=True)]
         values += [graph.ops.weight(n) for n in module.weights]
         grow(draw, graph, values, draw(st.integers(0, steps)))
         outputs = draw(st.dictionaries(NAMES, st.sampled_from(values), max_size=3))
-        graph.set_outputs(outputs)
+        scores = st.sampled_from([None, sig.LOGITS, sig.HIDDEN, sig.EMBEDDING])
+        roles = {k: role for k, v in outputs.items() if v.type.is_float and (role := draw(scores)) is not None}
+        states = {v.name: v for v in graph.states.values()}
+        new = {k: draw(st.sampled_from([o for o in values if o.type == v.type])) for k, v in states.items()}
+        graph.set_outputs(outputs | new, roles | {k: v.role for k, v in states.items()})
     module.normalize()
     return module

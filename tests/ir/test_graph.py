@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from burnish.ir import Graph, InferError, Module, Origin, Type, WeightEntry, parse
+from burnish.ir import OPS, Graph, InferError, Module, Origin, Type, WeightEntry, parse
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
 from burnish.ir.origin import block_of
+from burnish.ir.signature import COUNT, HIDDEN, LOGITS, TOKENS, Rows
+from burnish.ir.weights import MemoryWeights
 
 S = Sym("S")
 X = Type("f32", (S, 4))
@@ -52,6 +54,109 @@ def test_mistakes_are_named() -> None:
         x.graph.input("x", X)
     with pytest.raises(InferError, match="two graphs called 'forward'"):
         x.graph.module.graph("forward")
+
+
+def test_operands_are_known_by_name() -> None:
+    graph = new()
+    op, ids, past = graph.ops, graph.input("ids", Type("i32", (2, 3))), graph.input("past", Type("i32", (2,)))
+    x, w = op.cast(ids, to="f32"), op.constant([1.0, 1.0, 1.0])
+    norm = op.layer_norm(w=w, x=x, eps=1e-5).node
+    assert norm["x"] is x and norm["w"] is w and norm.get("b") is None
+    assert op.attention(*[op.reshape(x, shape=(2, 3, 1, 1))] * 3, past=past, scale=1.0).node.inputs[3] is past
+    with pytest.raises(InferError, match="layer_norm has no operand b here"):
+        norm["b"]
+    with pytest.raises(InferError, match="layer_norm has no operand 'c'; it has x, w, b"):
+        norm.get("c")
+    with pytest.raises(InferError, match="rms_norm: operand x is missing"):
+        op.rms_norm(w=w, eps=1e-5)
+
+
+def test_readings_say_as_what_a_value_is_read() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    twice = op.sub(x, x)
+    joined = op.concat(twice, x, x, axis=0)
+    graph.set_outputs({"y": joined, "x": x})
+    assert x.readings == [
+        *((twice.node, name) for name in ("a", "b")),
+        *((joined.node, "xs") for _ in range(2)),
+        (graph.ret, "values"),
+    ]
+    assert x.users == [twice.node, joined.node, graph.ret]
+
+
+def test_a_node_again_with_some_operands_changed() -> None:
+    graph = new()
+    op, x = graph.ops, graph.input("x", X)
+    w, b, wide = op.constant([1.0] * 4), op.constant([2.0] * 4), graph.input("wide", Type("f32", (9, 4)))
+    node = op.layer_norm(x, w, b, eps=1e-5).node
+    again = op.again(node, x=wide).node
+    assert again.op is node.op and again.inputs == [wide, w, b] and again.out.type == wide.type
+    shorter = op.again(node, b=None).node
+    assert shorter.inputs == [x, w]
+    changed = op.again(shorter, OPS["layer_norm"](eps=1.0), b=b).node
+    assert changed.inputs == [x, w, b] and (changed.op.eps, node.op.eps) == (1.0, 1e-5)
+    with pytest.raises(InferError, match="does not scale the last axis"):
+        op.again(node, w=op.constant([1.0]))
+    with pytest.raises(InferError, match="layer_norm has no operand 'y'"):
+        op.again(node, y=w)
+    bodies = [graph.module.body(name) for name in ("then", "else")]
+    for body in bodies:
+        body.set_outputs({"y": body.input("x", X)})
+    kept = op.if_(op.constant(True, "bool"), x, bodies=bodies).node
+    assert op.again(kept, condition=op.constant(False, "bool")).node.bodies == tuple(bodies)
+
+
+def test_roles_are_asked_for() -> None:
+    graph = new()
+    ids, k = graph.input("i", Type("i32", (1, S)), TOKENS), graph.input("k", X, Rows(batch=0, axis=1))
+    x = graph.input("x", X)
+    graph.set_outputs({"y": x, "k": k}, {"y": HIDDEN, "k": k.role})
+    assert graph.input_for(TOKENS) is ids and graph.input_for(COUNT) is None
+    assert graph.output_for(HIDDEN) is x and graph.output_for(LOGITS) is None
+    assert graph.states == {"k": k}
+    graph.set_outputs({"k": k, "z": x}, {"z": LOGITS})
+    assert graph.roles == {"k": k.role, "z": LOGITS}, "a name that stays keeps its role"
+
+
+def test_the_main_graph_reads_tokens_and_feeds_no_other() -> None:
+    module = parse("""module {
+      graph helper(%x: f32[4]) { return y=%x }
+      graph encoder(%ids: i32[B, S] is tokens, %h: f32[B, S, 4]) { return hidden=%h }
+      graph decoder(%ids: i32[B, T] is tokens, %h: f32[B, S, 4] is linked(graph="encoder", name="hidden")) {
+        return y=%h
+      }
+    }""")
+    assert module.main is module.graphs["decoder"]
+    assert module.feeders == {"encoder": module.graphs["encoder"]}
+    assert Module().main is None
+
+
+def test_a_copy_is_equal_and_apart() -> None:
+    module = parse("""module {
+      task = "fill-mask"
+      weights { @w: f32[4, 4] }
+      guard "small" graph small() { %0: bool[] = less(f32(1.0), f32(2.0)) return all=%0 }
+      graph f(%ids: i32[B, S] is tokens, %x: f32[4], %k: f32[B] is carry(batch=0)) {
+        %0: f32[4] = if(bool(true), %x) {
+          graph then(%x: f32[4]) { return y=%x }
+          graph else(%x: f32[4]) { %0: f32[4] = neg(%x) return y=%0 }
+        }
+        %1: f32[4] = linear(%0, @w)
+        return y=%1 is hidden, k=%k is carry(batch=0)
+      }
+    }""")
+    module.source = MemoryWeights({})
+    copy = module.copy()
+    assert copy == module and str(copy) == str(module) and copy.source is module.source
+    assert all(g.module is copy and g.ops.graph is g for g in copy.every_graph)
+    assert copy.guards[0].graph.module is copy
+    before = str(module)
+    copy.weights.clear()
+    copy.guards.clear()
+    for graph in copy.every_graph:
+        graph.set_outputs({})
+    assert str(module) == before
 
 
 def test_leaves_are_shared() -> None:
@@ -178,7 +283,7 @@ def test_constants_are_collected_from_bodies_and_guards_are_not_values() -> None
     x = graph.input("x", Type("f32", (9,)))
     bodies = []
     for name in ("then", "else"):
-        body = Graph(module, name)
+        body = module.body(name)
         body.set_outputs({"y": body.ops.add(body.input("x", x.type), body.ops.constant(np.arange(9, dtype="f4")))})
         bodies.append(body)
     graph.set_outputs({"y": graph.ops.if_(graph.ops.constant(True, "bool"), x, bodies=bodies)})

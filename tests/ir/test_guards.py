@@ -59,7 +59,7 @@ def test_what_may_fit_is_recorded_once() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     for a, b in ((3, 2), (S + 1, S), (S, -1)):
-        with recording([]), pytest.raises(InferError, match="here: .* is more than"):
+        with recording([]), pytest.raises(InferError, match=r"here: .* is more than"):
             assume_at_most(a, b, "here")
     with pytest.raises(InferError, match="here: 8 against S, and no guard"):
         assume_at_most(8, S, "here")

@@ -7,8 +7,8 @@ from burnish.ir.structure import structure
 
 TEXT = """\
 module {
-  arch = "llama"
-  tie = 1
+  architecture = "llama"
+  context = 1
   weights {
     @w: f32[4, 4] <- "file:w"
     @v: f32[4, 4]
@@ -19,7 +19,7 @@ module {
     %0: bool[S] = less(f32([1.0]), f32(2.0)) <- "m"
     return all=%0
   }
-  graph forward(%x: f32[S, 4], %y: f32[S, 4]) {
+  graph forward(%x: f32[S, 4], %y: f32[S, 4], %k: f32[B, S] is rows(batch=0, axis=1)) {
     scope "model"
     %0: f32[S, 4] = linear(%x, @w) <- "a", "b" by "Rule"
     %1: f32[S, 4] = sub(%0, %y) <- "sub"
@@ -34,16 +34,17 @@ module {
         return y=%x
       }
     } <- "if"
-    return y=%3
+    return y=%3 is hidden, k=%k is rows(batch=0, axis=1)
   }
 }
 """
 
 CHANGES = [
     ('"llama"', '"gpt"'),
-    ("tie = 1", "tie = true"),
-    ("tie = 1", "tie = 1.0"),
-    ('arch = "llama"\n', ""),
+    ('architecture = "llama"\n', ""),
+    ("context = 1", "context = 2"),
+    ("context = 1", 'labels = ["1"]'),
+    ("context = 1", "context = 1 eos = [1]"),
     ("@v: f32[4, 4]", "@v: f32[4, 5]"),
     ("@v: f32[4, 4]", "@v: f32[4, 4]\n@u: f32[4, 4]"),
     ('"file:w"', '"file:v"'),
@@ -72,6 +73,13 @@ CHANGES = [
     ("graph then", "graph yes"),
     ("neg(%x)", "abs(%x)"),
     ('<- "neg"', ""),
+    (" is rows(batch=0, axis=1))", ")"),
+    ("axis=1))", "axis=2))"),
+    ("rows(batch=0, axis=1))", "ring(batch=0, axis=1, most=1))"),
+    ("is hidden", ""),
+    ("is hidden", "is logits"),
+    ("is hidden, k=%k is rows(batch=0, axis=1)", "is hidden, k=%k"),
+    ("eps=-0.0", "eps=0"),
     ("return y=%3", "return z=%3"),
     ("return y=%3", "return y=%3, z=%3"),
     ("return y=%3", "return y=%2"),

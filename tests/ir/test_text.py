@@ -1,26 +1,28 @@
 """The text form: it reads back equal, it reads back the same, and what is no module is refused with its line."""
 
 import contextlib
-import math
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burnish.ir import Module, TextError, Type, VerifyError, WeightEntry, parse, verify
+from burnish.ir import OPS, Module, TextError, Type, VerifyError, WeightEntry, parse, verify
 from burnish.ir.dims import Sym
+from burnish.ir.literal import attribute_text
+from burnish.ir.signature import HIDDEN, TOKENS, Facts, Linked, Rows
 from burnish.ir.text import neighbourhood, side_by_side
-from tests.ir.graphs import modules
+from tests.ir.graphs import ATTRIBUTES, modules
 
 SAMPLE = """\
 module {
-  arch = "llama"
-  rope_theta = 500000.0
-  tie = true
-  sizes = [1, [-0.0, nan, inf], S, {2*S + 1}, none]
-  "graph" = 1
+  architecture = "llama"
+  task = "text-generation"
+  context = 4096
+  eos = [2, 3]
+  labels = ["a \\"b\\"", "graph"]
   weights {
     @lm.weight: q4_0.planes[4096, 64]
     @"onnx::MatMul 12": bf16[64, 64] <- "file.onnx:MatMul_12"
@@ -32,7 +34,7 @@ module {
     %0: bool[S] = less_or_equal(@"0.3", f32(1.0))
     return all=%0
   }
-  graph forward(%ids: i32[B, S], %"0": bool[]) {
+  graph forward(%ids: i32[B, S] is tokens, %"0": bool[], %k: f32[B, C] is rows(batch=0, axis=1)) {
     weights {
       @0: f32[64, 64] = cast(@"onnx::MatMul 12", to="f32") <- "cast"
       scope "model.layers.7.mlp"
@@ -55,7 +57,11 @@ module {
     } <- "if"
     scope "model.layers.7.mlp"
     %7.2, %7.3: f32[B, S, 60], f32[B, S, 4] = split(%7.0, axis=-1, sizes=[60, 4]) <- "split"
-    return y=%1, few=%7.3, in=%ids
+    return y=%1 is hidden, few=%7.3, k=%k is rows(batch=0, axis=1)
+  }
+  graph "graph"(%y: f32[B, S, 64] is linked(graph="forward", name="y")) {
+    %0: f32[B] = softmax(%y, axis=[1, [-0.0, nan, inf], S, {2*S + 1}, none, true, [], "x"])
+    return "inf"=%0
   }
   graph empty() {
     return
@@ -88,7 +94,11 @@ def test_every_part_of_the_form() -> None:
     module = parse(SAMPLE)
     assert str(module) == SAMPLE
     assert parse(str(module)) == module
-    assert module.attributes["tie"] is True and math.isnan(module.attributes["sizes"][1][1])
+    assert module.facts == Facts("llama", "text-generation", 4096, eos=(2, 3), labels=('a "b"', "graph"))
+    graph = module.graphs["forward"]
+    assert [v.role for v in graph.inputs] == [TOKENS, None, Rows(batch=0, axis=1)]
+    assert graph.roles == {"y": HIDDEN, "k": Rows(batch=0, axis=1)}
+    assert module.graphs["graph"].inputs[0].role == Linked("forward", "y")
     assert module.weights["lm.weight"] == WeightEntry(Type("q4_0", (4096, 64), "planes"))
     nodes = {n.op.name: n for n in module.graphs["forward"]}
     assert nodes["embedding"].origin.sources == ("embed", "tokens")
@@ -97,6 +107,19 @@ def test_every_part_of_the_form() -> None:
     assert nodes["layer_norm"].inputs[2] is None
     assert nodes["if"].bodies[0].name == "then"
     assert [nodes[n].time for n in ("cast", "linear")] == ["weight", "run"]
+
+
+@given(ATTRIBUTES)
+def test_any_attribute_reads_back_equal(value: Any) -> None:
+    """Whether the op accepts it is the verifier's to say."""
+    module = Module()
+    graph = module.graph("f")
+    x = graph.input("x", Type("f32", (2,)))
+    graph.set_outputs({"y": graph.ops.emit_typed(OPS["softmax"](axis=value), [x], [x.type])})
+    text = str(module)
+    again = parse(text)
+    assert again == module and str(again) == text
+    assert attribute_text(again.graphs["f"].outputs["y"].op.axis) == attribute_text(value)
 
 
 def test_values_are_numbered_by_block() -> None:
@@ -129,9 +152,53 @@ def test_large_constants_come_back_when_they_are_given() -> None:
         parse(text, constants={sha: data + 1})
 
 
-def replaced(old: str, new: str) -> str:
-    assert SAMPLE.count(old) >= 1
-    return SAMPLE.replace(old, new, 1)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("cast(", "kast(", "there is no op 'kast'"),
+        ("cast(", "weight(", "there is no op 'weight'"),
+        ("f32[64, 64]", "f33[64, 64]", "unknown element type 'f33'"),
+        ("[4096, 64]", "[4096, 63]", "do not divide an input axis of 63"),
+        ("linear(%0", "linear(%9", "%9 is not defined before"),
+        ("linear(%0, @0", "linear(%0, @nope", "there is no weight 'nope'"),
+        ("axis=-1", "axle=-1", "attributes of split"),
+        (", sizes=[60, 4]", "", "split's attributes ['sizes']"),
+        ("%7.2, %7.3: ", "%7.2: ", "a type for each of 1 results"),
+        ("%7.1: f32", "%7.0: f32", "%7.0 is defined twice"),
+        ("%x: f32", "%x f32", "expected ':'"),
+        ("few=%7.3, k=%k is rows(batch=0, axis=1)\n  }", "y=%7.2\n  }", "two outputs of one name"),
+        ("few=%7.3", "few=_", "expected a value"),
+        ('@"0.3": f32[64]', "@lm.weight: f32[64]", "weight 'lm.weight' is there twice"),
+        ('%"0": bool[]', "%ids: bool[]", "two inputs called 'ids'"),
+        ("graph empty", "graph forward", "two graphs called 'forward'"),
+        ("{2*S + 1}", "{2*S + }", "ends early"),
+        ("{2*S + 1}", "{__import__('os')}", "cannot read dimension"),
+        ("{2*S + 1}", "9" * 5000, "an integer"),
+        ("none, ", "[" * 200, "less nesting"),
+        ('"llama"', r'"\ud800"', "a string in JSON's form"),
+        ('"llama"', '"lla\tma"', "a string in JSON's form"),
+        ('"llama"', "$", "found $"),
+        ("f32(2.0)", "f32([2.0, [1.0]])", "a constant ("),
+        ("f32(2.0)", "u8(-1)", "a constant ("),
+        ("f32(2.0)", "q4_0(1)", "an operand"),
+        ("0123456789abcdef0", "x", "a constant's sha"),
+        ("guard equal(S, T)", "guard equal(S, Max)", "cannot name a dimension"),
+        ("guard at_most", "guard at_least", "expected 'equal' or 'at_most', found at_least"),
+        ("S] is tokens", "S] is token", "there is no role 'token'"),
+        ("S] is tokens", "S] is tokens(a=1)", "there is no role 'tokens' with fields"),
+        ("is rows(batch=0, axis=1)", "is rows(batch=0)", "the role rows is rows(batch: int, axis: int)"),
+        ("is rows(batch=0, axis=1)", "is rows(0, 1)", "a name"),
+        ("y=%1 is hidden", "y=%1 is 3", "expected a role"),
+        ("context = 4096", "contexts = 4096", "there is no fact 'contexts'"),
+        ("context = 4096", "context = 4096.0", "the fact context is int | None, not 4096.0"),
+        ("context = 4096", 'task = "fill-mask"', "the fact task is there twice"),
+        ('"text-generation"', '"chess"', "the fact task is one of text-generation, "),
+    ],
+)
+def test_what_is_no_module_is_refused_with_its_line(old: str, new: str, message: str) -> None:
+    before, found, after = SAMPLE.partition(old)
+    assert found
+    refused(before + new + after, (before + old).count("\n") + 1, message)
 
 
 @pytest.mark.parametrize(
@@ -139,39 +206,14 @@ def replaced(old: str, new: str) -> str:
     [
         ("", 1, "expected 'module', found the end"),
         ("module {", 1, "expected a name, found the end"),
-        (SAMPLE + "x", 47, "expected the end, found x"),
-        (replaced("cast(", "kast("), 21, "there is no op 'kast'"),
-        (replaced("cast(", "weight("), 21, "there is no op 'weight'"),
-        (replaced("f32[64, 64]", "f33[64, 64]"), 21, "unknown element type 'f33'"),
-        (replaced("[4096, 64]", "[4096, 63]"), 8, "do not divide an input axis of 63"),
-        (replaced("linear(%0", "linear(%9"), 28, "%9 is not defined before"),
-        (replaced("linear(%0, @0", "linear(%0, @nope"), 28, "there is no weight 'nope'"),
-        (replaced("axis=-1", "axle=-1"), 40, "attributes of split"),
-        (replaced(", sizes=[60, 4]", ""), 40, "split's attributes ['sizes']"),
-        (replaced("%7.2, %7.3: ", "%7.2: "), 40, "a type for each of 1 results"),
-        (replaced("%7.1: f32", "%7.0: f32"), 29, "%7.0 is defined twice"),
-        (replaced("%x: f32", "%x f32"), 31, "expected ':'"),
-        (replaced("few=%7.3", "y=%7.2"), 42, "two outputs of one name"),
-        (replaced("few=%7.3", "few=_"), 41, "expected a value"),
-        (replaced('@"0.3": f32[64]', "@lm.weight: f32[64]"), 10, "weight 'lm.weight' is there twice"),
-        (replaced('%"0": bool[]', "%ids: bool[]"), 18, "two inputs called 'ids'"),
-        (replaced("graph empty", "graph forward"), 43, "two graphs called 'forward'"),
-        (replaced("{2*S + 1}", "{2*S + }"), 5, "ends early"),
-        (replaced("{2*S + 1}", "{__import__('os')}"), 5, "cannot read dimension"),
-        (replaced("{2*S + 1}", "9" * 5000), 5, "an integer"),
-        (replaced("none]", "[" * 200), 5, "less nesting"),
-        (replaced('"llama"', r'"\ud800"'), 2, "a string in JSON's form"),
-        (replaced('"llama"', '"lla\tma"'), 2, "a string in JSON's form"),
-        (replaced('"llama"', "$"), 2, "found $"),
-        (replaced("f32(2.0)", "f32([2.0, [1.0]])"), 32, "a constant ("),
-        (replaced("f32(2.0)", "u8(-1)"), 32, "a constant ("),
-        (replaced("f32(2.0)", "q4_0(1)"), 32, "an operand"),
-        (replaced("0123456789abcdef0", "x"), 23, "a constant's sha"),
-        (replaced("guard equal(S, T)", "guard equal(S, Max)"), 12, "cannot name a dimension"),
-        (replaced("guard at_most", "guard at_least"), 13, "expected 'equal' or 'at_most', found at_least"),
+        (SAMPLE + "x", SAMPLE.count("\n") + 1, "expected the end, found x"),
     ],
 )
-def test_what_is_no_module_is_refused_with_its_line(text: str, line: int, message: str) -> None:
+def test_a_module_begins_and_ends(text: str, line: int, message: str) -> None:
+    refused(text, line, message)
+
+
+def refused(text: str, line: int, message: str) -> None:
     with pytest.raises(TextError) as error:
         parse(text)
     found = re.match(r"line (\d+): (.*)", str(error.value), re.S)
@@ -179,14 +221,14 @@ def test_what_is_no_module_is_refused_with_its_line(text: str, line: int, messag
     assert abs(int(found[1]) - line) <= 1, str(error.value)  # what is missing may be missed on the next line
 
 
-TOKENS = re.findall(r'"(?:[^"\\]|\\.)*"|[\w.%@]+|\s+|.', SAMPLE)
+PARTS = re.findall(r'"(?:[^"\\]|\\.)*"|[\w.%@]+|\s+|.', SAMPLE)
 PIECES = st.one_of(
-    st.sampled_from(sorted(set(TOKENS))),
+    st.sampled_from(sorted(set(PARTS))),
     st.text(max_size=3),
     st.sampled_from(["9" * 5000, "-1", "1e999", "{", "{{", "(" * 300]),
 )
 EDITS = st.lists(
-    st.tuples(st.sampled_from(["drop", "put", "swap", "copy"]), st.integers(0, len(TOKENS) - 1), PIECES),
+    st.tuples(st.sampled_from(["drop", "put", "swap", "copy"]), st.integers(0, len(PARTS) - 1), PIECES),
     min_size=1,
     max_size=4,
 )
@@ -196,7 +238,7 @@ EDITS = st.lists(
 @given(EDITS)
 def test_damaged_text_is_refused_or_read(edits: list[tuple[str, int, str]]) -> None:
     """Never another exception; and whatever is read can be written, read again and judged by the verifier."""
-    tokens = list(TOKENS)
+    tokens = list(PARTS)
     for kind, at, piece in edits:
         at %= len(tokens)
         if kind == "drop":
@@ -232,8 +274,9 @@ def test_side_by_side() -> None:
 
 
 def test_symbols_may_have_any_name() -> None:
-    module = Module(attributes={"size": Sym("true")})
+    module = Module()
     graph = module.graph("f")
-    graph.set_outputs({"y": graph.input("x", Type("f32", (Sym("inf"), Sym("E"))))})
-    assert "size = {true}" in str(module) and "f32[{inf}, E]" in str(module)
+    graph.input("x", Type("f32", (Sym("inf"), Sym("E"))))
+    graph.set_outputs({"y": graph.ops.iota(size=Sym("true"))})
+    assert "size={true}" in str(module) and "f32[{inf}, E]" in str(module)
     assert parse(str(module)) == module

@@ -9,6 +9,7 @@ import pytest
 from burnish.debug.controllers import Fuel, Record, Skip
 from burnish.ir import Module, Ops, Value, parse
 from burnish.ir.discover import load_plugin
+from burnish.ir.ops.elementwise import Cast
 from burnish.passes.engine import Application, Context, Controller, Pass, PassError, Pattern, RewritePass, Rule
 from burnish.passes.pipelines import parse_pipeline
 from tests.decoder import PIPELINE, decoder
@@ -161,7 +162,7 @@ def test_a_function_pass_is_held_to_the_same_promise() -> None:
 
         def run(self, module: Module, ctx: Context) -> None:
             (neg, exp) = list(module.graphs["forward"])[:2]
-            assert ctx.rewrite("Careless", [exp, neg], exp.outputs, lambda op: op.tanh(neg.inputs[0])) is None
+            assert ctx.rewrite(ExpNegToTanh(), [exp, neg], exp.outputs, lambda op: op.tanh(neg.inputs[0])) is None
 
     context = run(parse(CHAIN.replace("y=%0.2", "y=%0.2, z=%0.0")), [Careless()])
     assert "another user" in str(context.remarks[0])
@@ -194,17 +195,18 @@ def test_a_wrong_build_is_refused_by_name_and_place(build: Callable[..., Value],
 
 
 def test_the_verifier_names_the_pass_and_the_application() -> None:
-    class Spoil(Pass):
-        """neg(x) -> neg(x) of a type that it does not have"""
+    class Spoil(Rule):
+        """neg(x) -> cast(x) of a type that it does not have"""
 
-        def run(self, module: Module, ctx: Context) -> None:
-            node = next(iter(module.graphs["forward"]))
-            (made,) = ctx.rewrite("Spoil", [node], node.outputs, lambda op: op.neg(node.inputs[0])) or []
-            made.out.type = made.out.type.with_dtype("bf16")
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.neg(x)
 
-    message = r"(?s)after pass spoil, application \w+ spoil/Spoil at layers\.0: .*bf16.*  > "
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.emit_typed(Cast(to="bf16"), [x], [x.type])
+
+    message = r"(?s)after pass test, application \w+ test/Spoil at layers\.0: .*bf16.*  > "
     with pytest.raises(PassError, match=message):
-        run(parse(CHAIN), [Spoil()])
+        run(parse(CHAIN), rewriting(Spoil))
 
 
 def test_a_pass_that_crashes_is_named() -> None:

@@ -12,12 +12,12 @@ from burnish.passes.pipelines import parse_pass
 
 TEXT = """
 module {
-  graph forward(%x: f32[B, S, 1, 2], %y: f32[B, S, 2]) {
+  graph forward(%ids: i32[B, S] is tokens, %past: i32[B] is past, %x: f32[B, S, 1, 2], %y: f32[B, S, 2]) {
     %0: f32[B, S, 1, 2] = attention(%x, %x, %x, scale=1.0, causal=true)
     %1: f32[B, S, 2] = squeeze(%0, axes=[2])
     %2: f32[B, S, 2] = add(%1, %y)
     %3: f32[B, S, 2] = neg(%2)
-    return logits=%3, hidden=%2
+    return logits=%3 is logits, hidden=%2 is hidden
   }
 }
 """
@@ -32,7 +32,8 @@ def test_the_row_is_the_last_real_tokens() -> None:
     plain, module = parse(TEXT), parse(TEXT)
     Context(module).run(parse_pass("last-row"))
     rng = np.random.default_rng(0)
-    inputs = {"x": rng.standard_normal((3, 4, 1, 2)).astype("f4"), "y": rng.standard_normal((3, 4, 2)).astype("f4")}
+    inputs = {"ids": np.zeros((3, 4), "i4"), "past": np.zeros(3, "i4")}
+    inputs |= {"x": rng.standard_normal((3, 4, 1, 2)).astype("f4"), "y": rng.standard_normal((3, 4, 2)).astype("f4")}
     expected = Interpreter(plain)("forward", inputs)
     count = np.array([4, 2, 1], "i4")
     results = Interpreter(module)("forward", {**inputs, "count": count})

@@ -16,7 +16,7 @@ BLOCKS = (8, 16, 32, 64)
 def optimised(blocks: int, pipeline: str = "default") -> Context:
     context = Context(onnx_like(blocks))
     for pass_ in parse_pipeline(pipeline):
-        context.run(pass_, check=False)
+        context.run(pass_)
     return context
 
 

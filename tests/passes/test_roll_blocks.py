@@ -11,6 +11,7 @@ from burnish.ir.dims import Sym
 from burnish.ir.graph import Node, Value
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.parser import parse
+from burnish.ir.signature import PAST, Linked, Rows
 from burnish.ir.types import Type
 from burnish.ir.verify import verify
 from burnish.ir.weights import MemoryWeights
@@ -221,16 +222,16 @@ def test_tiles_cannot_be_stacked_and_the_remark_says_so() -> None:
 def test_two_caches_of_one_block_are_two_stacks() -> None:
     """A block of two layers has two caches: k0 and k1, k2 and k3, …"""
     net = Net()
-    past = net.graph.input("past", Type("i32", (Sym("B"),)))
+    past, role = net.graph.input("past", Type("i32", (Sym("B"),)), PAST), Rows(batch=0, axis=1)
     x = net.op.unsqueeze(net.op.unsqueeze(net.stream("x"), axes=(1,)), axes=(1,))
     outputs: dict[str, Value] = {}
     for i in range(6):
-        cache = net.graph.input(f"k{i}", Type("f32", (Sym("B"), Sym("C"), 1, WIDTH)))
+        cache = net.graph.input(f"k{i}", Type("f32", (Sym("B"), Sym("C"), 1, WIDTH)), role)
         outputs[cache.name] = k = net.op.cache_update(cache, x, past)
         window = 3 if i % 2 else 0
         y = net.op.attention(x, k, k, past, scale=1.0, causal=True, window=window)
         x = x + net.op.linear(y, net.weight(WIDTH, WIDTH))
-    net.graph.set_outputs({"y": x, **outputs})
+    net.graph.set_outputs({"y": x, **outputs}, dict.fromkeys(outputs, role))
     net.module.normalize()
     roll(net.module)
     verify(net.module)
@@ -241,6 +242,7 @@ def test_two_caches_of_one_block_are_two_stacks() -> None:
         "k_2: f32[3, B, C, 1, 8]",
     ]
     assert list(net.graph.outputs) == ["y", "k", "k_2"]
+    assert set(net.graph.roles.values()) == {Rows(batch=1, axis=2)}
 
 
 def test_what_another_graph_makes_for_each_block_is_stacked_there() -> None:
@@ -252,13 +254,14 @@ def test_what_another_graph_makes_for_each_block_is_stacked_there() -> None:
     keys = {}
     for i in range(3):
         keys[f"key{i}"] = encoder.ops.tanh(source)
-        x = net.mlp(x * net.graph.input(f"key{i}", source.type))
+        x = net.mlp(x * net.graph.input(f"k{i}", source.type, Linked("encoder", f"key{i}")))
     encoder.set_outputs({"hidden": source, **keys})
     net.graph.set_outputs({"y": x})
     net.module.normalize()
     roll(net.module)
     verify(net.module)
-    assert [v.name for v in net.graph.inputs] == ["x", "key"]
+    assert [v.name for v in net.graph.inputs] == ["x", "k"]
+    assert net.graph.inputs[1].role == Linked("encoder", "key")
     assert list(encoder.outputs) == ["hidden", "key"] and str(encoder.outputs["key"].type) == "f32[3, B, 8]"
 
 

@@ -58,7 +58,7 @@ def test_a_long_prompt_goes_in_chunks(oracle, executable, monkeypatch) -> None:
 
 def test_a_state_that_is_full_refuses(executable) -> None:
     state = executable.start(1, 4)
-    with pytest.raises(ValueError, match="do not fit a state of 4"):
+    with pytest.raises(ValueError, match="do not fit a session of 4"):
         executable.prefill(models.tokens((1, 5)), state)
 
 
@@ -112,13 +112,13 @@ def test_a_state_is_used_up_to_its_last_row(oracle, executable) -> None:
     last = executable.decode(ids[:, 4], state)[0]
     expected = models.logits_of(oracle, input_ids=ids)[0, -1]
     assert np.abs(last - expected).max() < models.WITHIN * np.abs(expected).max()
-    with pytest.raises(ValueError, match=r"\[6\] tokens do not fit a state of 5"):
+    with pytest.raises(ValueError, match=r"\[6\] tokens do not fit a session of 5"):
         executable.decode(ids[:, 0], state)
     assert state.past.tolist() == [5]  # a refusal leaves the state as it was
 
 
 def test_a_graph_of_a_fixed_batch_says_so(exports) -> None:
     model = burnish.executable(burnish.optimize(burnish.load(exports("llama", batch=1).onnx)))
-    with pytest.raises(ValueError, match="the graph is fixed to a batch of 1, not 2"):
+    with pytest.raises(ValueError, match="graph forward is fixed to a batch of 1, not 2"):
         model.start(2, 8)
     assert len(list(model.generate([5, 6, 7], 3, stop=()))) == 3

@@ -31,8 +31,9 @@ class Clock:
 
 def probed(share: TimeShare) -> TimeShare:
     interpreter = Interpreter(parse(TEXT))
-    plan = interpreter.plan(interpreter.module.graphs["forward"], {"S": 3})
-    plan({"x": np.ones((3, 4), np.float32)}, share, Clock())
+    graph = interpreter.module.graphs["forward"]
+    plan = interpreter.plan(graph, {"S": 3})
+    plan({graph.inputs[0]: np.ones((3, 4), np.float32)}, share, clock=Clock())
     return share
 
 

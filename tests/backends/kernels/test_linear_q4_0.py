@@ -41,7 +41,7 @@ def floats(x: Packed) -> np.ndarray:
 
 
 def run(x: Packed, w: Packed, layout: str) -> np.ndarray:
-    (y,) = KERNEL(LINEAR, [x, w.relayout(np, layout)], ["f32"])
+    (y,) = KERNEL(LINEAR, ["f32"], x, w.relayout(np, layout))
     return y
 
 
@@ -107,10 +107,10 @@ def test_groups_with_a_scale_of_zero(layout: str, tokens: int) -> None:
 def test_the_bias_and_the_type_of_the_result(layout: str) -> None:
     x, w, b = activations(3, 64), weights(20, 64), np.linspace(-1, 1, 20).astype("bfloat16")
     op, tiled = find_op("linear")(to="bf16"), w.relayout(np, layout)
-    (y,), (expected,) = KERNEL(op, [x, tiled, b], ["bf16"]), evaluate(op, np, [x, w, b], ["bf16"])
+    (y,), (expected,) = KERNEL(op, ["bf16"], x, tiled, b), evaluate(op, np, [x, w, b], ["bf16"])
     assert y.dtype == expected.dtype
     assert np.allclose(y.astype("f4"), expected.astype("f4"), rtol=2**-7, atol=1e-5)
-    (without,) = KERNEL(LINEAR, [x, tiled, None], ["f32"])
+    (without,) = KERNEL(LINEAR, ["f32"], x, tiled, None)
     assert np.array_equal(without, run(x, w, layout))
 
 
@@ -136,7 +136,7 @@ def test_read_only_and_unaligned_planes(layout: str) -> None:
         moved[name] = buffer[4:].view(plane.dtype).reshape(plane.shape)
         moved[name][...] = plane
         moved[name].flags.writeable = False
-    (y,) = KERNEL(LINEAR, [x, w.with_planes(moved, w.shape)], ["f32"])
+    (y,) = KERNEL(LINEAR, ["f32"], x, w.with_planes(moved, w.shape))
     assert np.array_equal(y, run(x, w, layout))
 
 

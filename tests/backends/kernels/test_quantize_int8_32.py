@@ -13,7 +13,7 @@ QUANTIZE = find_op("quantize")(format="int8_32")
 
 
 def same_bytes(x: np.ndarray) -> None:
-    (mine,), (expected,) = KERNEL(QUANTIZE, [x], ["int8_32"]), evaluate(QUANTIZE, np, [x], ["int8_32"])
+    (mine,), (expected,) = KERNEL(QUANTIZE, ["int8_32"], x), evaluate(QUANTIZE, np, [x], ["int8_32"])
     assert (mine.format, mine.layout, mine.shape) == (expected.format, expected.layout, expected.shape)
     assert np.array_equal(mine.planes["bytes"], expected.planes["bytes"])
 

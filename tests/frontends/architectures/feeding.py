@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 import burnish
 from burnish.backends.backend import make_backend
 from burnish.ir.module import Module
+from burnish.runtime.session import read_source
 from burnish.testing import logits_by_steps
 from tests import models
 
@@ -40,12 +38,12 @@ def check_every_feeding(
     expected: np.ndarray,
     graph: str = "forward",
     backend: str = "numpy",
-    encoder: Mapping[str, Any] | None = None,
+    source: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> None:
     """Logits by prefill and decode, in chunks, and of sequences of different lengths, are those of all at once.
 
     `expected` are an oracle's, for ids[B, S]. Every token is compared where caches alone are inserted; after the
-    other passes, the last of each step.
+    other passes, the last of each step. `source` are the ids and counts that an encoder reads.
     """
     long, short = ids.shape[1], ids.shape[1] // 3
     half = long // 2
@@ -61,15 +59,11 @@ def check_every_feeding(
     for pipeline in ("insert-state", "default,stateful"):
         stateful = burnish.optimize(module, pipeline)
         runner = make_backend(backend, stateful)
-        fixed: dict[str, Any] = {}
-        if encoder is not None:
-            known = {v.name for v in stateful.graphs[graph].inputs}
-            fixed = {k: v for k, v in runner("encoder", encoder).items() if k in known}
-            fixed["encoder_count"] = encoder["count"]
+        given = read_source(runner, stateful.feeders, *source) if source is not None else {}
         for how, steps in feedings.items():
             fed = np.sum(steps, axis=0)
             sequences = [row[:n].tolist() for row, n in zip(ids, fed, strict=True)]
-            found = logits_by_steps(runner, stateful.graphs[graph], sequences, steps, fixed)
+            found = logits_by_steps(runner, graph, sequences, steps, given)
             assert {b for b, _ in found} == set(range(len(ids)))
             for (b, i), row in found.items():
                 error = np.abs(row - expected[b, i]).max() / np.abs(expected).max()

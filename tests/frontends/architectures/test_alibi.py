@@ -20,7 +20,7 @@ def slopes(heads: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("heads", [4, 6])  # 6: slopes of 4 heads, and two more between them
 def test_numbers_are_the_oracles(heads, tmp_path, registries) -> None:
-    class LlamaWithAlibi(Llama):
+    class LlamaWithAlibi(Llama, replace=True):
         names = ("LlamaForCausalLM",)
 
         def rotate(self, op: Layers, x: Value) -> Value:

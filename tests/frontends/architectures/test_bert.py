@@ -43,7 +43,7 @@ def test_numbers_are_the_oracles_for_every_real_token(changes, tmp_path) -> None
     module = load_checkpoint(models.saved(oracle, tmp_path))
     ids = models.tokens((3, 11))
     expected = hidden_of(oracle, ids)
-    for pipeline in ("", "default", "default,stateful"):
+    for pipeline in ("", "default"):
         hidden = run(burnish.optimize(module, pipeline), "forward", ids=ids, count=COUNTS)["hidden"]
         for b, n in enumerate(COUNTS):
             assert_near(hidden[b, :n], expected[b, :n], f"{pipeline}: sequence {b}")
@@ -54,7 +54,7 @@ def test_masked_lm_has_logits_of_every_token(tmp_path) -> None:
     module = load_checkpoint(models.saved(oracle, tmp_path))
     ids = models.tokens((2, 9))
     expected = models.logits_of(oracle, input_ids=ids)
-    for pipeline in ("", "default,stateful"):
+    for pipeline in ("", "default"):
         results = run(burnish.optimize(module, pipeline), "forward", ids=ids, count=np.array([9, 9], np.int32))
         assert list(results) == ["logits"]
         assert_near(results["logits"], expected, pipeline)

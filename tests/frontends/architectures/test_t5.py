@@ -54,7 +54,7 @@ def test_numbers_are_the_oracles_however_the_tokens_are_fed(name, tmp_path) -> N
     expected = models.logits_of(oracle, input_ids=source, attention_mask=mask, decoder_input_ids=ids)
     logits = run(module, "decoder", ids=ids, encoder_hidden=encoded["hidden"], encoder_count=COUNTS)["logits"]
     assert_near(logits, expected)
-    check_every_feeding(module, ids, expected, "decoder", encoder={"ids": source, "count": COUNTS})
+    check_every_feeding(module, ids, expected, "decoder", source=(source, COUNTS))
 
 
 @pytest.mark.slow

@@ -74,7 +74,6 @@ def test_symbols_may_stand_for_rows() -> None:
     assert op("ring_update").results(ring, new, counts, counts) == (ring, ring)
     local = op("attention", scale=1.0, causal=True, window=3)
     assert local.results(new, new, new, counts, None, None, ring, ring) == (new,)
-    assert str(local.cost(new, new, new, counts, None, None, ring, ring).flops) == "42*B*R*S + 42*B*S**2"
 
 
 def test_what_does_not_fit_is_refused() -> None:

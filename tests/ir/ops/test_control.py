@@ -66,14 +66,6 @@ def test_the_stacks_of_a_repeat_must_fit() -> None:
         example.op.results(*types[:3], Type("f32", (4, 9)), bodies=example.bodies)
 
 
-def test_a_body_costs_what_its_nodes_cost() -> None:
-    (example,) = ORACLES["repeat"]
-    types = [Type("f32", x.shape) for x in example.inputs]
-    assert example.op.cost(*types, bodies=example.bodies).flops == 4 * 2 * 2  # an fma of two numbers, four times
-    (node,) = [n for n in module_with_if().graphs["forward"] if n.op.name == "if"]
-    assert node.cost.flops == 4  # the second body: three products and a sign
-
-
 def test_a_repeat_slices_packed_stacks() -> None:
     """h * linear(h, w[i]) over a stack of quantized weights."""
     graph = Module().graph("body")

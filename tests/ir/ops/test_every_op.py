@@ -8,7 +8,7 @@ import pytest
 
 from burnish.ir import OPS, Op, Type
 from burnish.ir.box import Box
-from burnish.ir.op import Array, Arrays, Part
+from burnish.ir.op import Array, Arrays, Axes, Part
 from burnish.testing import Example, check_op
 from tests.ir.oracles import ORACLES, STRUCTURE, family, ours, without_oracle
 
@@ -29,11 +29,11 @@ def test_an_op_without_an_oracle_is_found(registries: None) -> None:
 
 
 def test_every_family_has_a_test_file() -> None:
-    covered = {name for f in FAMILIES for name in family(f"ops.{f}")} | set(family("graph"))
+    covered = {name for f in FAMILIES for name in family(f"ops.{f}")} | set(family("leaves"))
     assert covered == set(ours()) - set(STRUCTURE)
 
 
-@pytest.mark.parametrize("name", family("graph"))
+@pytest.mark.parametrize("name", family("leaves"))
 def test_a_leaf_obeys_the_laws(name: str) -> None:
     check_op(OPS[name], *ORACLES[name])
 
@@ -147,10 +147,13 @@ def test_a_false_declaration_is_found(registries: None) -> None:
 
         by_last_axis = True
 
-    class Elementwise(Parts):
-        """The running sum over rows."""
+    class Elementwise(_Faulty):
+        """x times its rank."""
 
         elementwise = True
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return x * x.dtype.type(x.ndim)
 
     class Difference(Op):
         """a - b"""
@@ -165,17 +168,56 @@ def test_a_false_declaration_is_found(registries: None) -> None:
 
     oracle = lambda x: np.cumsum(x, axis=0)  # noqa: E731
     assert "`part`" in refused(Parts, oracle=oracle)
-    assert "declares `by_last_axis`" in refused(LastAxis, oracle=oracle)
-    assert "declares `elementwise`" in refused(Elementwise, oracle=oracle)
+    assert "declares `along` 0" in refused(LastAxis, oracle=oracle)
+    assert "declares `elementwise`" in refused(Elementwise)
     with pytest.raises(AssertionError, match="declares `commutative`"):
         check_op(Difference, Example(Difference(), (X, X[::-1].copy())))
+
+
+def test_tokens_that_do_not_run_along_their_axis_are_found(registries: None) -> None:
+    """What `along` says decides whether a graph is run in steps, so that a false word would be a wrong number."""
+
+    class Reversed(_Faulty):
+        """x, its columns from last to first."""
+
+        def along(self, x: Type) -> tuple[Axes, ...]:
+            return ((0, 1),)
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return x[:, ::-1] if x.ndim == 2 else x
+
+    class Counted(Reversed):
+        """x, with the number of each column added."""
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return x + xp.arange(x.shape[1], dtype=x.dtype)
+
+    class Turned(Reversed):
+        """x with its axes exchanged."""
+
+        def infer(self, x: Type) -> Type:
+            return x.with_shape(x.shape[::-1])
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return x.T
+
+    class Told(Turned):
+        """x with its axes exchanged, as it says."""
+
+        def along(self, x: Type) -> tuple[Axes, ...]:
+            return ((1, 0),)
+
+    assert "declares `along` 1" in refused(Reversed, oracle=None)
+    assert "declares `along` 1" in refused(Counted, oracle=None)
+    assert "declares `along` 0" in refused(Turned, oracle=None)
+    check_op(Told, Example(Told(), (X,)))
 
 
 def test_what_is_overwritten_is_given_first_and_read_before(registries: None) -> None:
     class Exchange(Op):
         """y, and what was in x."""
 
-        inplace = 0
+        inplace = "x"
 
         def infer(self, x: Type, y: Type) -> tuple[Type, Type]:
             return x, x
