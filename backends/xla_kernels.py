@@ -18,7 +18,7 @@ import numpy as np
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import LAYOUTS, Packed
 from burnish.ir.op import Array, Op
-from burnish.ir.ops.attention import Attention
+from burnish.ir.ops.attention import Attention, RingUpdate
 from burnish.ir.ops.control import Repeat
 from burnish.ir.types import NUMPY, Type
 
@@ -89,7 +89,7 @@ def how(op: Op, operands: Sequence[Type | None], in_loop: bool) -> str:
             return f"in blocks of rows, {w.dtype}{' dequantized' if packed else ''} a block at a time{packed}"
     if op.name == "attention" and "k_before" not in given and (in_loop or "past" in given):
         return f"over {KEYS} keys at a time"
-    if op.name == "cache_update":
+    if op.name in ("cache_update", "ring_update"):
         return "in place"
     return "XLA"
 
@@ -218,6 +218,19 @@ def _cache_update(
     return (replace(cache, stack=stack),)
 
 
+def _ring_update(
+    op: RingUpdate, dtypes: Sequence[str], bodies: Bodies, ring: Array, *others: Array | None
+) -> tuple[Array, ...] | None:
+    if not isinstance(ring, Slot) or ring.shape[1] == 0:
+        return None
+    new, past, count = (_whole(x) for x in others)
+    assert new is not None and past is not None and count is not None
+    rows, before = op.rows(jnp, ring, new, past, count), op.before(jnp, _whole(ring), past)
+    batch = jnp.arange(new.shape[0], dtype="int32")[:, None]
+    stack = ring.stack.at[ring.index, batch, rows].set(new, mode="drop", unique_indices=True)
+    return replace(ring, stack=stack), before
+
+
 def _repeat(op: Repeat, dtypes: Sequence[str], bodies: Bodies, *operands: Array | None) -> tuple[Array, ...]:
     """One `lax.scan`; the stacks of states are carried, so that XLA writes into them."""
     carried, shared, stacked = op.apart(operands)
@@ -247,6 +260,7 @@ _KERNELS: dict[str, Callable[..., tuple[Array, ...] | None]] = {
     "linear": _linear,
     "attention": _attention,
     "cache_update": _cache_update,
+    "ring_update": _ring_update,
     "repeat": _repeat,
 }
 

@@ -113,7 +113,7 @@ def _check_operators(proto: Any, path: Path) -> None:
         raise LoadError(f"{path}: its operators are of version {version}; version {_OLDEST} or newer is supported")
     missing = sorted(
         {
-            " ".join(f"{n.domain}.{n.op_type}".lstrip(".").split())
+            f"{n.domain}.{n.op_type}".lstrip(".").encode("unicode_escape").decode()
             for n in proto.graph.node
             if n.domain not in ("", "ai.onnx") or n.op_type not in TRANSLATIONS
         }

@@ -145,6 +145,8 @@ class Op:
                 boxes.append(None)
                 continue
             along = list(zip(t.sizes, axes, strict=True))
+            if t.format is not None and axes[-1] in free:
+                return None  # groups are never cut
             boxes.append(tuple(slice(0, n) if r is None or n == 1 else box[r] for n, r in along))
             free -= {r for n, r in along if r is not None and n == whole_[r].stop}
         return None if free else Part(self, tuple(boxes))

@@ -216,6 +216,10 @@ class _Parser:
                 if key in facts:
                     raise self.error(f"the fact {key} is there twice")
                 facts[key] = self.attribute()
+                try:
+                    make_facts({key: facts[key]})
+                except SignatureError as e:
+                    raise self.error(str(e)) from None
         if self.kind != "end":
             self.fail("the end")
         module.facts = make_facts(facts)

@@ -39,8 +39,8 @@ class Positions(Op):
             assume_equal(ids.shape[0], past.shape[0], f"positions({ids}, {past})")
         return Type("i32", ids.shape)
 
-    def along(self, ids: Type, past: Type | None = None) -> tuple[Axes, ...]:
-        return (0, None), (0,) * (past is not None)  # a position depends on where it stands
+    def along(self, ids: Type, *past: Type | None) -> tuple[Axes, ...]:
+        return (0, None), *(() if t is None else (0,) for t in past)  # a position depends on where it stands
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Refused:
         """Behind those that came before."""

@@ -3,7 +3,7 @@
 import pytest
 
 from burnish.backends.binding import BindError, check_guards
-from burnish.ir import InferError, Module, Type
+from burnish.ir import InferError, Module, Ops, Type
 from burnish.ir.dims import Sym, minimum
 from burnish.ir.guards import AtMost, Equal, Guard, assume_at_most, assume_equal, broadcast, is_at_most, recording
 
@@ -100,3 +100,15 @@ def test_building_a_graph_records_in_its_module() -> None:
     x, y = graph.input("x", Type("f32", (S,))), graph.input("y", Type("f32", (T,)))
     assert graph.ops.add(x, y).type == Type("f32", (S,))
     assert list(map(str, module.guards)) == ["equal(S, T)"]
+
+
+def test_what_a_rewrite_rests_on_is_said_before() -> None:
+    """It is known to what is built afterwards; whoever applies the rewrite makes it the module's."""
+    module = Module()
+    graph = module.graph("f")
+    x, op = graph.input("x", Type("f32", (S,))), Ops(graph, may_assume=False)
+    with pytest.raises(InferError, match="8 against S, and no guard"):
+        op.slice(x, axis=0, start=0, stop=8)
+    op.assume(AtMost(8, S))
+    assert op.slice(x, axis=0, start=0, stop=8).type == Type("f32", (8,))
+    assert op.assumed == [AtMost(8, S)] and module.guards == []
