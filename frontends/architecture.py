@@ -78,7 +78,7 @@ class Architecture:
 
     def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
         """The types and roles of a graph's inputs, by the names of its method's parameters."""
-        return {"ids": (Type("i32", (B, S)), TOKENS), "count": (Type("i32", (B,)), COUNT)}
+        return {"ids": (Type("i32", (B, S)), TOKENS), COUNT.name: (Type("i32", (B,)), COUNT)}
 
 
 ARCHITECTURES: Registry[type[Architecture]] = Registry("architecture")

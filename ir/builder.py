@@ -61,14 +61,14 @@ class Ops:
 
     def emit(self, op: Op, inputs: Sequence[Value | None], bodies: Sequence[Graph] = ()) -> Value:
         """Add a node of `op`. Raises InferError where the op does not accept the operands."""
-        inputs = list(inputs)
-        while inputs and inputs[-1] is None:
-            inputs.pop()
+        given = list(inputs)
+        while given and given[-1] is None:
+            given.pop()
         known = self.graph.module.guards
         with guards.recording(known if self.may_assume else [*known, *self.assumed], self.may_assume):
             keywords = {"bodies": tuple(bodies)} if op.bodies else {}
-            types = op.results(*(v.type if v is not None else None for v in inputs), **keywords)
-        return self.emit_typed(op, inputs, types, bodies)
+            types = op.results(*(v.type if v is not None else None for v in given), **keywords)
+        return self.emit_typed(op, given, types, bodies)
 
     def again(self, node: Node, changed: Op | None = None, /, **operands: Value | None) -> Value:
         """Add a node like `node`, of the op `changed` where one is given, with these operands in the place of its own.

@@ -104,12 +104,12 @@ class _Steps:
 
     @cached_property
     def past(self) -> Value:
-        return self.graph.input("past", Type("i32", (self.batch,)), PAST)
+        return self.graph.input(PAST.name, Type("i32", (self.batch,)), PAST)
 
     @cached_property
     def count(self) -> Value:
         found = self.graph.input_for(COUNT)
-        return found if found is not None else self.graph.input("count", Type("i32", (self.batch,)), COUNT)
+        return found if found is not None else self.graph.input(COUNT.name, Type("i32", (self.batch,)), COUNT)
 
     def carries_tokens(self, value: Value) -> bool:
         return bool(token_axes(value.type, self.tokens))

@@ -38,7 +38,7 @@ class LastRow(Pass):
 
 
 def _take_last(op: Ops, graph: Graph, logits: Value) -> None:
-    count = graph.input_for(COUNT) or graph.input("count", Type("i32", (logits.shape[0],)), COUNT)
+    count = graph.input_for(COUNT) or graph.input(COUNT.name, Type("i32", (logits.shape[0],)), COUNT)
     cut, chain = logits, list[tuple[Node, str]]()
     while (node := cut.node) is not None and (name := _rows_of(node, logits)) is not None:
         chain.append((node, name))

@@ -147,14 +147,14 @@ def _alone(value: Value) -> Graph:
         operands = [None if v is None else copies[v] for v in node.inputs]
         copy = graph.emit(node.op, operands, [o.type for o in node.outputs], node.origin)
         copies.update(zip(node.outputs, copy.outputs, strict=True))
-    graph.set_outputs({"mask": copies[value]})
+    graph.set_outputs({"alone": copies[value]})
     return graph
 
 
 def _guard(bias: Value, shape: Shape, hidden: float, q: Value, k: Value) -> AllTrue:
     """That the bias is what was concluded, as a graph of its own."""
     graph = _alone(bias)
-    op, mask = graph.ops, graph.outputs["mask"]
+    op, mask = graph.ops, graph.outputs["alone"]
     causal, window = shape
     visible = op.constant(True, "bool")
     if causal:

@@ -215,7 +215,7 @@ def _body_name(value: Value) -> str:
     if value.node is None:
         return _stem(value.name)
     node = value.node
-    while len(node.operands) == 1 and (maker := next(iter(node.operands)).node) is not None:
+    while len(node.inputs) == 1 and (maker := node[node.op.operand(0)].node) is not None:
         node = maker
     op = node.op
     return re.sub(r"^.*\.\d+\.", "", op.tensor) if isinstance(op, Weight) else op.name

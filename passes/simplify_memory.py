@@ -186,7 +186,7 @@ class TransposeOfMatrices(Rule):
 
     def where(self, out: Value) -> str | None:
         assert out.node is not None
-        matrices = out.node.operands[0].shape[1:]
+        matrices = out.node["x"].shape[1:]
         return None if out.shape[-2:] == matrices else ""
 
     def build(self, op: Ops, x: Value, out: Value) -> Value:

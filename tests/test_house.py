@@ -1,5 +1,6 @@
 """The house around the code: what is packaged, the one import path, what an import costs."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests import house
 
 ROOT = Path(__file__).resolve().parent.parent
 LINKS = ("backends", "frontends", "ir", "passes")
@@ -58,3 +61,22 @@ def test_no_file_names_the_workplace() -> None:
     files = [ROOT / name for name in names if name and (ROOT / name).is_file()]
     assert files
     assert [str(file) for file in files if WORKPLACE.search(file.read_text(errors="replace"))] == []
+
+
+def test_operands_have_names() -> None:
+    reads = {path: found for path, tree in house.sources() if (found := house.read_by_position(tree))}
+    assert [path for path in reads if not path.startswith(house.BY_POSITION)] == []
+
+
+def test_a_read_by_position_is_found() -> None:
+    found = ["x, y = node.inputs", "node.inputs[0]", "(*operands, None)[:3]", "next(iter(node.operands))"]
+    tree = ast.parse("\n".join([*found, "node['x']", "for v in node.inputs: pass"]))
+    assert house.read_by_position(tree) == [1, 2, 3, 4]
+
+
+def test_the_calling_convention_is_spelled_in_one_file() -> None:
+    assert [path for path, tree in house.sources() if house.spelled(tree)] == ["ir/signature.py"]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert house.circles() == []

@@ -178,8 +178,12 @@ def _print_tokens(tokens: Any, tokenizer: Any, quiet: bool) -> list[int]:
 
 def _embed(model: Any, ids: list[int], quiet: bool) -> dict[str, Any]:
     """An encoder's sentence embedding, or what else it returns; printed unless `quiet`."""
+    from burnish.ir.signature import EMBEDDING, HIDDEN, LOGITS
+
     results = model.forward(np.array([ids], np.int32))
-    name = next((k for k in ("embedding", "logits", "hidden") if k in results), next(iter(results)))
+    graph = model.module.main
+    named = {role: name for name, role in graph.roles.items()} if graph is not None else {}
+    name = next((named[r] for r in (EMBEDDING, LOGITS, HIDDEN) if r in named), next(iter(results)))
     row = results[name][0]
     if not quiet and row.ndim == 1:
         click.echo(" ".join(f"{x:.6f}" for x in row))

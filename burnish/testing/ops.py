@@ -181,7 +181,7 @@ def _check_declarations(trial: _Trial) -> None:
     example, inputs, where, results, sizes, _ = trial
     op, run = example.op, partial(run_numpy, example.op, bodies=example.bodies)
     if op.commutative:
-        swapped = run([inputs[1], inputs[0], *inputs[2:]])
+        swapped = run([inputs[i] for i in (1, 0, *range(2, len(inputs)))])
         good = all(np.array_equal(a, b, equal_nan=is_float(a)) for a, b in zip(swapped, results, strict=True))
         assert good, f"{where}: declares `commutative`, but order matters"
     if op.inplace is not None:

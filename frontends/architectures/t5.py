@@ -8,7 +8,7 @@ from typing import Any
 from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Architecture, B, Config, Layers, S, T
 from burnish.ir.graph import Value
-from burnish.ir.signature import COUNT, TOKENS, Linked, Role
+from burnish.ir.signature import COUNT, HIDDEN, TOKENS, Linked, Role
 from burnish.ir.types import Type
 
 
@@ -41,11 +41,11 @@ class T5(Architecture):
 
     def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
         if graph == "encoder":
-            return {"ids": (Type("i32", (B, T)), TOKENS), "count": (Type("i32", (B,)), COUNT)}
+            return {"ids": (Type("i32", (B, T)), TOKENS), COUNT.name: (Type("i32", (B,)), COUNT)}
         return {
             "ids": (Type("i32", (B, S)), TOKENS),
-            "encoder_hidden": (Type("f32", (B, T, self.width)), Linked("encoder", "hidden")),
-            "encoder_count": (Type("i32", (B,)), Linked("encoder", "count")),
+            "encoder_hidden": (Type("f32", (B, T, self.width)), Linked("encoder", HIDDEN.name)),
+            "encoder_count": (Type("i32", (B,)), Linked("encoder", COUNT.name)),
         }
 
     def encoder(self, op: Layers, ids: Value, count: Value) -> Value:

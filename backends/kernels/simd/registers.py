@@ -110,11 +110,11 @@ def elementwise(element: str = "", lanes: int = 0) -> Callable[[Emit], Intrinsic
     """
 
     def decorate(emit: Emit) -> Intrinsic:
-        def typing(*operands: Registers) -> Any:
-            rows, cols = max(r.rows for r in operands), max(r.cols for r in operands)
-            if any(r.rows not in (1, rows) or r.cols not in (1, cols) for r in operands):
-                raise TypeError(f"{emit.__name__}: {', '.join(map(str, operands))} do not broadcast")
-            return Registers(element or operands[0].element, lanes or operands[0].lanes, rows, cols)(*operands)
+        def typing(*given: Registers) -> Any:
+            rows, cols = max(r.rows for r in given), max(r.cols for r in given)
+            if any(r.rows not in (1, rows) or r.cols not in (1, cols) for r in given):
+                raise TypeError(f"{emit.__name__}: {', '.join(map(str, given))} do not broadcast")
+            return Registers(element or given[0].element, lanes or given[0].lanes, rows, cols)(*given)
 
         @functools.wraps(emit)
         def emit_all(builder: ir.IRBuilder, signature: Any, *values: ir.Value) -> ir.Value:
