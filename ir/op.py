@@ -155,12 +155,10 @@ class Op:
         """How a node of this op goes on from one step to the next, see `burnish.ir.state`.
 
         `op` builds, `node` reads what stands for its operands in a step already, `state` has what earlier steps left.
-        Returns `Independent` where each token's results are made of that token alone, a value (or one for each result)
-        that stands for the node's in a step, or `Refused(reason)`. By default what `along` says of tokens.
+        Returns `INDEPENDENT` where each token's results are made of that token alone, a value (or one for each result)
+        that stands for the node's in a step, `Refused(reason)`, or NotImplemented: what `along` says of tokens.
         """
-        from burnish.ir.state import by_along
-
-        return by_along(node, state.tokens)
+        return NotImplemented
 
     def results(self, *operands: Type | None, **keywords: Any) -> tuple[Type, ...]:
         """`infer`, as a tuple always; a wrong number of operands or attribute is an InferError too."""

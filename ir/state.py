@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from burnish.ir.dims import Dim, symbols_of
+from burnish.ir.walk import every_graph
 
 if TYPE_CHECKING:
+    from burnish.ir.builder import Ops
     from burnish.ir.graph import Node, Value
     from burnish.ir.types import Type
 
-__all__ = ["INDEPENDENT", "Independent", "Refused", "Steps", "by_along", "token_axes"]
+__all__ = ["INDEPENDENT", "Independent", "Refused", "Steps", "by_along", "in_steps", "token_axes"]
 
 
 class Independent:
@@ -74,6 +76,12 @@ def token_axes(type: Type, tokens: str) -> list[int]:
     return [i for i, d in enumerate(type.shape) if tokens in symbols_of(d)]
 
 
+def in_steps(op: Ops, node: Node, state: Steps) -> Any:
+    """What the node's op says, or else what follows from `along`."""
+    answer = node.op.stateful(op, node, state)
+    return by_along(node, state.tokens) if answer is NotImplemented else answer
+
+
 def by_along(node: Node, tokens: str) -> Independent | Refused:
     """What follows from `Op.along`: independent where tokens run along an axis of every result, or have no part."""
     along: set[int] = set()
@@ -92,6 +100,6 @@ def by_along(node: Node, tokens: str) -> Independent | Refused:
     for o in node.outputs:
         if set(token_axes(o.type, tokens)) - along:
             return Refused("it counts tokens from 0, and does not know how many came before")
-    if any(tokens in o.type.symbols for body in node.bodies for n in [*body] for o in n.outputs):
+    if any(tokens in o.type.symbols for body in every_graph(node.bodies) for n in body for o in n.outputs):
         return Refused("tokens have a part in a graph that it holds")
     return INDEPENDENT

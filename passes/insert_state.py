@@ -13,7 +13,7 @@ from burnish.ir.module import Module
 from burnish.ir.ops.attention import Attention
 from burnish.ir.origin import Origin
 from burnish.ir.signature import CAPACITY, COUNT, PAST, TOKENS, Carry, Linked, Ring, Role, Rows, State
-from burnish.ir.state import Independent, Refused, token_axes
+from burnish.ir.state import Independent, Refused, in_steps, token_axes
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import InferError, Type
 from burnish.ir.walk import above
@@ -71,7 +71,7 @@ def _make_stateful(op: Ops, graph: Graph) -> None:
             continue
         with op.at(Origin.union([node.origin], MakeStateful.__name__)):
             try:
-                made = node.op.stateful(op, node, steps)
+                made = in_steps(op, node, steps)
                 if isinstance(made, Independent):
                     if not any(v in changed for v in node.operands):
                         continue

@@ -11,7 +11,7 @@ from burnish.ir.guards import AtMost
 from burnish.ir.op import Axes
 from burnish.ir.parser import parse_type
 from burnish.ir.signature import CAPACITY
-from burnish.ir.state import Independent, Refused, token_axes
+from burnish.ir.state import Independent, Refused, in_steps, token_axes
 from burnish.testing.running import type_of
 from tests.ir.oracles import ORACLES, ours
 
@@ -68,7 +68,7 @@ def said(graph: Graph, value: Value) -> str:
     node = value.node
     graph.ops.may_assume = False
     try:
-        made: Any = node.op.stateful(graph.ops, node, Asked(graph))
+        made: Any = in_steps(graph.ops, node, Asked(graph))
     except InferError as e:
         made = Refused(str(e))
     if isinstance(made, Independent | Refused):
