@@ -96,7 +96,7 @@ def type_of(value: Value | Known) -> Type:
 
 
 def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None:
-    if op.has_symbols or not op.reproducible:
+    if op.symbols or not op.reproducible:
         return None
     types = op.results(*(None if v is None else type_of(v) for v in inputs))
     if sum(int(np.prod(t.sizes, dtype=object)) for t in types) > _LARGEST:

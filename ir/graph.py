@@ -174,8 +174,8 @@ class Node:
     def _time(self) -> Time:
         if self.is_leaf:
             return "weight"
-        if not self.inputs or self.op.has_symbols or any(o.type.symbols for o in self.outputs):
-            return "run" if self.inputs or self.op.has_symbols else "load"
+        if not self.inputs or self.op.symbols or any(o.type.symbols for o in self.outputs):
+            return "run" if self.inputs or self.op.symbols else "load"
         times = {v.time for v in self.operands}
         if "run" in times:
             return "run"

@@ -31,7 +31,7 @@ from typing import (
 )
 
 from burnish.ir.box import Box
-from burnish.ir.dims import Dim, Sym, bind
+from burnish.ir.dims import Dim, Sym, bind, symbols_of
 from burnish.ir.literal import attribute_text
 from burnish.ir.registry import Registry
 from burnish.ir.types import InferError, Type
@@ -139,13 +139,14 @@ class Op:
             return None
         whole_ = [slice(0, d) for d in types[0].sizes]
         boxes: list[Box | None] = []
-        free = {i for i, s in enumerate(box) if s != whole_[i]}  # what is cut, and must run along an operand
+        cuts = {i for i, s in enumerate(box) if s != whole_[i]}
+        free = set(cuts)  # what is cut, and must run along an operand
         for t, axes in zip(operands, self.along(*operands), strict=True):
             if t is None:
                 boxes.append(None)
                 continue
             along = list(zip(t.sizes, axes, strict=True))
-            if t.format is not None and axes[-1] in free:
+            if t.format is not None and axes[-1] in cuts:
                 return None  # groups are never cut
             boxes.append(tuple(slice(0, n) if r is None or n == 1 else box[r] for n, r in along))
             free -= {r for n, r in along if r is not None and n == whole_[r].stop}
@@ -226,9 +227,9 @@ class Op:
         return dataclasses.replace(self, **changed) if changed else self  # type: ignore[type-var]  # a dataclass
 
     @property
-    def has_symbols(self) -> bool:
-        """Whether an attribute mentions a symbolic dimension."""
-        return any(_mentions_symbol(getattr(self, k)) for k in self.fields())
+    def symbols(self) -> frozenset[str]:
+        """The names of the symbols that its attributes mention."""
+        return frozenset(s for k in self.fields() for s in _symbols(getattr(self, k)))
 
 
 OPS: Registry[type[Op]] = Registry("op")
@@ -275,10 +276,12 @@ def find_op(name: str) -> type[Op]:
 def _bound(value: Any, sizes: Mapping[str, Dim]) -> Any:
     if isinstance(value, Sym):
         return bind(value, sizes)
-    if isinstance(value, tuple) and _mentions_symbol(value):
+    if isinstance(value, tuple) and _symbols(value):
         return tuple(_bound(v, sizes) for v in value)
     return value
 
 
-def _mentions_symbol(value: Any) -> bool:
-    return isinstance(value, Sym) or (isinstance(value, tuple) and any(_mentions_symbol(v) for v in value))
+def _symbols(value: Any) -> tuple[str, ...]:
+    if isinstance(value, Sym):
+        return symbols_of(value)
+    return tuple(s for v in value for s in _symbols(v)) if isinstance(value, tuple) else ()

@@ -56,7 +56,7 @@ class Steps(Protocol):
         """i32[B]: how many of the step's tokens are real."""
 
     def carries_tokens(self, value: Value) -> bool:
-        """Whether a value has an axis of tokens."""
+        """Whether a value has tokens. Raises InferError where it has them along another axis."""
 
     def rows(self, label: str, new: Value) -> Value:
         """new[B, S, …] behind those of all earlier tokens: [B, C, …], row j of token j; what follows is not defined."""
@@ -100,6 +100,8 @@ def by_along(node: Node, tokens: str) -> Independent | Refused:
     for o in node.outputs:
         if set(token_axes(o.type, tokens)) - along:
             return Refused("it counts tokens from 0, and does not know how many came before")
+    if not along and tokens in node.op.symbols:
+        return Refused("it counts tokens from 0, and does not know how many came before")
     if any(tokens in o.type.symbols for body in every_graph(node.bodies) for n in body for o in n.outputs):
         return Refused("tokens have a part in a graph that it holds")
     return INDEPENDENT

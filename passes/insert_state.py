@@ -112,7 +112,10 @@ class _Steps:
         return found if found is not None else self.graph.input(COUNT.name, Type("i32", (self.batch,)), COUNT)
 
     def carries_tokens(self, value: Value) -> bool:
-        return bool(token_axes(value.type, self.tokens))
+        axes = token_axes(value.type, self.tokens)
+        if axes and (axes != [1] or value.shape[:2] != (self.batch, Sym(self.tokens))):
+            raise InferError(f"{value.type} does not have its tokens along axis 1, behind the sequences")
+        return bool(axes)
 
     def rows(self, label: str, new: Value) -> Value:
         def step(old: Value) -> tuple[Value, Value]:
@@ -136,8 +139,8 @@ class _Steps:
         self, label: str, new: Value, length: Dim, role: State, step: Callable[[Value], Sequence[Value]]
     ) -> Value:
         """One state for one value, however many ask for it."""
-        if token_axes(new.type, self.tokens) != [1] or new.shape[:2] != (self.batch, Sym(self.tokens)):
-            raise InferError(f"{new.type} does not have its tokens along axis 1, behind the sequences")
+        if not self.carries_tokens(new):
+            raise InferError(f"{new.type} has no tokens")
         if (new, length) not in self._known:
             type = new.type.with_shape((self.batch, length, *new.shape[2:]))
             self._known[new, length] = self._state(label, type, role, step)[1]

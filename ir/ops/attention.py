@@ -17,6 +17,7 @@ import numpy as np
 from burnish.ir.dims import Dim, symbols_of
 from burnish.ir.guards import assume_at_most, assume_equal, assume_sizes, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op
+from burnish.ir.signature import COUNT
 from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps
 from burnish.ir.types import Type, require
 
@@ -42,8 +43,10 @@ class Positions(Op):
     def along(self, ids: Type, *past: Type | None) -> tuple[Axes, ...]:
         return (0, None), *(() if t is None else (0,) for t in past)  # a position depends on where it stands
 
-    def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Refused:
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
         """Behind those that came before."""
+        if not state.carries_tokens(node["ids"]):
+            return INDEPENDENT
         return Refused("it has a past already") if node.get("past") is not None else op.again(node, past=state.past)
 
     def eval(self, xp: Arrays, ids: Array, past: Array | None = None) -> Array:
@@ -144,19 +147,33 @@ class Attention(Op):
 
         No `count` is needed: padding on the right is behind every real token already.
         """
-        k, v = node["k"], node["v"]
-        if not state.carries_tokens(k) and not state.carries_tokens(v):
-            return INDEPENDENT if node.get("past") is None else Refused("it has a past already")
-        if not self.causal:
-            return Refused("it attends to tokens that follow")
+        q, k, v, count = node["q"], node["k"], node["v"], node.get("count")
         if node.get("past") is not None:
             return Refused("it has a past already")
+        if not state.carries_tokens(k) and not state.carries_tokens(v):
+            return op.again(node, past=state.past) if self.causal and state.carries_tokens(q) else NotImplemented
+        if not state.carries_tokens(q):
+            return Refused(f"it mixes the tokens of its operand k, {k.type}")
+        if not self.causal:
+            return Refused("it attends to tokens that follow")
+        if count is not None and count.role != COUNT:
+            return Refused("its count is not that of the tokens")
         if not self.window:
-            return op.again(node, k=state.rows("k", k), v=state.rows("v", v), past=state.past)
+            return op.again(node, k=state.rows("k", k), v=state.rows("v", v), past=state.past, count=None)
         if self.window == 1:
-            return INDEPENDENT  # a token sees itself alone
+            return op.again(node, count=None) if count is not None else INDEPENDENT  # a token sees itself alone
         before = {f"{n}_before": state.before(n, x, self.window - 1) for n, x in (("k", k), ("v", v))}
-        return op.again(node, past=state.past, **before)
+        return op.again(node, past=state.past, count=None, **before)
+
+    def along(self, q: Type, k: Type, v: Type, *others: Type | None) -> tuple[Axes, ...]:
+        """Sequences; rows of q too, where it does not matter which they are. (Keys may have fewer heads.)"""
+        row = None if self.causal else 1
+        bias = self.position("bias") - 3  # [B, H, S, T], aligned at the end
+        rest = [
+            () if t is None else (0, None, row, None)[4 - t.rank :] if i == bias else (0, *(None,) * (t.rank - 1))
+            for i, t in enumerate(others)
+        ]
+        return (0, row, None, None), (0, None, None, None), (0, None, None, None), *rest
 
     def eval(
         self,

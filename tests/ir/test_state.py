@@ -10,7 +10,7 @@ from burnish.ir.dims import Dim, Sym
 from burnish.ir.guards import AtMost
 from burnish.ir.op import Axes
 from burnish.ir.parser import parse_type
-from burnish.ir.signature import CAPACITY
+from burnish.ir.signature import CAPACITY, COUNT
 from burnish.ir.state import Independent, Refused, in_steps, token_axes
 from burnish.testing.running import type_of
 from tests.ir.oracles import ORACLES, ours
@@ -59,7 +59,8 @@ def answer(name: str, types: str = "", bodies: Sequence[Graph] = (), **attribute
     for i, text in enumerate(types.split(" | ") if types else []):
         label = OPS[name].operand(i)
         label = f"{label}{i}" if graph.find_input(label) else label
-        inputs.append(None if text == "_" else graph.input(label, parse_type(text)))
+        role = COUNT if text == "i32[B] is count" else None
+        inputs.append(None if text == "_" else graph.input(label, parse_type(text.removesuffix(" is count")), role))
     return said(graph, graph.ops.emit(OPS[name](**attributes), inputs, bodies))
 
 
@@ -105,8 +106,9 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("rope", "f32[B, S, 2, 8] | i32[B, S] | f32[4]", {}, INDEPENDENT),
     ("rope", "f32[B, S, 2, 8] | i32[1, S] | f32[4]", {}, INDEPENDENT),
     ("attention", QKV, {"causal": True}, "of q, rows of k, rows of v, the past"),
-    ("attention", f"{QKV} | _ | i32[B]", {"causal": True}, "of q, rows of k, rows of v, the past"),
-    ("attention", f"{QKV} | _ | i32[B]", {"causal": True, "window": 3}, "the past, count, _, 2 before k, 2 before v"),
+    ("attention", f"{QKV} | _ | i32[B] is count", {"causal": True}, "of q, rows of k, rows of v, the past"),
+    ("attention", f"{QKV} | _ | i32[B] is count", {"causal": True, "window": 3}, "the past, _, _, 2 before k, 2 before v"),
+    ("attention", f"{QKV} | _ | i32[B]", {"causal": True}, "refused: its count is not that of the tokens"),
     ("attention", QKV, {"causal": True, "window": 3}, "of q, k, v, the past, _, _, 2 before k, 2 before v"),
     ("attention", QKV, {"causal": True, "window": 1}, INDEPENDENT),
     ("attention", "f32[B, 1, 2, 8] | f32[B, S, 2, 8] | f32[B, S, 2, 8]", {"causal": True}, "refused: "),
