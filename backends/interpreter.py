@@ -47,8 +47,7 @@ class Interpreter:
         if plan is None:
             check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
             plan = self.plans[key] = self.plan(g, sizes)
-        known = {v: self.static[v] for v in static_operands(g)} | {v: inputs[v.name] for v in g.inputs}
-        return dict(zip(g.outputs, plan(known, probe, self.check), strict=True))
+        return dict(zip(g.outputs, plan({v: inputs[v.name] for v in g.inputs}, probe, self.check), strict=True))
 
     def zeros(self, type: Type) -> Array:
         """An empty state."""
@@ -79,15 +78,15 @@ class Interpreter:
 
     def run_guard(self, graph: Graph, sizes: Mapping[str, int]) -> bool:
         """Whether the only output of a guard's graph is all true."""
-        plan = self.plan(graph, sizes)
-        (result,) = plan({v: self.static[v] for v in static_operands(graph)})
+        (result,) = self.plan(graph, sizes)({})
         return bool(np.all(result))
 
     def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan:
         """The steps of a graph at these sizes."""
-        static = static_operands(graph)
-        self.static.update(static_values(v for v in static if v not in self.static))
-        return make_plan(graph, {*static, *graph.inputs}, sizes, _choose, self.check)
+        wanted = static_operands(graph)
+        self.static.update(static_values(v for v in wanted if v not in self.static))
+        static = {v: self.static[v] for v in wanted}
+        return make_plan(graph, graph.inputs, sizes, _choose, self.check, static)
 
 
 def _choose(node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:

@@ -7,7 +7,7 @@ their last use, and can be held to the types that the graph declares.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -72,11 +72,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """A graph at given sizes, ready to run."""
+    """A graph at given sizes, ready to run; `static` are values that are the same in every run."""
 
     graph: Graph
     steps: Sequence[Step]
     sizes: Mapping[str, Dim]
+    static: Mapping[Value, Array]
 
     def __call__(
         self,
@@ -86,7 +87,7 @@ class Plan:
         clock: Callable[[], float] = time.perf_counter,
     ) -> tuple[Array, ...]:
         """The outputs, from the values that were to be known. With `check`, raises RunError for another type."""
-        values = dict(known)
+        values = {**self.static, **known}
         began = at = clock() if probe else 0.0
         own = 0.0
         for step in self.steps:
@@ -109,24 +110,28 @@ class Plan:
 
 def make_plan(
     graph: Graph,
-    known: Container[Value],
+    known: Iterable[Value],
     sizes: Mapping[str, Dim],
     choose: Callable[[Node, Op, Sequence[Body]], Chosen],
     check: bool = False,
+    static: Mapping[Value, Array] = {},
 ) -> Plan:
-    """The steps from known values to the outputs of a graph. `choose` is given the node's op with its symbols bound."""
-    outputs = graph.outputs.values()
+    """The steps from known values and static ones to the outputs of a graph.
+
+    `choose` is given a node's op with its symbols bound, and says what runs it.
+    """
+    outputs, known = graph.outputs.values(), {*known, *static}
     nodes = above(outputs, known)
     last = {v: node for node in nodes for v in node.operands}
     kept = set(outputs)
     steps = []
     for node in nodes:
-        bodies = [_body(make_plan(b, set(b.inputs), sizes, choose, check), check) for b in node.bodies]
+        bodies = [_body(make_plan(b, b.inputs, sizes, choose, check), check) for b in node.bodies]
         run, how = choose(node, node.op.bind(sizes), bodies)
         frees = [v for v in dict.fromkeys(node.operands) if last[v] is node and v not in kept and v not in known]
         frees += [o for o in node.outputs if o not in last and o not in kept]
         steps.append(Step(node, run, how, tuple(frees)))
-    return Plan(graph, steps, sizes)
+    return Plan(graph, steps, sizes, static)
 
 
 def run_graph(

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-class PassError(Exception):
+class PassError(ValueError):
     """A pass that broke a promise: which pass, which application, and the statements around it."""
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from burnish.ir.module import Module
     from burnish.runtime.executable import Executable
 
 __all__ = [
@@ -26,12 +27,14 @@ __all__ = [
     "backend_option",
     "exit_code",
     "json_option",
+    "load_module",
     "main",
     "plugin_option",
     "refuse_fallbacks",
     "require_kernels_option",
     "show_progress",
     "source_argument",
+    "task_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,8 +124,26 @@ def show_progress(what: str, done: int, total: int) -> None:
 
 
 def source_argument(function: F) -> F:
-    """The argument SRC."""
-    return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(function)
+    """The argument SRC, and `--task`."""
+    return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(task_option(function))
+
+
+def task_option(function: F) -> F:
+    """`--task`, which `load_module` asks for."""
+    return click.option(
+        "--task",
+        metavar="TASK",
+        help="What SRC is for, where it does not say (an ONNX file): text-generation, feature-extraction, …",
+        callback=lambda ctx, parameter, task: ctx.meta.update({"task": task or ""}),
+        expose_value=False,
+    )(function)
+
+
+def load_module(source: Path) -> Module:
+    """The module of SRC, for the task that was given. Raises LoadError."""
+    from burnish.runtime.doors import load
+
+    return load(source, task=click.get_current_context().meta["task"])
 
 
 def backend_option(function: F) -> F:

@@ -14,6 +14,7 @@ from burnish.cli import (
     activations_option,
     backend_option,
     json_option,
+    load_module,
     plugin_option,
     refuse_fallbacks,
     require_kernels_option,
@@ -47,11 +48,11 @@ def command(
 
     On NumPy one more run, with a probe, shows the share of each kind of op.
     """
-    from burnish.runtime.doors import executable, load, optimize
+    from burnish.runtime.doors import executable, optimize
     from burnish.runtime.profile import TimeShare
     from burnish.runtime.sources import kind_of
 
-    module = load(source)
+    module = load_module(source)
     if kind_of(source) != "package":
         module = optimize(module)
     model = executable(module, backend, activations or "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from burnish.cli import json_option, plugin_option, show_progress, source_argument
+from burnish.cli import json_option, load_module, plugin_option, show_progress, source_argument
 
 
 @click.command()
@@ -40,7 +40,6 @@ def command(
     """
     from burnish.ir.format import FORMATS
     from burnish.passes.pipelines import parse_pipeline, run_passes
-    from burnish.runtime.doors import load
     from burnish.runtime.package import write_package
     from burnish.runtime.sources import tokenizer_of
 
@@ -52,7 +51,7 @@ def command(
         head = f",lm={lm}" if lm else ""
         passes += f",quantize-weights{{format={quantize}{head},embedding={embedding}}}"
     parse_pipeline(passes)  # before the model is read
-    context = run_passes(load(source), passes)
+    context = run_passes(load_module(source), passes)
     kept = Counter(r.reason for r in context.remarks if r.reason and r.application.pass_name == "quantize-weights")
     report = write_package(
         context.module,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from burnish.cli import CheckFailed, Inconclusive, json_option, plugin_option, source_argument
+from burnish.cli import CheckFailed, Inconclusive, json_option, load_module, plugin_option, source_argument
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,7 +109,6 @@ def _checker(source: Path, inputs: Path | None, seed: int, sizes: tuple[str, ...
 
     from burnish.debug.check import Checker
     from burnish.debug.numbers import made_up_inputs
-    from burnish.runtime.doors import load
 
     bound = {}
     for item in sizes:
@@ -117,7 +116,7 @@ def _checker(source: Path, inputs: Path | None, seed: int, sizes: tuple[str, ...
         if not name or not number.isdecimal():
             raise click.UsageError(f"--size {item!r} is not of the form NAME=N")
         bound[name] = int(number)
-    module = load(source)
+    module = load_module(source)
     if inputs is None:
         return Checker(module, made_up_inputs(module, seed, bound), seed)
     try:
@@ -132,6 +131,7 @@ def _commands(ctx: click.Context, ids: list[str]) -> dict[str, str]:
     """The same run with and without the culprits, and the graph of each."""
     p = ctx.params
     model = [str(p["source"]), "--pipeline", p["pipeline"]]
+    model += ["--task", ctx.meta["task"]] if ctx.meta["task"] else []
     for file in ctx.meta["plugins"]:
         model += ["--plugin", str(file)]
     sample = [x for s in p["sizes"] for x in ("--size", s)]

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from burnish.cli import backend_option, json_option, plugin_option, show_progress, source_argument
+from burnish.cli import (
+    backend_option,
+    json_option,
+    load_module,
+    plugin_option,
+    show_progress,
+    source_argument,
+)
 
 
 @click.command()
@@ -40,7 +47,6 @@ def command(
     """
     from burnish.frontends.architecture import LoadError
     from burnish.ir.format import FORMATS
-    from burnish.runtime.doors import load
     from burnish.runtime.evaluation import Variant, evaluate_variants, read_documents
     from burnish.runtime.sources import tokenizer_of
     from burnish.runtime.tokenizer import Tokenizer
@@ -49,7 +55,7 @@ def command(
     for v in wanted:
         if v.weights not in ("none", *FORMATS) or v.activations not in ("float", "int8"):
             raise click.UsageError(f"cannot read the variant {v}; formats are none, {', '.join(sorted(FORMATS))}")
-    module = load(source)
+    module = load_module(source)
     file = tokenizer_of(source)
     if file is None:
         raise LoadError(f"{source}: eval needs a tokenizer.json beside the model")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from burnish.cli import json_option, plugin_option, source_argument
+from burnish.cli import json_option, load_module, plugin_option, source_argument
 
 
 @click.command()
@@ -17,11 +17,10 @@ from burnish.cli import json_option, plugin_option, source_argument
 @json_option
 def command(source: Path, as_json: bool) -> None:
     """Say what SRC is made of: tensors, bytes by part and type, ops by kind, the cache's bytes a token."""
-    from burnish.runtime.doors import load
     from burnish.runtime.inspection import describe
     from burnish.runtime.sources import kind_of
 
-    facts = {"source": str(source), "format": kind_of(source)} | describe(load(source))
+    facts = {"source": str(source), "format": kind_of(source)} | describe(load_module(source))
     click.echo(json.dumps(facts) if as_json else _text(facts))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from burnish.cli import json_option, plugin_option
+from burnish.cli import json_option, load_module, plugin_option, task_option
 
 
 @click.command()
@@ -22,6 +22,7 @@ from burnish.cli import json_option, plugin_option
 @click.option("--print-after-change", is_flag=True, help="Print each application as a diff, to standard error.")
 @click.option("--remarks", is_flag=True, help="Print what was applied where, and why not elsewhere, to standard error.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the graph to FILE.")
+@task_option
 @plugin_option
 @json_option
 def command(
@@ -45,7 +46,6 @@ def command(
     from burnish.debug.controllers import All, Fuel, PrintChanges, Skip, graphs_text
     from burnish.passes.engine import Application, Context
     from burnish.passes.pipelines import parse_pipeline
-    from burnish.runtime.doors import load
 
     passes = parse_pipeline(pipeline)
     if stop_after is not None:
@@ -53,7 +53,7 @@ def command(
         if stop_after not in names:
             raise click.UsageError(f"--stop-after {stop_after}: the pipeline is {', '.join(names)}")
         passes = passes[: names.index(stop_after) + 1]
-    module = load(source)
+    module = load_module(source)
     skipping = Skip(skip)
     context = Context(module, All([skipping] if fuel is None else [skipping, Fuel(fuel)]))
     changes: dict[str, str] = {}

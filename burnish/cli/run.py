@@ -18,6 +18,7 @@ from burnish.cli import (
     activations_option,
     backend_option,
     json_option,
+    load_module,
     plugin_option,
     refuse_fallbacks,
     require_kernels_option,
@@ -70,13 +71,13 @@ def command(
         raise click.UsageError("give either --prompt or --prompt-ids")
     if not math.isfinite(temperature):
         raise click.UsageError(f"--temperature {temperature} is not a finite number")
-    from burnish.runtime.doors import executable, load, optimize
+    from burnish.runtime.doors import executable, optimize
     from burnish.runtime.executable import sampler
     from burnish.runtime.sources import kind_of, tokenizer_of
     from burnish.runtime.tokenizer import Tokenizer
 
     times = _Times()
-    module = load(source)
+    module = load_module(source)
     if kind_of(source) != "package":
         module = optimize(module)
     file = tokenizer_of(source)
@@ -109,6 +110,8 @@ def command(
     else:
         report = _embed(model, ids, quiet=as_json)
         times.mark()
+        if not module.facts.task:
+            click.echo("note: SRC does not say what it is for; --task text-generation goes on from a prompt", err=True)
     numbers = times.numbers(len(ids))
     if as_json:
         click.echo(json.dumps({**report, "prompt_ids": ids, "stats": numbers}))

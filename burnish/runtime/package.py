@@ -43,7 +43,7 @@ from burnish.runtime.weight_time import tiles
 __all__ = ["PackageReport", "is_package", "read_package", "write_package"]
 
 FORMAT = "burnish-package"
-VERSION = 1
+VERSION = 2  # 2: roles and facts in the graph's text
 MANIFEST, GRAPH, CONSTANTS = "manifest.json", "model.graph", "constants.safetensors"
 _LARGEST_TEXT = 256 << 20  # bytes of a graph or a tokenizer
 

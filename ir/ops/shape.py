@@ -219,6 +219,7 @@ class Slice(_Memory):
     axis: int
     start: Dim
     stop: Dim
+    version = 2  # bounds lie within the axis
 
     def infer(self, x: Type) -> Type:
         require(x.format is None, f"slice: {x} is packed")

@@ -107,7 +107,7 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("rope", "f32[B, S, 2, 8] | i32[1, S] | f32[4]", {}, INDEPENDENT),
     ("attention", QKV, {"causal": True}, "of q, rows of k, rows of v, the past"),
     ("attention", f"{QKV} | _ | i32[B] is count", {"causal": True}, "of q, rows of k, rows of v, the past"),
-    ("attention", f"{QKV} | _ | i32[B] is count", {"causal": True, "window": 3}, "the past, _, _, 2 before k, 2 before v"),
+    ("attention", f"{QKV} | _ | i32[B] is count", {"causal": True, "window": 3}, "_, _, 2 before k, 2 before v"),
     ("attention", f"{QKV} | _ | i32[B]", {"causal": True}, "refused: its count is not that of the tokens"),
     ("attention", QKV, {"causal": True, "window": 3}, "of q, k, v, the past, _, _, 2 before k, 2 before v"),
     ("attention", QKV, {"causal": True, "window": 1}, INDEPENDENT),
