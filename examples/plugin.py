@@ -1,7 +1,7 @@
 """A plugin: an op, a rule, a packed format and an architecture in one file outside of the library.
 
-    burnish run MODEL --plugin examples/plugin.py --prompt-ids 1,2,3
-    burnish compile MODEL -o OUT --plugin examples/plugin.py --quantize ternary
+burnish run MODEL --plugin examples/plugin.py --prompt-ids 1,2,3
+burnish compile MODEL -o OUT --plugin examples/plugin.py --quantize ternary
 """
 
 from __future__ import annotations

@@ -77,9 +77,7 @@ class QuantFormat:
         if not isinstance(inputs, int):
             raise FormatError(f"{self.name}: the input axis must be a number, not {inputs}")
         group = self.group_size(inputs)
-        return (inputs // group if group else 0) * sum(
-            f.size(group) * np.dtype(f.dtype).itemsize for f in self.fields
-        )
+        return (inputs // group if group else 0) * sum(f.size(group) * np.dtype(f.dtype).itemsize for f in self.fields)
 
     @property
     def bits(self) -> float:

@@ -105,7 +105,7 @@ class Value:
 class Node:
     """One application of an op."""
 
-    __slots__ = ("bodies", "graph", "inputs", "op", "origin", "outputs", "time")
+    __slots__ = ("_time", "bodies", "graph", "inputs", "op", "origin", "outputs")
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Node:
         for i, v in enumerate(inputs):
             self.set_input(i, v)
         self.outputs = tuple(Value(graph, t, self, i) for i, t in enumerate(types))
-        self.time: Time = self._time()
+        self.derive_time()
 
     def set_input(self, position: int, value: Value | None) -> None:
         """Read `value` at that position instead. Passes go through the engine's door, not here."""
@@ -171,7 +171,16 @@ class Node:
                 found.update(dict.fromkeys((entry and entry.origin.sources) or [node.op.tensor]))
         return tuple(found)
 
-    def _time(self) -> Time:
+    @property
+    def time(self) -> Time:
+        """When it can be computed, as of when it was made or its graph last put into the normal form."""
+        return self._time
+
+    def derive_time(self) -> None:
+        """Find anew when it can be computed, from its op and what it reads."""
+        self._time: Time = self._derived_time()
+
+    def _derived_time(self) -> Time:
         if self.is_leaf:
             return "weight"
         if not self.inputs or self.op.symbols or any(o.type.symbols for o in self.outputs):
@@ -316,7 +325,7 @@ class Graph:
         post_order(self._nodes, done=done)
         del done[self.ret]
         for node in done:
-            node.time = node._time()
+            node.derive_time()
             for body in node.bodies:
                 body.normalize()
         early = [n for n in done if n.time == "weight"]

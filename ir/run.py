@@ -65,6 +65,7 @@ class Step:
     """One node, its symbols bound: what runs it, how, and what is freed afterwards."""
 
     node: Node
+    inputs: tuple[Value | None, ...]
     run: Callable[[Sequence[Array | None]], tuple[Array, ...]]
     how: str
     frees: tuple[Value, ...]
@@ -91,7 +92,7 @@ class Plan:
         began = at = clock() if probe else 0.0
         own = 0.0
         for step in self.steps:
-            operands = [None if v is None else values[v] for v in step.node.inputs]
+            operands = [None if v is None else values[v] for v in step.inputs]
             results = step.run(operands)
             if check:
                 _check(step.node, results, self.sizes)
@@ -130,7 +131,7 @@ def make_plan(
         run, how = choose(node, node.op.bind(sizes), bodies)
         frees = [v for v in dict.fromkeys(node.operands) if last[v] is node and v not in kept and v not in known]
         frees += [o for o in node.outputs if o not in last and o not in kept]
-        steps.append(Step(node, run, how, tuple(frees)))
+        steps.append(Step(node, tuple(node.inputs), run, how, tuple(frees)))
     return Plan(graph, steps, sizes, static)
 
 

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Protocol, dataclass_transform
 
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.guards import AllTrue
 from burnish.ir.module import Module
 from burnish.ir.origin import Origin
 from burnish.ir.registry import Registry
 from burnish.ir.signature import SignatureError
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import InferError
-from burnish.ir.verify import VerifyError, same_types, verify_nodes, verify_signatures
+from burnish.ir.verify import VerifyError, same_types, verify, verify_nodes, verify_signatures
 from burnish.passes.ledger import Ledger
 from burnish.passes.rule import Exactness, Rule
 
@@ -189,7 +190,13 @@ class Context:
 
     def run(self, pass_: Pass) -> None:
         """Run one pass, restore the normal form, verify what it changed. Raises PassError."""
+        if self.current is not None:
+            raise PassError(f"pass {pass_}: pass {self.current} has not ended, or failed: begin a new Context")
         self.current = pass_
+        self._run(pass_)
+        self.current = None
+
+    def _run(self, pass_: Pass) -> None:
         self._runs[pass_.name] = self._runs.get(pass_.name, 0) + 1
         applied = len(self.applied)
         try:
@@ -247,6 +254,7 @@ class Context:
         if not self._ask(application):
             return None
         place = _place(nodes, olds)
+        self._account([*nodes, *aside])
 
         def broken(what: str) -> PassError:
             return PassError(f"application {application}: {what}\n{neighbourhood(place)}")
@@ -271,6 +279,8 @@ class Context:
             raise broken("builds on the value that it replaces")
         readers = [u for old in olds for u in old.users]
         self._account(readers)
+        if op.assumed and (what := self._ledger.table_fault()) is not None:
+            raise Unaccounted(str(self.current), what)
         for old, new in zip(olds, news, strict=True):
             graph.replace(old, new)
         erased = graph.erase_dead([*op.made, *nodes])
@@ -283,13 +293,15 @@ class Context:
             self._stands_for.update(zip(op.made, names, strict=True))
         self._ledger.changed(graph, [*op.made, *op.leaves, *readers], erased)
         if op.assumed:
-            self.module.guards += [g for g in op.assumed if g not in self.module.guards]
+            self.module.guards += (new := [g for g in op.assumed if g not in self.module.guards])
+            self._ledger.opened(g.graph for g in new if isinstance(g, AllTrue))
             self._ledger.retabled()
         self._done(application, op.made)
         return [n for n in op.made if n.graph is not None]
 
     def merge(self, rule: Rule, node: Node, into: Node) -> bool:
         """Let what reads `node` read the equal node `into`, which then stands for both. Returns whether it was done."""
+        self._account([into])
         origin = Origin.union([into.origin, node.origin], rule.name)
         if self.rewrite(rule, [node], node.outputs, lambda op: into.outputs) is None:
             return False
@@ -326,6 +338,10 @@ class Context:
         graph.erase_dead(list(graph))
         self.module.guards += [g for g in op.assumed if g not in self.module.guards]
         self._ledger.reopen()
+        try:
+            verify(self.module)
+        except VerifyError as e:
+            raise PassError(f"after pass {self.current}, application {application}: {e}") from e
         self._done(application, op.made)
         return True
 

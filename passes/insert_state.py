@@ -146,9 +146,7 @@ class _Steps:
             self._known[new, length] = self._state(label, type, role, step)[1]
         return self._known[new, length]
 
-    def _state(
-        self, label: str, type: Type, role: State, step: Callable[[Value], Sequence[Value]]
-    ) -> Sequence[Value]:
+    def _state(self, label: str, type: Type, role: State, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
         taken = {v.name for v in self.graph.inputs} | set(self.graph.output_names)
         name = next(n for i in itertools.count(self._numbers.get(label, 0)) if (n := f"{label}{i}") not in taken)
         self._numbers[label] = int(name.removeprefix(label)) + 1

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from burnish.ir.graph import Graph, Node
+from burnish.ir.guards import AllTrue
 from burnish.ir.module import Module
 from burnish.ir.text import neighbourhood
+from burnish.ir.walk import every_graph
 
 __all__ = ["Ledger"]
 
@@ -33,9 +35,8 @@ class Ledger:
     def reopen(self) -> None:
         """Take the module as it is; what differs from before counts as changed by the door."""
         before, self.nodes, self.graphs = self.nodes, {}, {}
-        for graph in self.module.every_graph:
-            signature = _signature(graph)
-            self.graphs[graph] = signature
+        for graph in _every_graph(self.module):
+            self.graphs[graph] = _signature(graph)
             for node in graph:
                 self.nodes[node] = _entry(node)
                 if before.get(node) != self.nodes[node]:
@@ -46,6 +47,14 @@ class Ledger:
     def changed(self, graph: Graph, nodes: Iterable[Node], erased: Iterable[Node] = ()) -> None:
         """The door has made or changed these nodes of a graph, and taken those away."""
         touched = self.touched.setdefault(graph, {})
+        nodes, erased = list(nodes), list(erased)
+        held = list(every_graph(b for n in nodes if n.graph is not None for b in n.bodies))
+        for body in every_graph(b for n in erased for b in n.bodies):
+            if body not in held:
+                self.graphs.pop(body, None)
+                for node in body:
+                    self.nodes.pop(node, None)
+        self.opened(held)
         for node in nodes:
             if node is graph.ret:
                 self.graphs[graph] = _signature(graph)
@@ -56,32 +65,47 @@ class Ledger:
             self.nodes.pop(node, None)
             touched.pop(node, None)
 
+    def opened(self, graphs: Iterable[Graph]) -> None:
+        """The door has brought these graphs, unless it knows them."""
+        for graph in every_graph(graphs):
+            if graph not in self.graphs:
+                self.graphs[graph] = _signature(graph)
+                self.changed(graph, graph)
+
     def retabled(self) -> None:
         """The door has changed what belongs to the module as a whole: guards or facts."""
         self.tables = _tables(self.module)
+
+    def table_fault(self) -> str | None:
+        """Which table differs from what the door has left."""
+        now = _tables(self.module)
+        for what, a, b in zip(("graphs", "weights", "guards", "facts", "source"), self.tables, now, strict=True):
+            if a != b:
+                return f"the module's {what} were changed"
+        return None
 
     def fault(self, nodes: Iterable[Node] | None = None) -> str | None:
         """What differs from what the door has left, among some nodes or anywhere; None where nothing does."""
         if nodes is not None:
             return next((f for n in nodes if (f := self._node(n))), None)
-        found = 0
-        for graph in self.module.every_graph:
+        found: dict[Node, None] = {}
+        for graph in _every_graph(self.module):
             if graph not in self.graphs:
                 return f"graph {graph.name} was added"
+            reads = len(graph.ret.operands) - sum([len(v.uses) for v in graph.inputs])
             for node in graph:
-                found += 1
+                found[node] = None
+                reads += len(node.operands) - sum([len(o.uses) for o in node.outputs])
                 if fault := self._node(node):
                     return fault
+            if reads:
+                return f"the recorded uses of values of graph {graph.name} were changed"
             if _signature(graph) != self.graphs[graph]:
                 return f"the inputs or outputs of graph {graph.name} were changed"
-        if found != len(self.nodes):
-            lost = next(n for n in self.nodes if n.graph is None or n not in n.graph)
-            return f"a node was erased: {lost!r}"
-        now = _tables(self.module)
-        for what, a, b in zip(("graphs", "weights", "guards", "facts"), self.tables, now, strict=True):
-            if a != b:
-                return f"the module's {what} were changed"
-        return None
+        if (fault := self.table_fault()) is not None:
+            return fault
+        lost = next((n for n in self.nodes if n not in found), None)
+        return f"a node was erased: {lost!r}" if lost is not None else None
 
     def close(self) -> dict[Graph, list[Node]]:
         """What was touched since the last time, by graph."""
@@ -93,19 +117,20 @@ class Ledger:
         known = self.nodes.get(node)
         graph = node.graph
         if graph is not None and node is graph.ret:
-            same = _signature(graph) == self.graphs[graph]
+            same = _signature(graph) == self.graphs.get(graph)
             return None if same else f"the outputs of graph {graph.name} were changed"
         if known is None:
             return f"a node was made\n{neighbourhood(node)}"
         if known == (now := _entry(node)):
             return None
-        parts = zip(("op", "operands", "types", "graphs", "origin"), known, now, strict=True)
+        parts = zip(("graph", "op", "operands", "types", "graphs", "origin"), known, now, strict=True)
         what = next(part for part, a, b in parts if a != b)
         return f"the {what} of a node were changed\n{neighbourhood(node)}"
 
 
 def _entry(node: Node) -> tuple[Any, ...]:
-    return node.op, tuple(node.inputs), tuple([(o, o.type) for o in node.outputs]), node.bodies, node.origin
+    outputs = tuple([(o, o.type, o.node is node) for o in node.outputs])
+    return node.graph, node.op, tuple(node.inputs), outputs, node.bodies, node.origin
 
 
 def _signature(graph: Graph) -> tuple[Any, ...]:
@@ -114,4 +139,10 @@ def _signature(graph: Graph) -> tuple[Any, ...]:
 
 
 def _tables(module: Module) -> tuple[Any, ...]:
-    return list(module.graphs.items()), dict(module.weights), list(module.guards), module.facts
+    graphs, weights = list(module.graphs.items()), list(module.weights.items())
+    return graphs, weights, list(module.guards), module.facts, id(module.source)
+
+
+def _every_graph(module: Module) -> list[Graph]:
+    """Those of guards too."""
+    return list(every_graph([*module.graphs.values(), *(g.graph for g in module.guards if isinstance(g, AllTrue))]))

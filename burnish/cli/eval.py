@@ -30,15 +30,14 @@ from burnish.cli import (
     "--variants",
     default="none,int8,q8_0,q4_0,q4_0/int8",
     show_default=True,
-    metavar="A,B,…", help="format[+head][/activations]",
+    metavar="A,B,…",
+    help="format[+head][/activations]",
 )
 @click.option("--documents", metavar="N", type=click.IntRange(2), help="Only the first N.")
 @backend_option
 @plugin_option
 @json_option
-def command(
-    source: Path, data: Path, variants: str, documents: int | None, backend: str, as_json: bool
-) -> None:
+def command(source: Path, data: Path, variants: str, documents: int | None, backend: str, as_json: bool) -> None:
     """Measure what quantization costs SRC: loss, divergence and right answers in several formats, on held-out text.
 
     A variant is a format for the weights of the blocks (none leaves them as they are), +head for the head and the

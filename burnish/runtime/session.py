@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from burnish.backends.backend import Backend
 from burnish.ir.dims import Sym
 from burnish.ir.graph import Graph, Value
 from burnish.ir.op import Array
-from burnish.ir.signature import COUNT, MASK, PAST, POSITIONS, TOKEN_TYPES, TOKENS, Linked, Ring, Rows, State
+from burnish.ir.signature import COUNT, MASK, PAST, POSITIONS, TOKEN_TYPES, TOKENS, Linked, Ring, Role, Rows, State
 from burnish.ir.types import NUMPY, Type
 
 __all__ = ["Given", "Session", "counts_of", "feed", "read_source"]
@@ -83,21 +83,22 @@ def feed(
     more: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """Arrays for a graph's inputs, by their roles; `more`, by name, are states and what has no role."""
-    row = np.arange(ids.shape[1])
-    known = {
-        TOKENS: ids,
-        COUNT: count,
-        PAST: past,
-        MASK: row < count[:, None],
-        TOKEN_TYPES: np.zeros_like(ids),
-        POSITIONS: past[:, None] + row,
+    known: dict[Role | None, Callable[[], np.ndarray]] = {
+        TOKENS: lambda: ids,
+        COUNT: lambda: count,
+        PAST: lambda: past,
+        MASK: lambda: np.arange(ids.shape[1]) < count[:, None],
+        TOKEN_TYPES: lambda: np.zeros_like(ids),
+        POSITIONS: lambda: past[:, None] + np.arange(ids.shape[1]),
     }
     inputs = dict(more or {})
     for v in graph.inputs:
+        if v.name in inputs:
+            continue
         if isinstance(v.role, Linked) and given is not None and (v.role.graph, v.role.name) in given:
-            inputs.setdefault(v.name, given[v.role.graph, v.role.name])
+            inputs[v.name] = given[v.role.graph, v.role.name]
         elif v.role in known:
-            inputs.setdefault(v.name, known[v.role].astype(NUMPY[v.dtype]))
+            inputs[v.name] = known[v.role]().astype(NUMPY[v.dtype], copy=False)
     return inputs
 
 

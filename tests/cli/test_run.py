@@ -63,9 +63,7 @@ def test_a_character_of_several_tokens_is_printed_when_it_is_whole(
     assert len(printed) == len(ids) + 1  # each token as it comes, nothing held back for long
 
 
-def test_what_is_left_of_a_broken_character_comes_last(
-    cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_left_of_a_broken_character_comes_last(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = Tokenizer.load(llama / "tokenizer.json").encode("a語")[:-1]
     monkeypatch.setattr(Executable, "generate", says(ids))
     assert cli("run", llama, "--prompt", "x").out == "a�\n"

@@ -226,16 +226,8 @@ MOMENTS: dict[str, Callable[[Change], Pass]] = {
 }
 
 
-#: what the ledger does not find yet, or finds with the wrong name
-GAP = pytest.mark.xfail(strict=True, reason="gets past the ledger")
-CASES = [
-    pytest.param(way, moment, marks=[GAP] if (way, moment) == ("a graph exchanged", "before an application") else [])
-    for way in WAYS
-    for moment in MOMENTS
-]
-
-
-@pytest.mark.parametrize(("way", "moment"), CASES)
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("way", WAYS)
 def test_a_change_round_the_door_names_the_pass(way: str, moment: str) -> None:
     change, what = WAYS[way]
     named([Innocent(), MOMENTS[moment](change), Innocent()], what=what)
@@ -299,10 +291,7 @@ OF_ONE_NODE: dict[str, Callable[[Node], object]] = {
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", OF_ONE_NODE)
-def test_a_node_that_is_rewritten_too(what: str, when: str, request: pytest.FixtureRequest) -> None:
-    if when == "before":
-        request.applymarker(GAP)
-
+def test_a_node_that_is_rewritten_too(what: str, when: str) -> None:
     def run(module: Module, ctx: Context) -> None:
         old = node(module, "neg")
         if when == "before":
@@ -315,7 +304,6 @@ def test_a_node_that_is_rewritten_too(what: str, when: str, request: pytest.Fixt
     named([evil(run)], what=f"the {what} of a node were changed")
 
 
-@GAP
 def test_a_node_into_which_another_is_merged() -> None:
     def run(module: Module, ctx: Context) -> None:
         into = node(module, "mul")
@@ -328,7 +316,6 @@ def test_a_node_into_which_another_is_merged() -> None:
 TABLES = [way for way, (_, what) in WAYS.items() if what.startswith("the module's") and way != "graphs reordered"]
 
 
-@GAP
 @pytest.mark.parametrize("way", TABLES)
 def test_a_table_that_is_changed_before_an_application_adds_a_guard(way: str) -> None:
     change, what = WAYS[way]
@@ -343,7 +330,7 @@ def test_a_table_that_is_changed_before_an_application_adds_a_guard(way: str) ->
     named([evil(run)], what=what)
 
 
-# ------------------------------------------------------------------------------------------------ what gets past as yet
+# --------------------------------------------------------------------- what is kept twice, or in no graph of the module
 
 
 def assumed(module: Module) -> Graph:
@@ -358,14 +345,13 @@ def another_constant(module: Module) -> None:
     constant.op = Constant(value=Literal(constant.out.literal * 2))
 
 
-PAST: dict[str, Change] = {
+HIDDEN: dict[str, Change] = {
     "weights reordered": lambda m: m.weights.update(a=m.weights.pop("a")),
     "the weights' source": lambda m: setattr(m, "source", {}),
     "a guard's graph": another_constant,
     "the outputs of a guard's graph": lambda m: setattr(assumed(m), "output_names", ["some"]),
     "a graph removed": lambda m: m.graphs.pop("aside"),
     "a graph twice": lambda m: m.graphs.update(again=m.graphs["aside"]),
-    "a node's time": lambda m: setattr(node(m, "neg"), "time", "weight"),
     "a use forgotten": lambda m: node(m, "neg").out.uses.clear(),
     "a use invented": lambda m: node(m, "mul").out.uses.update({(node(m, "sub"), 0): None}),
     "the maker of a value": lambda m: setattr(node(m, "neg").out, "node", None),
@@ -373,15 +359,15 @@ PAST: dict[str, Change] = {
 }
 
 
-@GAP
-@pytest.mark.parametrize("way", PAST)
-def test_a_change_that_gets_past(way: str) -> None:
-    named([evil(lambda m, ctx: PAST[way](m))])
+@pytest.mark.parametrize("way", HIDDEN)
+def test_a_change_that_is_hard_to_see(way: str) -> None:
+    named([evil(lambda m, ctx: HIDDEN[way](m))])
 
 
-@GAP
-def test_a_pass_that_runs_another_is_blamed_for_its_own() -> None:
-    named([evil(lambda m, ctx: (node(m, "sub").set_input(1, node(m, "mul").out), ctx.run(parse_pass("canonicalize"))))])
+def test_a_pass_does_not_run_another() -> None:
+    context = Context(parse(MODEL))
+    with pytest.raises(PassError, match=r"pass canonicalize: pass evil.* has not ended"):
+        context.run(evil(lambda m, ctx: ctx.run(parse_pass("canonicalize"))))
 
 
 #: a change of a signature that leaves behind what `restructure` does not look at, and a later pass stumbles over
@@ -395,7 +381,7 @@ LEFT: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("way", ["an operand read by hand", *(pytest.param(way, marks=GAP) for way in list(LEFT)[1:])])
+@pytest.mark.parametrize("way", LEFT)
 def test_a_restructuring_that_leaves_something_unsound_is_named(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # verify as it is done outside of tests: what was touched
     context = Context(parse(MODEL))
@@ -403,15 +389,15 @@ def test_a_restructuring_that_leaves_something_unsound_is_named(way: str, monkey
         context.run(evil(lambda m, ctx: ctx.restructure(Anything(), m.graphs["aside"], lambda op: LEFT[way](m))))
 
 
-@GAP
-def test_after_a_failure_no_other_pass_is_blamed() -> None:
+def test_after_a_failure_no_other_pass_runs() -> None:
+    """What is left of the module is nobody's."""
     context = Context(parse(MODEL))
     with pytest.raises(Unaccounted, match="evil"):
-        context.run(evil(lambda m, ctx: node(m, "sub").set_input(1, None)))
-    try:
+        context.run(evil(lambda m, ctx: node(m, "sub").set_input(1, node(m, "mul").out)))
+    with pytest.raises(
+        PassError, match=r"pass innocent: pass evil.* has not ended, or failed: begin a new"
+    ):
         context.run(Innocent())
-    except PassError as e:
-        assert "innocent" not in str(e)
 
 
 # ----------------------------------------------------------------------------------- and what went through it is lawful
@@ -475,10 +461,12 @@ def guarded(module: Module, ctx: Context) -> None:
     ctx.rewrite(Anything(), [neg], neg.outputs, build)
 
 
-LAWFUL: dict[str, Any] = {f.__name__: f for f in (again, in_a_body, merge, restructure, skipped, guarded)}
+LAWFUL: dict[str, Any] = {
+    f.__name__: f for f in (again, to_if, from_if, in_a_body, merge, restructure, skipped, guarded)
+}
 
 
-@pytest.mark.parametrize("way", [*LAWFUL.values(), pytest.param(to_if, marks=GAP), pytest.param(from_if, marks=GAP)])
+@pytest.mark.parametrize("way", LAWFUL.values())
 def test_what_goes_through_the_door_is_accounted_for(way: Callable[[Module, Context], None]) -> None:
     context = Context(parse(MODEL))
     context.run(evil(way))

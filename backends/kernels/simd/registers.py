@@ -293,4 +293,3 @@ def high_nibbles(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> i
     words = ir.VectorType(I32, vector.count // 4)  # x86 shifts no bytes
     shifted = builder.lshr(builder.bitcast(x, words), filled(words, 4))
     return builder.and_(builder.bitcast(shifted, vector), filled(vector, 15))
-
