@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from burnish.ir.builder import Ops
+from burnish.ir.dims import Dim
 from burnish.ir.graph import Graph, Value
 from burnish.ir.guards import AllTrue, Guard
 from burnish.ir.leaves import Constant
@@ -23,7 +24,7 @@ from burnish.ir.walk import every_graph
 if TYPE_CHECKING:
     from burnish.ir.weights import WeightSource
 
-__all__ = ["Module", "WeightEntry"]
+__all__ = ["Module", "WeightEntry", "copy_graph"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,9 @@ class Module:
     def copy(self) -> Module:
         """The same module again; the data of weights and constants is shared, not copied."""
         new = Module(dict(self.weights), [], {}, self.facts, self.source)
-        for guard in self.guards:
-            new.guards.append(replace(guard, graph=_copy(guard.graph, new)) if isinstance(guard, AllTrue) else guard)
-        new.graphs = {name: _copy(graph, new) for name, graph in self.graphs.items()}
+        for g in self.guards:
+            new.guards.append(replace(g, graph=copy_graph(g.graph, new)) if isinstance(g, AllTrue) else g)
+        new.graphs = {name: copy_graph(graph, new) for name, graph in self.graphs.items()}
         return new
 
     def __str__(self) -> str:
@@ -109,15 +110,17 @@ class Module:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
 
-def _copy(graph: Graph, module: Module) -> Graph:
-    new = module.body(graph.name)
+def copy_graph(graph: Graph, module: Module, sizes: Mapping[str, Dim] | None = None) -> Graph:
+    """The same graph again, as a body that `module` holds, with the symbols that `sizes` names replaced."""
+    new, sizes = module.body(graph.name), sizes or {}
     values: dict[Value, Value] = {}
     for v in graph.inputs:
-        values[v] = new.input(v.name, v.type, v.role)
+        values[v] = new.input(v.name, v.type.bind(sizes), v.role)
     for node in graph.order():
         inputs = [None if v is None else values[v] for v in node.inputs]
-        bodies = [_copy(b, module) for b in node.bodies]
-        made = new.emit(node.op, inputs, [o.type for o in node.outputs], node.origin, bodies)
+        bodies = [copy_graph(b, module, sizes) for b in node.bodies]
+        types = [o.type.bind(sizes) for o in node.outputs]
+        made = new.emit(node.op.bind(sizes), inputs, types, node.origin, bodies)
         values.update(zip(node.outputs, made.outputs, strict=True))
     new.set_outputs({k: values[v] for k, v in graph.outputs.items()}, graph.roles)
     return new

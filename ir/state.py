@@ -7,11 +7,13 @@ an op says nothing of is refused with its node, rather than computed from a step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from burnish.ir.dims import Dim, symbols_of
+from burnish.ir.guards import recording
+from burnish.ir.signature import COUNT
 from burnish.ir.walk import every_graph
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from burnish.ir.graph import Node, Value
     from burnish.ir.types import Type
 
-__all__ = ["INDEPENDENT", "Independent", "Refused", "Steps", "by_along", "in_steps", "token_axes"]
+__all__ = ["INDEPENDENT", "Independent", "Refused", "Steps", "axes_with", "by_along", "in_steps"]
 
 
 class Independent:
@@ -44,6 +46,8 @@ class Steps(Protocol):
 
     #: the symbol of the number of tokens in a step
     tokens: str
+    #: what a symbol counts: tokens, of a step or of a state, or sequences
+    symbols: Mapping[str, str]
     #: the rows of a state that grows, at least as many as there are tokens so far
     capacity: Dim
 
@@ -71,37 +75,48 @@ class Steps(Protocol):
         """A value that each step replaces, zeros at first: what `step(old)` builds, the new one first."""
 
 
-def token_axes(type: Type, tokens: str) -> list[int]:
-    """The axes of a type that depend on the number of tokens."""
-    return [i for i, d in enumerate(type.shape) if tokens in symbols_of(d)]
+def axes_with(type: Type, symbol: str) -> list[int]:
+    """The axes of a type that depend on a symbol: that of tokens, of sequences, of rows."""
+    return [i for i, d in enumerate(type.shape) if symbol in symbols_of(d)]
 
 
 def in_steps(op: Ops, node: Node, state: Steps) -> Any:
     """What the node's op says, or else what follows from `along`."""
-    answer = node.op.stateful(op, node, state)
-    return by_along(node, state.tokens) if answer is NotImplemented else answer
+    with recording([*op.graph.module.guards, *op.assumed], extend=False):
+        answer = node.op.stateful(op, node, state)
+        return by_along(node, state) if answer is NotImplemented else answer
 
 
-def by_along(node: Node, tokens: str) -> Independent | Refused:
-    """What follows from `Op.along`: independent where tokens run along an axis of every result, or have no part."""
-    along: set[int] = set()
+def by_along(node: Node, state: Steps) -> Independent | Refused:
+    """What follows from `Op.along`: independent where tokens, and rows of states, run along an axis of every result.
+
+    So must sequences, which come to different lengths. How many tokens are real, a step knows of its own alone.
+    Raises InferError where the op does not take what stands for its operands in a step.
+    """
     types = [None if v is None else v.type for v in node.inputs]
+    along: dict[str, set[int]] = {symbol: set() for symbol in state.symbols}
     for position, (t, axes) in enumerate(zip(types, node.op.along(*types), strict=True)):
-        found = token_axes(t, tokens) if t is not None else []
-        if len(found) > 1:
-            return Refused(f"its operand {node.op.operand(position)}, {t}, has tokens along two axes")
-        for axis in found:
-            to = axes[axis]
-            if to is None:
-                return Refused(f"it mixes the tokens of its operand {node.op.operand(position)}, {t}")
-            along.add(to)
-    if len(along) > 1:
-        return Refused("it sets tokens against each other")
-    for o in node.outputs:
-        if set(token_axes(o.type, tokens)) - along:
+        for symbol, what in state.symbols.items():
+            operand = f"its operand {node.op.operand(position)}, {t},"
+            found = axes_with(t, symbol) if t is not None else []
+            if len(found) > 1:
+                return Refused(f"{operand} has {what} along two axes")
+            if any(axes[i] is None for i in found):
+                return Refused(f"it mixes the {what} of {operand.removesuffix(',')}")
+            along[symbol].update(to for i in found if (to := axes[i]) is not None)
+    results = [o.type for o in node.outputs] if node.bodies else node.op.results(*types)
+    for symbol, what in state.symbols.items():
+        if len(along[symbol]) > 1:
+            return Refused(f"it sets {what} against each other")
+        for t in results:
+            if along[symbol] - set(axes_with(t, symbol)):
+                return Refused(f"its result {t} is made of some of the {what} alone, or of all")
+            if what != "sequences" and set(axes_with(t, symbol)) - along[symbol]:
+                return Refused("it counts tokens from 0, and does not know how many came before")
+        if what != "sequences" and symbol in node.op.symbols:
             return Refused("it counts tokens from 0, and does not know how many came before")
-    if not along and tokens in node.op.symbols:
-        return Refused("it counts tokens from 0, and does not know how many came before")
-    if any(tokens in o.type.symbols for body in every_graph(node.bodies) for n in body for o in n.outputs):
-        return Refused("tokens have a part in a graph that it holds")
+        if any(symbol in o.type.symbols for body in every_graph(node.bodies) for n in body for o in n.outputs):
+            return Refused(f"{what} have a part in a graph that it holds")
+    if any(v.role == COUNT for v in node.operands):
+        return Refused("it reads how many tokens are real, which a step knows of its own alone")
     return INDEPENDENT

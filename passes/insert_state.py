@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 
 from burnish.ir.builder import Ops
-from burnish.ir.dims import Dim, Sym
+from burnish.ir.dims import Dim, Sym, bind, symbols_of
 from burnish.ir.graph import Graph, Node, Value
-from burnish.ir.module import Module
+from burnish.ir.guards import AllTrue, AtMost, Equal, Guard
+from burnish.ir.module import Module, copy_graph
 from burnish.ir.ops.attention import Attention
 from burnish.ir.origin import Origin
 from burnish.ir.signature import CAPACITY, COUNT, PAST, TOKENS, Carry, Linked, Ring, Role, Rows, State
-from burnish.ir.state import Independent, Refused, in_steps, token_axes
+from burnish.ir.state import Independent, Refused, axes_with, in_steps
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import InferError, Type
 from burnish.ir.walk import above
@@ -64,6 +65,8 @@ def _make_stateful(op: Ops, graph: Graph) -> None:
     batch, length = tokens.shape
     if not isinstance(length, Sym) or not length.is_plain:
         raise PassError(f"graph {graph.name} reads {tokens.type}: the number of tokens must be a symbol")
+    for guard in graph.module.guards:
+        _ask_of_all(op, guard, length.text)
     steps = _Steps(op, graph, batch, length.text)
     changed: set[Value] = set()
     for node in graph.order():
@@ -84,10 +87,23 @@ def _make_stateful(op: Ops, graph: Graph) -> None:
             if old.type != new.type:
                 changed.add(new)
             graph.replace(old, new)
+    assert steps.past.role is PAST  # also where nothing asks for it: that is how a stateful graph is known
     for name, value in graph.outputs.items():
         if value in changed:
             raise PassError(f"output {name} of graph {graph.name} would become {value.type} in a step")
     graph.set_outputs(graph.outputs | steps.outputs, steps.roles)
+
+
+def _ask_of_all(op: Ops, guard: Guard, tokens: str) -> None:
+    """What was assumed of the number of tokens holds of them all, not of those of a step alone."""
+    sizes = {tokens: CAPACITY}
+    if isinstance(guard, AllTrue):
+        if any(tokens in n.op.symbols for n in guard.graph):
+            op.assume(AllTrue(guard.reason, copy_graph(guard.graph, op.graph.module, sizes)))
+    elif isinstance(guard, Equal) and {*symbols_of(guard.a), *symbols_of(guard.b)} == {tokens}:
+        raise PassError(f"the model is one for a fixed number of tokens: it assumes {guard}")
+    elif isinstance(guard, AtMost) and tokens in {*symbols_of(guard.a), *symbols_of(guard.b)}:
+        op.assume(AtMost(bind(guard.a, sizes), bind(guard.b, sizes)))
 
 
 class _Steps:
@@ -97,6 +113,12 @@ class _Steps:
 
     def __init__(self, op: Ops, graph: Graph, batch: Dim, tokens: str) -> None:
         self.op, self.graph, self.batch, self.tokens = op, graph, batch, tokens
+        self.symbols: Mapping[str, str] = {
+            **dict.fromkeys((tokens, CAPACITY.text), TOKENS.name),
+            **dict.fromkeys(symbols_of(batch), "sequences"),
+        }
+        self.own = {s for v in graph.inputs for s in v.type.symbols}
+        self._symbol(CAPACITY.text)
         self.outputs: dict[str, Value] = {}
         self.roles: dict[str, Role] = {}
         self._known: dict[tuple[Value, Dim], Value] = {}
@@ -112,7 +134,7 @@ class _Steps:
         return found if found is not None else self.graph.input(COUNT.name, Type("i32", (self.batch,)), COUNT)
 
     def carries_tokens(self, value: Value) -> bool:
-        axes = token_axes(value.type, self.tokens)
+        axes = axes_with(value.type, self.tokens)
         if axes and (axes != [1] or value.shape[:2] != (self.batch, Sym(self.tokens))):
             raise InferError(f"{value.type} does not have its tokens along axis 1, behind the sequences")
         return bool(axes)
@@ -129,11 +151,16 @@ class _Steps:
             ring, before = self.op.ring_update(old, new, self.past, self.count)
             return ring, before
 
-        length = rows if exact else Sym(f"R{rows}")
+        length = rows if exact else self._symbol(f"R{rows}")
         return self._once(label, new, length, Ring(batch=0, axis=1, most=rows), step)
 
     def carry(self, label: str, type: Type, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
         return self._state(label, type, Carry(batch=0), step)
+
+    def _symbol(self, name: str) -> Dim:
+        if name in self.own:
+            raise PassError(f"graph {self.graph.name} has a symbol {name} of its own, as sizes of states are called")
+        return Sym(name)
 
     def _once(
         self, label: str, new: Value, length: Dim, role: State, step: Callable[[Value], Sequence[Value]]

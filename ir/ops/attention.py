@@ -151,6 +151,8 @@ class Attention(Op):
         if node.get("past") is not None:
             return Refused("it has a past already")
         if not state.carries_tokens(k) and not state.carries_tokens(v):
+            if count is not None and count.role == COUNT:
+                return Refused("its keys are no tokens, but its count is that of the tokens")
             return op.again(node, past=state.past) if self.causal and state.carries_tokens(q) else NotImplemented
         if not state.carries_tokens(q):
             return Refused(f"it mixes the tokens of its operand k, {k.type}")
@@ -419,6 +421,9 @@ class LastRow(Op):
         assume_equal(x.shape[0], count.shape[0], f"last_row({x}, {count})")
         assume_at_most(1, x.shape[1], f"last_row: {x} has no row")
         return x.with_shape((x.shape[0], 1, *x.shape[2:]))
+
+    def along(self, x: Type, count: Type) -> tuple[Axes, ...]:
+        return (0, None, *range(2, x.rank)), (0,)
 
     def eval(self, xp: Arrays, x: Array, count: Array) -> Array:
         index = xp.clip(count - 1, 0, x.shape[1] - 1).reshape(-1, *[1] * (x.ndim - 1))

@@ -85,7 +85,7 @@ class Embedding(Op):
         at, rows = node["ids"], node["w"].shape[0]
         if at.op is not None and at.op.name == "positions":
             op.assume(AtMost(state.capacity, rows))
-        return by_along(node, state.tokens)
+        return by_along(node, state)
 
     def eval(self, xp: Arrays, ids: Array, w: Array) -> Array:
         return xp.take(w, ids, axis=0, mode="clip")

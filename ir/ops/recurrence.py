@@ -12,6 +12,7 @@ import numpy as np
 
 from burnish.ir.guards import assume_equal
 from burnish.ir.op import Array, Arrays, Op
+from burnish.ir.signature import COUNT
 from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps
 from burnish.ir.types import Type, require
 
@@ -94,6 +95,10 @@ class SelectiveScan(Op):
             return INDEPENDENT
         if node.get("state") is not None:
             return Refused("it has a state already")
+        if node.outputs[1].uses:
+            return Refused("its last state, which is read, is another one in each step")
+        if (count := node.get("count")) is not None and count.role != COUNT:
+            return Refused("its count is not that of the tokens")
 
         def step(old: Value) -> tuple[Value, Value]:
             y, new = op.again(node, state=old, count=state.count)

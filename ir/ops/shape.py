@@ -10,7 +10,7 @@ from burnish.ir.box import Box, moved, under
 from burnish.ir.dims import Dim, dim_text, divide, product
 from burnish.ir.guards import assume_at_most, assume_equal, assume_sizes, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op, Part
-from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps, by_along, token_axes
+from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps, axes_with, by_along
 from burnish.ir.types import NUMPY, InferError, Type, require
 
 if TYPE_CHECKING:
@@ -47,15 +47,16 @@ class Reshape(_Memory):
         """It takes all: a box of rows is a box of x in rare cases only."""
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
-        """Independent where tokens stay apart: one axis of the result has them as its innermost factor."""
-        before, after = node["x"].type, node.out.type
-        found = token_axes(before, state.tokens)
-        if not found:
-            return by_along(node, state.tokens)
-        to = token_axes(after, state.tokens)
-        inner = product(before.shape[found[0] + 1 :])
-        good = len(found) == len(to) == 1 and product(after.shape[to[0] + 1 :]) == inner
-        return INDEPENDENT if good else Refused(f"it moves the tokens of {before} to where others are, in {after}")
+        """Independent where tokens stay apart, each with as many numbers behind it, and sequences are outermost."""
+        before, after = node["x"].type, self.results(node["x"].type)[0]
+        for symbol, what in state.symbols.items():
+            found, to = axes_with(before, symbol), axes_with(after, symbol)
+            if what == "sequences" and found == to == [0]:
+                continue
+            behind = [[product(t.shape[i + 1 :]) for i in axes] for t, axes in ((before, found), (after, to))]
+            if len(found) > 1 or behind[0] != behind[1]:
+                return Refused(f"it moves the {what} of {before} to where others are, in {after}")
+        return INDEPENDENT
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.reshape(x, self.shape)
@@ -138,7 +139,8 @@ class BroadcastTo(_Memory):
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
         """Independent: what is repeated is the same for every token."""
-        return INDEPENDENT if len(token_axes(node.out.type, state.tokens)) < 2 else by_along(node, state.tokens)
+        repeated = self.results(node["x"].type)[0]
+        return INDEPENDENT if len(axes_with(repeated, state.tokens)) < 2 else by_along(node, state)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.broadcast_to(x, self.shape)

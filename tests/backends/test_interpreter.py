@@ -346,3 +346,20 @@ def test_the_plan_and_the_fallbacks_say_what_runs(
     assert kernel.calls == 2 * len(formats)
     hows = {(s.node.origin.sources[0], s.how) for p in run.plans.values() for s in p.steps}
     assert {("a", packed), ("c", plain), ("sum", "numpy")} <= hows, "the steps say the same"
+
+
+def test_what_is_done_before_run_time_is_no_fallback() -> None:
+    run = Interpreter(
+        parse("""module {
+      weights {
+        @q: q8_0[2, 32]
+        @w: f32[3, 32]
+      }
+      graph forward(%x: f32[N, 2]) {
+        %0: f32[3, 2] = linear(@w, @q) <- "load time"
+        %1: f32[N, 3] = linear(%x, %0) <- "run time"
+        return y=%1
+      }
+    }""")
+    )
+    assert run.fallbacks("forward") == [] and run.plan_text("forward") == "1 x linear: numpy"

@@ -147,3 +147,20 @@ def test_what_passes_add_is_filled_in() -> None:
     assert stateful["forward.logits"].shape == (2, 1, VOCABULARY)
     assert error(stateful["forward.logits"], plain) < 2 * gamma(TERMS)
     assert stateful["forward.k0"].shape[1] == inputs["forward.ids"].shape[1]
+
+
+@pytest.mark.parametrize(
+    ("guard", "sizes", "expected"),
+    [
+        ("at_most(9, N)", {}, (9, 6)),
+        ("at_most(N, 1)", {}, (1, 6)),
+        ("at_most(M, N)", {}, (6, 6)),
+        ("at_most(M, N)", {"N": 4}, (4, 4)),
+        ("at_most(9, N)", {"N": 3}, (3, 6)),  # whoever says so gets what they asked for
+    ],
+)
+def test_sizes_are_as_guards_want_them_but_those_that_are_given(
+    guard: str, sizes: dict[str, int], expected: tuple[int, int]
+) -> None:
+    module = parse(f"module {{ guard {guard} graph f(%x: f32[N], %y: f32[M]) {{ return x=%x, y=%y }} }}")
+    assert tuple(x.shape[0] for x in made_up_inputs(module, sizes=sizes).values()) == expected

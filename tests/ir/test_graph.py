@@ -94,6 +94,9 @@ def test_a_node_again_with_some_operands_changed() -> None:
     assert again.op is node.op and again.inputs == [wide, w, b] and again.out.type == wide.type
     shorter = op.again(node, b=None).node
     assert shorter.inputs == [x, w]
+    assert op.emit(node.op, [x, w, None]).node.inputs == [x, w], "operands that are left out at the end are not there"
+    seen = graph.input("q", Type("f32", (2, 4, 1, 8)))
+    assert len(op.attention(seen, seen, seen, None, None, None, scale=1.0).node.inputs) == 3, "however many"
     changed = op.again(shorter, OPS["layer_norm"](eps=1.0), b=b).node
     assert changed.inputs == [x, w, b] and (changed.op.eps, node.op.eps) == (1.0, 1e-5)
     with pytest.raises(InferError, match="does not scale the last axis"):
@@ -166,6 +169,9 @@ def test_leaves_are_shared() -> None:
     assert op.constant(1.0) is op.constant(1.0)
     assert op.constant(1.0) is not op.constant(1.0, "f64")
     assert op.constant(0.0) is not op.constant(-0.0)
+    gone = op.weight("w")
+    graph.erase(gone.node)
+    assert op.weight("w").node in graph and op.weight("w") is not gone, "but not one that was erased"
 
 
 def test_uses_follow_the_operands() -> None:

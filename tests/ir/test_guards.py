@@ -53,6 +53,7 @@ def test_what_may_fit_is_recorded_once() -> None:
             assume_at_most(a, b, "here")
             assert is_at_most(a, b)
         assert is_at_most(3, S) is None
+        assert is_at_most(Sym("U") + 1, S) is None, "T is at most S, but that says nothing of U"
     assert known == [AtMost(2, S), AtMost(T, S)]
     assert is_at_most(2, S) is None
 

@@ -1,5 +1,8 @@
 """The tables of what is found by being defined: one definition a name, and what is added can be taken back."""
 
+import sys
+from types import ModuleType
+
 import pytest
 
 from burnish.backends.kernels import KERNELS
@@ -8,7 +11,7 @@ from burnish.frontends import architectures
 from burnish.frontends.architecture import ARCHITECTURES
 from burnish.frontends.onnx_ops import TRANSLATIONS, translates
 from burnish.ir import FORMATS, LAYOUTS, OPS
-from burnish.ir.registry import Registry
+from burnish.ir.registry import PLUGIN, Registry
 from burnish.passes.engine import PASSES, RULES
 
 assert architectures
@@ -104,3 +107,12 @@ def test_a_function_takes_anothers_place_only_where_it_says_so(registries: None)
         translates("Relu")(relu)
     translates("Relu", replace=True)(relu)
     assert TRANSLATIONS["Relu"] is relu
+
+
+def test_only_plugins_that_came_since_are_forgotten(registries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, since = f"{PLUGIN}before", f"{PLUGIN}since"
+    monkeypatch.setitem(sys.modules, before, ModuleType(before))
+    saved = Registry.snapshot()
+    monkeypatch.setitem(sys.modules, since, ModuleType(since))
+    Registry.restore(saved)
+    assert before in sys.modules and since not in sys.modules

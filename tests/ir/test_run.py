@@ -78,6 +78,25 @@ def test_a_wanted_weight_stays() -> None:
     assert source.read_names == ["b"]
 
 
+def test_a_result_that_nothing_reads_is_freed_at_once() -> None:
+    """The second part of a split, which keeps all of its weight alive."""
+    made = parse("""module {
+      weights { @a: f32[2, 3] @b: f32[2, 3] }
+      graph f() {
+        weights {
+          @0, @1: f32[2, 1], f32[2, 2] = split(@a, axis=1, sizes=[1, 2])
+          @2: f32[2, 1] = neg(@0)
+          @3: f32[2, 3] = neg(@b)
+        }
+        return x=@2, y=@3
+      }
+    }""")
+    made.source = source = Reading()
+    for v, _ in static_values(made.graphs["f"].outputs.values()):
+        gc.collect()
+        assert (source.alive["a"]() is None) or v.shape == (2, 1), "it went before the next weight was read"
+
+
 def test_a_graph_runs_from_what_is_known() -> None:
     made, source = module()
     graph = made.graphs["forward"]

@@ -1,7 +1,7 @@
 """What each op answers in a step of S new tokens: independent of other tokens, with a state, or refused and why."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -11,7 +11,7 @@ from burnish.ir.guards import AtMost
 from burnish.ir.op import Axes
 from burnish.ir.parser import parse_type
 from burnish.ir.signature import CAPACITY, COUNT
-from burnish.ir.state import Independent, Refused, in_steps, token_axes
+from burnish.ir.state import Independent, Refused, axes_with, in_steps
 from burnish.testing.running import type_of
 from tests.ir.oracles import ORACLES, ours
 
@@ -24,6 +24,7 @@ class Asked:
     """Steps in which what is asked for is an input that says so."""
 
     tokens, capacity = "S", CAPACITY
+    symbols: ClassVar = {"S": "tokens", "C": "tokens", "B": "sequences"}
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -37,7 +38,7 @@ class Asked:
         return self.graph.find_input("the count") or self.graph.input("the count", Type("i32", (B,)))
 
     def carries_tokens(self, value: Value) -> bool:
-        return bool(token_axes(value.type, self.tokens))
+        return bool(axes_with(value.type, self.tokens))
 
     def rows(self, label: str, new: Value) -> Value:
         return self.graph.input(f"rows of {label}", new.type.with_shape((B, CAPACITY, *new.shape[2:])))
@@ -128,8 +129,8 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("alibi", "f32[2]", {"query": 9, "key": 9}, INDEPENDENT),
     ("alibi", "f32[2]", {"query": 9, "key": S}, "refused: it has a key for each token, and not a query"),
     ("alibi", "f32[2] | i32[B]", {"query": S, "key": S}, PAST),
-    ("cache_update", "f32[B, C, 2, 8] | f32[B, S, 2, 8] | i32[B]", {}, f"{MIXES} new, f32[B, S, 2, 8]"),
-    ("ring_update", "f32[B, 9, 8] | f32[B, S, 8] | i32[B] | i32[B]", {}, f"{MIXES} new, f32[B, S, 8]"),
+    ("cache_update", "f32[9, 9, 2, 8] | f32[9, S, 2, 8] | i32[9]", {}, f"{MIXES} new, f32[9, S, 2, 8]"),
+    ("ring_update", "f32[9, 9, 8] | f32[9, S, 8] | i32[9] | i32[9]", {}, f"{MIXES} new, f32[9, S, 8]"),
     ("last_row", "f32[B, S, 8] | i32[B]", {}, f"{MIXES} x, f32[B, S, 8]"),
     ("last_row", "f32[B, T, 8] | i32[B]", {}, INDEPENDENT),
     # recurrences
@@ -138,7 +139,8 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("causal_conv", "f32[B, T, 8] | f32[8, 4]", {}, INDEPENDENT),
     ("causal_conv", "f32[B, S, 8] | f32[8, 4] | _ | f32[B, 3, 8]", {}, "refused: it has rows before already"),
     ("selective_scan", SCAN, {}, "selective_scan() of x, dt, a, b, c, _, carried h, the count"),
-    ("selective_scan", f"{SCAN} | f32[8] | _ | i32[B]", {}, "of x, dt, a, b, c, d, carried h, the count"),
+    ("selective_scan", f"{SCAN} | f32[8] | _ | i32[B] is count", {}, "of x, dt, a, b, c, d, carried h, the count"),
+    ("selective_scan", f"{SCAN} | f32[8] | _ | i32[B]", {}, "refused: its count is not that of the tokens"),
     ("selective_scan", f"{SCAN} | _ | f32[B, 8, 2]", {}, "refused: it has a state already"),
     ("selective_scan", SCAN.replace("S", "T"), {}, INDEPENDENT),
     ("selective_scan", SCAN.replace("S", "T").replace("B", "S"), {}, "refused: selective_scan(f32[S, T, 8], i32[B])"),
@@ -164,9 +166,11 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("dequantize", "q8_0[B, S, 32]", {}, INDEPENDENT),
     ("relayout", "q8_0[S, 32]", {"layout": "planes"}, INDEPENDENT),
     # reductions
-    *((name, "f32[B, S, 4]", {"axes": (0, 2)}, INDEPENDENT) for name in ("reduce_sum", "reduce_mean", "reduce_max")),
+    *((name, "f32[B, S, 4]", {"axes": (2,)}, INDEPENDENT) for name in ("reduce_sum", "reduce_mean", "reduce_max")),
+    ("reduce_sum", "f32[B, S, 4]", {"axes": (0,)}, "refused: it mixes the sequences of its operand x"),
+    ("reduce_sum", "f32[B, 1, S, C]", {"axes": (3,)}, f"{MIXES} x"),
     *((name, "f32[B, S, 4]", {"axes": (1,)}, f"{MIXES} x") for name in ("reduce_sum", "reduce_mean", "reduce_max")),
-    ("reduce_sum", "f32[B, S, 4]", {"axes": (0, 2), "keepdims": False}, INDEPENDENT),
+    ("reduce_sum", "f32[2, B, S, 4]", {"axes": (0, 3), "keepdims": False}, INDEPENDENT),
     ("reduce_max", "f32[{B*S}, 4]", {"axes": (0,)}, f"{MIXES} x, f32[{{B*S}}, 4]"),
     *((name, "f32[B, S, 4]", {"axis": 2}, INDEPENDENT) for name in ("cumulative_sum", "softmax")),
     *((name, "f32[B, S, 4]", {"axis": -2}, f"{MIXES} x, f32[B, S, 4]") for name in ("cumulative_sum", "softmax")),
@@ -258,10 +262,11 @@ def body(module: Module, name: str, x: str, build: Callable[[Any, Value], Any]) 
 @pytest.mark.parametrize(
     ("x", "inner", "expected"),
     [
-        ("f32[B, T]", lambda op, x: op.exp(x), INDEPENDENT),
+        ("f32[T]", lambda op, x: op.exp(x), INDEPENDENT),
+        ("f32[B, T]", lambda op, x: op.exp(x), "refused: it mixes the sequences of its operand operands, f32[B, T]"),
         ("f32[B, S]", lambda op, x: op.exp(x), f"{MIXES} operands, f32[B, S]"),
         (
-            "i32[B, T]",
+            "i32[T]",
             lambda op, x: op.add(x, op.reduce_sum(op.iota(size=S), axes=(0,))),
             "refused: tokens have a part in a graph that it holds",
         ),
@@ -309,8 +314,9 @@ def test_a_new_op_that_says_nothing_is_refused(registries: None) -> None:
             return x.with_shape((*x.shape, self.size)) if self.size else x
 
     assert answer("peculiar", "f32[B, S, 4]") == f"{MIXES} x, f32[B, S, 4]"
-    assert answer("peculiar", "f32[B, 4]") == INDEPENDENT, "it is given no tokens"
-    assert answer("peculiar", "f32[B, 4]", size=S) == COUNTS
+    assert answer("peculiar", "f32[4]") == INDEPENDENT, "it is given no tokens"
+    assert answer("peculiar", "f32[B, 4]") == "refused: it mixes the sequences of its operand x, f32[B, 4]"
+    assert answer("peculiar", "f32[4]", size=S) == COUNTS
 
 
 def test_a_new_op_is_taken_at_its_word(registries: None) -> None:
@@ -346,5 +352,5 @@ def test_a_new_op_is_taken_at_its_word(registries: None) -> None:
 
 @pytest.mark.parametrize(("type", "axes"), [("f32[B, S]", [1]), ("f32[{B*S}, 4]", [0]), ("f32[S, {S + 1}]", [0, 1])])
 def test_axes_of_tokens(type: str, axes: list[int]) -> None:
-    assert token_axes(parse_type(type), "S") == axes
-    assert token_axes(parse_type(type), "T") == []
+    assert axes_with(parse_type(type), "S") == axes
+    assert axes_with(parse_type(type), "T") == []

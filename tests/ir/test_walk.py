@@ -68,6 +68,14 @@ def test_a_cycle_is_named_from_where_it_is_closed() -> None:
     assert names(above([n["add"].out], {n["tanh"].out})) == ["exp", "add"], "nor is there one through known values"
 
 
+def test_what_waits_for_its_turn_is_not_in_the_cycle() -> None:
+    """add reads exp, which the cycle goes through, and then tanh."""
+    graph, n = made()
+    n["exp"].set_input(0, n["add"].out)
+    with pytest.raises(ValueError, match=r"cycle through add, exp$"):
+        post_order([graph.ret])
+
+
 def test_a_node_that_reads_itself_is_a_cycle() -> None:
     graph, n = made()
     n["neg"].set_input(0, n["neg"].out)

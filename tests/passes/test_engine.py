@@ -1,16 +1,17 @@
 """The one door: what it promises, what it refuses, and that everything that goes through it can be steered."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from burnish.debug.controllers import Fuel, Record, Skip
-from burnish.ir import Module, Ops, Value, parse
+from burnish.ir import Module, Node, Ops, Value, parse
 from burnish.ir.discover import load_plugin
-from burnish.ir.ops.elementwise import Cast
-from burnish.passes.engine import Application, Context, Controller, Pass, PassError, Pattern, RewritePass, Rule
+from burnish.ir.ops.elementwise import Add, Cast, Exp, Neg
+from burnish.ir.signature import Carry
+from burnish.passes.engine import Application, Context, Controller, Match, Pass, PassError, Pattern, RewritePass, Rule
 from burnish.passes.pipelines import parse_pipeline
 from tests.decoder import PIPELINE, decoder
 
@@ -346,7 +347,106 @@ def test_the_second_way_to_fit_is_tried_where_the_first_is_refused() -> None:
     assert application.sources == ("add", "free")
 
 
+def test_the_first_reason_is_the_one_that_is_told() -> None:
+    """Where a rule fits in several ways and none applies."""
+
+    class Neither(Rule):
+        """add(x, y) -> x, never"""
+
+        at = (Add,)
+
+        def find(self, node: Node) -> Iterator[Match]:
+            yield from (Match({"x": x}, [node], list(node.outputs), []) for x in node.operands)
+
+        def where(self, x: Value) -> str | None:
+            return f"not {x.name}"
+
+    module = parse('module { graph f(%a: f32[4], %b: f32[4]) { %0: f32[4] = add(%a, %b) <- "add" return y=%0 } }')
+    assert [r.reason for r in run(module, rewriting(Neither)).remarks] == ["not a"]
+
+
+def test_what_weights_determine_may_have_other_users() -> None:
+    """It is no work at run time, and stays for those who read it."""
+
+    class MulNeg(Rule):
+        """mul(x, neg(w)) -> neg(mul(x, w))"""
+
+        def match(self, op: Ops, x: Value, w: Value) -> Pattern:
+            return op.mul(x, op.neg(w))
+
+        def build(self, op: Ops, x: Value, w: Value) -> Value:
+            return op.neg(op.mul(x, w))
+
+    products = """
+        %1: f32[4] = mul(%x, NEG) <- "one"
+        %2: f32[4] = mul(%z, NEG) <- "other"
+        return y=%1, z=%2"""
+    early = f'weights {{ @0: f32[4] = neg(@w) <- "neg" }}{products.replace("NEG", "@0")}'
+    late = f'%0: f32[4] = neg(%x) <- "neg"{products.replace("NEG", "%0")}'
+    for statements, applied in ((early, 2), (late, 0)):
+        module = parse(f"module {{ weights {{ @w: f32[4] }} graph f(%x: f32[4], %z: f32[4]) {{ {statements} }} }}")
+        context = run(module, rewriting(MulNeg))
+        assert (len(context.applied), len(context.remarks)) == (applied, 2)
+
+
 # ------------------------------------------------------------------------------------------------------------ the rest
+
+
+def test_what_reads_a_change_is_looked_at_again_by_rules_that_look_for_themselves() -> None:
+    """neg becomes exp, which becomes tanh in the next round; only then the second neg has what it waits for."""
+
+    class Finds(Rule):
+        below = ""  # the op below, "" for an input
+
+        def find(self, node: Node) -> Iterator[Match]:
+            (x,) = node.operands
+            if (x.op.name if x.op is not None else "") == self.below:
+                yield Match({"x": x}, [node], list(node.outputs), [])
+
+        def build(self, op: Ops, out: Value, x: Value) -> Value:
+            return op.exp(x) if isinstance(out.op, Neg) else op.tanh(x)
+
+    class First(Finds):
+        """neg(x) -> exp(x), x an input"""
+
+        at = (Neg,)
+
+    class Second(Finds):
+        """exp(x) -> tanh(x), x an input"""
+
+        at = (Exp,)
+
+    class Third(Finds):
+        """neg(tanh(x)) -> exp(tanh(x))"""
+
+        at, below = (Neg,), "tanh"
+
+    chain = parse("""module {
+      graph forward(%x: f32[4]) {
+        %0: f32[4] = neg(%x) <- "first"
+        %1: f32[4] = neg(%0) <- "second"
+        return y=%1
+      }
+    }""")
+    context = run(chain, rewriting(First, Second, Third))
+    assert [a.rule for a in context.applied] == ["First", "Second", "Third"]
+
+
+def test_a_signature_is_verified_though_no_node_has_changed() -> None:
+    class Wrong(Rule):
+        """f(x) -> f(x), its output said to be a state"""
+
+    class Signs(Pass):
+        """f(x) -> f(x), its output said to be a state"""
+
+        rules = (Wrong,)
+
+        def run(self, module: Module, ctx: Context) -> None:
+            graph = module.graphs["forward"]
+            ctx.restructure(Wrong(), graph, lambda op: graph.set_outputs(graph.outputs, {"y": Carry(batch=0)}))
+
+    with pytest.raises(PassError, match=r"signs.*: graph forward: output y is carry"):
+        run(parse(CHAIN), [Signs()])
 
 
 def test_a_plugin_brings_a_rule(tmp_path: Path) -> None:

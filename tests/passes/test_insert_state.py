@@ -10,7 +10,7 @@ from burnish.frontends.architecture import Config, build_module, parameters
 from burnish.frontends.architectures.t5 import T5
 from burnish.ir.module import Module
 from burnish.ir.parser import parse
-from burnish.passes.engine import Context
+from burnish.passes.engine import Context, PassError
 from burnish.passes.pipelines import parse_pipeline
 from tests.ir.oracles import apart, attended
 
@@ -100,3 +100,43 @@ def test_rows_of_padding_are_overwritten() -> None:
     off = apart(attended(1.0, x, x, x, causal=True))
     assert (np.abs(y[0, :2] - expected[0, 3:]) <= off[0, 3:]).all()
     assert (np.abs(y[1] - expected[1, 1:4]) <= off[1, 1:4]).all()
+
+
+def test_keys_within_two_windows_have_two_rings() -> None:
+    """And those within one window are kept once, however many attend to them."""
+    module = parse("""module {
+      graph forward(%ids: i32[B, S] is tokens, %x: f32[B, S, 1, 2]) {
+        %0: f32[B, S, 1, 2] = attention(%x, %x, %x, scale=1.0, causal=true, window=3) <- "a"
+        %1: f32[B, S, 1, 2] = attention(%0, %x, %x, scale=1.0, causal=true, window=5) <- "b"
+        %2: f32[B, S, 1, 2] = attention(%1, %x, %x, scale=1.0, causal=true, window=3) <- "c"
+        return y=%2
+      }
+    }""")
+    plain = module.copy()
+    Context(module).run(parse_pipeline("insert-state")[0])
+    states = module.graphs["forward"].states
+    assert {name: str(v.role) for name, v in states.items()} == {
+        "k0": "ring(batch=0, axis=1, most=2)",
+        "k1": "ring(batch=0, axis=1, most=4)",
+    }
+    x = np.random.default_rng(0).standard_normal((1, 9, 1, 2)).astype("f4")
+    (expected,) = Interpreter(plain)("forward", {"ids": np.zeros((1, 9), "i4"), "x": x}).values()
+    run, state = Interpreter(module), {name: np.zeros((1, v.role.most, 1, 2), "f4") for name, v in states.items()}
+    for at, n in ((0, 4), (4, 1), (5, 4)):
+        given = {"ids": np.zeros((1, n), "i4"), "x": x[:, at : at + n]}
+        given |= {"past": np.array([at], "i4"), "count": np.array([n], "i4")}
+        results = run("forward", given | state)
+        state = {name: results[name] for name in state}
+        assert np.allclose(results["y"], expected[:, at : at + n], rtol=1e-5, atol=1e-6)
+
+
+def test_an_output_that_would_be_of_another_type_in_a_step_is_refused() -> None:
+    module = parse("""module {
+      weights { @table: f32[8, 2] }
+      graph forward(%ids: i32[B, S] is tokens) {
+        %0: f32[1, 2, S, S] = relative_bias(@table, query=S, key=S, bidirectional=false) <- "bias"
+        return bias=%0
+      }
+    }""")
+    with pytest.raises(PassError, match=r"output bias of graph forward would become f32\[B, 2, S, C\] in a step"):
+        Context(module).run(parse_pipeline("insert-state")[0])

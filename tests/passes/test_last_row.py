@@ -40,3 +40,14 @@ def test_the_row_is_the_last_real_tokens() -> None:
     assert results["logits"].shape == (3, 1, 2)
     assert np.array_equal(results["logits"][:, 0], expected["logits"][np.arange(3), count - 1])
     assert np.array_equal(results["hidden"], expected["hidden"])  # other outputs keep every row
+
+
+def test_what_adds_sequences_up_comes_before_the_row_is_taken() -> None:
+    """Its rows run along, but each sequence has its last token elsewhere."""
+    text = TEXT.replace("neg(%2)", "cumulative_sum(%2, axis=0)")
+    plain, module = parse(text), parse(text)
+    Context(module).run(parse_pass("last-row"))
+    inputs = {"ids": np.zeros((2, 3), "i4"), "past": np.zeros(2, "i4"), "x": np.ones((2, 3, 1, 2), "f4")}
+    inputs["y"] = np.arange(12, dtype="f4").reshape(2, 3, 2)
+    results = Interpreter(module)("forward", inputs | {"count": np.array([3, 1], "i4")})
+    assert np.array_equal(results["logits"][:, 0], Interpreter(plain)("forward", inputs)["logits"][[0, 1], [2, 0]])

@@ -98,3 +98,13 @@ def test_skipped_it_leaves_no_guard() -> None:
     context = Context(masked(causal), controller=lambda application: "skipped")
     context.run(parse_pass("recover-mask"))
     assert context.module.guards == []
+
+
+@pytest.mark.parametrize("window", [7, 8, 9])
+def test_a_window_as_wide_as_the_largest_size_that_is_tried_first(window: int) -> None:
+    def near(op: Ops) -> Value:
+        at = op.sub(op.unsqueeze(op.iota(size=S), axes=(1,)), window)
+        return op.logical_and(causal(op), op.less(at, op.iota(size=S)))
+
+    (attention,) = [n.op for n in recovered(masked(near)).module.graphs["forward"] if n.op.name == "attention"]
+    assert (attention.causal, attention.window) == (True, window)

@@ -11,7 +11,7 @@ from burnish.ir.dims import Sym
 from burnish.ir.graph import Node, Value
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.parser import parse
-from burnish.ir.signature import PAST, Linked, Rows
+from burnish.ir.signature import PAST, Linked, Ring, Rows
 from burnish.ir.types import Type
 from burnish.ir.verify import verify
 from burnish.ir.weights import MemoryWeights
@@ -273,3 +273,21 @@ def test_inputs_of_each_block_that_nobody_makes_stay_apart() -> None:
     module, _ = net.rolled(y=x)
     assert [v.name for v in module.graphs["forward"].inputs] == ["x", "key0", "key1", "key2"]
     assert repeats(module) == [(3, ["mul", *BLOCK])]
+
+
+def test_states_of_different_roles_stay_apart() -> None:
+    """A ring is no rows, though its type is the same: a loop of one role would be another model."""
+    net = Net()
+    past = net.graph.input("past", Type("i32", (Sym("B"),)), PAST)
+    x = net.op.unsqueeze(net.op.unsqueeze(net.stream("x"), axes=(1,)), axes=(1,))
+    outputs: dict[str, Value] = {}
+    roles = {f"k{i}": Ring(batch=0, axis=1, most=7) if i == 1 else Rows(batch=0, axis=1) for i in range(3)}
+    for name, role in roles.items():
+        cache = net.graph.input(name, Type("f32", (Sym("B"), Sym("C"), 1, WIDTH)), role)
+        outputs[name] = k = net.op.cache_update(cache, x, past)
+        x = x + net.op.linear(net.op.attention(x, k, k, past, scale=1.0, causal=True), net.weight(WIDTH, WIDTH))
+    net.graph.set_outputs({"y": x, **outputs}, roles)
+    net.module.normalize()
+    roll(net.module)
+    verify(net.module)
+    assert {v.name: v.role for v in net.graph.states.values()} == roles

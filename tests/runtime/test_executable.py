@@ -1,5 +1,6 @@
 """Prefill, decode and generation, on the embedded backend."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,16 @@ def test_a_stop_token_ends_the_text_and_is_not_part_of_it(executable) -> None:
     prompt = models.tokens((1, 7))[0].tolist()
     whole = list(executable.generate(prompt, 12, stop=()))
     assert list(executable.generate(prompt, 12, stop=[whole[3]])) == whole[: whole.index(whole[3])]
+
+
+def test_the_models_own_ends_hold_unless_others_are_given(oracle, tmp_path) -> None:
+    prompt = models.tokens((1, 7))[0].tolist()
+    module = burnish.load(models.saved(oracle, tmp_path))
+    whole = list(burnish.executable(module).generate(prompt, 6, stop=()))
+    module.facts = replace(module.facts, eos=(whole[2],))
+    model = burnish.executable(module)
+    assert list(model.generate(prompt, 6)) == whole[: whole.index(whole[2])]
+    assert list(model.generate(prompt, 6, stop=())) == whole, "none, if none are given"
 
 
 def test_a_batch_of_different_lengths(oracle, executable) -> None:

@@ -42,6 +42,7 @@ CASES: dict[str, Callable[..., Value]] = {
     "quantized and back": lambda op, w: op.dequantize(op.quantize(w("a"), format="q4_0")),
     "back, then transposed": lambda op, w: op.transpose(op.dequantize(op.quantize(w("a"), format="q4_0")), perm=(1, 0)),
     "a folded norm": lambda op, w: op.mul(w("a"), w("row")),
+    "a row of two axes": lambda op, w: op.mul(op.unsqueeze(w("row"), axes=(0,)), w("a")),
     "a row that is repeated": lambda op, w: op.add(w("a"), op.broadcast_to(w("row"), shape=(64, 96))),
     "sliced": lambda op, w: op.slice(w("a"), axis=1, start=8, stop=40),
     "the second of a split": lambda op, w: op.split(w("a"), axis=0, sizes=(16, 48))[1],

@@ -47,6 +47,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ("selective_scan", (x, x, Type("f32", (4, 3)), b, b), "does not fit"),
         ("selective_scan", (x, x, a, x, b), "does not fit"),
         ("selective_scan", (x, Type("f32", (2, 7, 5)), a, b, b), "6 against 7"),
+        ("selective_scan", (x, x, a, Type("f32", (3, 6, 3)), b), "2 against 3"),
         ("selective_scan", (x, x, a, b, b, Type("f32", (3,))), "does not fit"),
         ("selective_scan", (x, x, a, b, b, None, Type("f32", (2, 3, 5))), "no state"),
         ("selective_scan", (x, x, a, b, b, None, None, Type("f32", (2,))), "are not counts"),

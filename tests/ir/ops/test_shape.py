@@ -149,3 +149,29 @@ def test_iota_is_of_numbers() -> None:
     for dtype in ("bool", "q8_0", "f99"):
         with pytest.raises(InferError, match="iota"):
             op("iota", size=32, dtype=dtype).results()
+
+
+@pytest.mark.parametrize(
+    ("applied", "shapes", "along"),
+    [
+        (op("transpose", perm=(1, 2, 0)), [(B, S, 4)], [(2, 0, 1)]),
+        (op("squeeze", axes=(1,)), [(B, 1, S)], [(0, None, 1)]),
+        (op("unsqueeze", axes=(0, 2)), [(B, S)], [(1, 3)]),
+        (op("broadcast_to", shape=(B, S, 4)), [(S, 1)], [(1, 2)]),
+        (op("concat", axis=-1), [(B, 2), (B, 3)], [(0, None), (0, None)]),
+        (op("split", axis=0, sizes=(1, 2)), [(3, S)], [(None, 1)]),
+        (op("slice", axis=1, start=0, stop=2), [(B, 3, S)], [(0, None, 2)]),
+        (op("stack"), [(B, S), (B, S)], [(1, 2), (1, 2)]),
+        (op("index", index=0), [(2, B, S)], [(None, 0, 1)]),
+        (op("gather", axis=1), [(B, 9, 4), (S, T)], [(0, None, 3), (1, 2)]),
+        (op("gather_elements", axis=1), [(B, 9, 4), (B, S, 4)], [(0, None, 2), (0, 1, 2)]),
+        (op("gather_nd"), [(9, 8, B), (S, T, 2)], [(None, None, 2), (0, 1, None)]),
+    ],
+    ids=lambda x: x.name if isinstance(x, Op) else "",
+)
+def test_each_axis_runs_along_one_of_the_results(
+    applied: Op, shapes: list[tuple[Dim, ...]], along: list[tuple[int | None, ...]]
+) -> None:
+    """All that do: the laws find those that do not, but not those that are forgotten."""
+    types = [Type("i32" if i and "gather" in applied.name else "f32", shape) for i, shape in enumerate(shapes)]
+    assert list(applied.along(*types)) == along
