@@ -6,6 +6,7 @@ and run in.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from typing import Literal as OneOf
@@ -256,6 +257,13 @@ class Graph:
     def states(self) -> dict[str, Value]:
         """The inputs that are states, by name."""
         return {v.name: v for v in self.inputs if isinstance(v.role, State)}
+
+    def free_name(self, label: str, first: int | None = None) -> str:
+        """A name that no input or output has: the label, or with a number, from `first` on where that is given."""
+        taken = {v.name for v in self.inputs} | set(self.output_names)
+        if first is None and label not in taken:
+            return label
+        return next(n for i in itertools.count(first or 0) if (n := f"{label}{i}") not in taken)
 
     def remove_input(self, value: Value) -> None:
         """Take away an input that nothing reads."""

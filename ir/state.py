@@ -84,13 +84,16 @@ def in_steps(op: Ops, node: Node, state: Steps) -> Any:
     """What the node's op says, or else what follows from `along`."""
     with recording([*op.graph.module.guards, *op.assumed], extend=False):
         answer = node.op.stateful(op, node, state)
-        return by_along(node, state) if answer is NotImplemented else answer
+        answer = by_along(node, state) if answer is NotImplemented else answer
+    if isinstance(answer, Independent) and any(v.role == COUNT for v in node.operands):
+        return Refused("it reads how many tokens are real, which a step knows of its own alone")
+    return answer
 
 
 def by_along(node: Node, state: Steps) -> Independent | Refused:
     """What follows from `Op.along`: independent where tokens, and rows of states, run along an axis of every result.
 
-    So must sequences, which come to different lengths. How many tokens are real, a step knows of its own alone.
+    So must sequences, which come to different lengths.
     Raises InferError where the op does not take what stands for its operands in a step.
     """
     types = [None if v is None else v.type for v in node.inputs]
@@ -117,6 +120,4 @@ def by_along(node: Node, state: Steps) -> Independent | Refused:
             return Refused("it counts tokens from 0, and does not know how many came before")
         if any(symbol in o.type.symbols for body in every_graph(node.bodies) for n in body for o in n.outputs):
             return Refused(f"{what} have a part in a graph that it holds")
-    if any(v.role == COUNT for v in node.operands):
-        return Refused("it reads how many tokens are real, which a step knows of its own alone")
     return INDEPENDENT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 
@@ -65,6 +64,8 @@ def _make_stateful(op: Ops, graph: Graph) -> None:
     batch, length = tokens.shape
     if not isinstance(length, Sym) or not length.is_plain:
         raise PassError(f"graph {graph.name} reads {tokens.type}: the number of tokens must be a symbol")
+    if batch != 1 and not isinstance(batch, Sym):
+        raise PassError(f"graph {graph.name} reads {tokens.type}: the number of sequences must be a symbol, or 1")
     for guard in graph.module.guards:
         _ask_of_all(op, guard, length.text)
     steps = _Steps(op, graph, batch, length.text)
@@ -126,12 +127,14 @@ class _Steps:
 
     @cached_property
     def past(self) -> Value:
-        return self.graph.input(PAST.name, Type("i32", (self.batch,)), PAST)
+        return self.graph.input(self.graph.free_name(PAST.name), Type("i32", (self.batch,)), PAST)
 
     @cached_property
     def count(self) -> Value:
         found = self.graph.input_for(COUNT)
-        return found if found is not None else self.graph.input(COUNT.name, Type("i32", (self.batch,)), COUNT)
+        if found is not None:
+            return found
+        return self.graph.input(self.graph.free_name(COUNT.name), Type("i32", (self.batch,)), COUNT)
 
     def carries_tokens(self, value: Value) -> bool:
         axes = axes_with(value.type, self.tokens)
@@ -174,8 +177,7 @@ class _Steps:
         return self._known[new, length]
 
     def _state(self, label: str, type: Type, role: State, step: Callable[[Value], Sequence[Value]]) -> Sequence[Value]:
-        taken = {v.name for v in self.graph.inputs} | set(self.graph.output_names)
-        name = next(n for i in itertools.count(self._numbers.get(label, 0)) if (n := f"{label}{i}") not in taken)
+        name = self.graph.free_name(label, self._numbers.get(label, 0))
         self._numbers[label] = int(name.removeprefix(label)) + 1
         results = step(self.graph.input(name, type, role))
         self.outputs[name], self.roles[name] = results[0], role

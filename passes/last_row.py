@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from burnish.ir.builder import Ops
+from burnish.ir.dims import symbols_of
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.guards import AtMost
 from burnish.ir.module import Module
@@ -38,7 +39,7 @@ class LastRow(Pass):
 
 
 def _take_last(op: Ops, graph: Graph, logits: Value) -> None:
-    count = graph.input_for(COUNT) or graph.input(COUNT.name, Type("i32", (logits.shape[0],)), COUNT)
+    count = graph.input_for(COUNT) or graph.input(graph.free_name(COUNT.name), Type("i32", (logits.shape[0],)), COUNT)
     cut, chain = logits, list[tuple[Node, str]]()
     while (node := cut.node) is not None and (name := _rows_of(node, logits)) is not None:
         chain.append((node, name))
@@ -55,7 +56,8 @@ def _rows_of(node: Node, logits: Value) -> str | None:
     """The operand of which each row [B, S] gives the same row of the result, if nothing else is known at run time."""
     types = [None if v is None else v.type for v in node.inputs]
     varying = [i for i, v in enumerate(node.inputs) if v is not None and v.time == "run"]
-    if len(varying) != 1 or len(node.outputs) != 1:
+    sizes = {s for d in logits.shape[:2] for s in symbols_of(d)} & node.op.symbols
+    if len(varying) != 1 or len(node.outputs) != 1 or sizes:
         return None
     (at,) = varying
     type, along = types[at], node.op.along(*types)[at]

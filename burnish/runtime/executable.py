@@ -115,7 +115,7 @@ class Executable:
     ) -> np.ndarray:
         """Put ids[B, S] (right-padded) behind what the session holds -> f32 logits[B, V] of each last real token.
 
-        A long prompt goes in chunks. Raises ValueError where the session has no room.
+        A long prompt goes in chunks. Raises ValueError where the session has no room, or there is no token.
         """
         counts = counts_of(ids, count)
         if int((session.past + counts).max()) > session.capacity:
@@ -126,7 +126,8 @@ class Executable:
             results = session.step(ids[:, at : at + CHUNK], real, probe)
             step = session.backend.to_numpy(results[self._logits])[:, 0].astype(np.float32)
             logits = step if logits is None else np.where((real > 0)[:, None], step, logits)
-        assert logits is not None, "no tokens"
+        if logits is None:
+            raise ValueError("there is no token to go on from")
         return logits
 
     def decode(self, tokens: np.ndarray, session: Session, probe: Any = None) -> np.ndarray:

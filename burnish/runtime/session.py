@@ -103,8 +103,13 @@ def feed(
 
 
 def counts_of(ids: np.ndarray, count: np.ndarray | None) -> np.ndarray:
-    """How many tokens of each row are real: all, unless it is said."""
-    return np.full(ids.shape[0], ids.shape[1], np.int32) if count is None else np.asarray(count, np.int32)
+    """How many tokens of each row are real: all, unless it is said. Raises ValueError for what cannot be."""
+    if count is None:
+        return np.full(ids.shape[0], ids.shape[1], np.int32)
+    counts = np.asarray(count, np.int32)
+    if counts.shape != ids.shape[:1] or ((counts < 0) | (counts > ids.shape[1])).any():
+        raise ValueError(f"{counts} are not numbers of tokens of {ids.shape[0]} rows of {ids.shape[1]}")
+    return counts
 
 
 def _state_type(value: Value, batch: int, capacity: int) -> Type:

@@ -244,6 +244,34 @@ def test_attention_to_rows_before_and_a_ring() -> None:
     assert "keys at a time" not in ours.plan_text("forward") and "in place" in reference.plan_text("forward")
 
 
+@pytest.mark.parametrize("rows", [0, 3, 6])
+def test_rings_of_blocks_in_a_loop(rows: int) -> None:
+    """What each block reads is what its ring held before the step, in order, whatever is written meanwhile."""
+    module = parse(f"""module {{
+      graph forward(%x: f32[B, 4, 2], %past: i32[B] is past, %count: i32[B] is count, %w: f32[1, {rows}],
+                    %ring: f32[3, B, {rows}, 2]) {{
+        %0, %1: f32[B, 4, 2], f32[3, B, {rows}, 2] = repeat(%x, %past, %count, %w, %ring, count=3, carries=1,
+                                                            shared=3, states=1) {{
+          graph block(%x: f32[B, 4, 2], %past: i32[B], %count: i32[B], %w: f32[1, {rows}], %ring: f32[B, {rows}, 2]) {{
+            %0, %1: f32[B, {rows}, 2], f32[B, {rows}, 2] = ring_update(%ring, %x, %past, %count)
+            %2: f32[B, 1, 2] = matmul(%w, %1)
+            %3: f32[B, 4, 2] = add(%x, %2)
+            return x=%3, ring=%0
+          }}
+        }}
+        return y=%0, ring=%1
+      }}
+    }}""")
+    rng = np.random.default_rng(0)
+    inputs = {k: rng.integers(-4, 4, s).astype("f4") for k, s in {"x": (3, 4, 2), "ring": (3, 3, rows, 2)}.items()}
+    inputs |= {"past": np.array([0, 3, 17], "i4"), "count": np.array([4, 1, 0], "i4")}
+    inputs["w"] = np.arange(1, rows + 1, dtype="f4")[None]
+    ours = Xla(module)
+    got, expected = ours("forward", inputs), Interpreter(module)("forward", inputs)
+    for name, x in expected.items():
+        assert np.array_equal(ours.to_numpy(got[name]), x), name
+
+
 # -------------------------------------------------------------------------------------------------- what is compiled
 
 

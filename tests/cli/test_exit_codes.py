@@ -203,7 +203,7 @@ def test_ctrl_c_leaves_nothing_half_written(
 
 
 def test_a_bug_of_ours_is_not_swallowed(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("burnish.runtime.doors.load", broken)

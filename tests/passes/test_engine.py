@@ -10,7 +10,7 @@ from burnish.debug.controllers import Fuel, Record, Skip
 from burnish.ir import Module, Node, Ops, Value, parse
 from burnish.ir.discover import load_plugin
 from burnish.ir.ops.elementwise import Add, Cast, Exp, Neg
-from burnish.ir.signature import Carry
+from burnish.ir.signature import Carry, Role
 from burnish.passes.engine import Application, Context, Controller, Match, Pass, PassError, Pattern, RewritePass, Rule
 from burnish.passes.pipelines import parse_pipeline
 from tests.decoder import PIPELINE, decoder
@@ -432,21 +432,27 @@ def test_what_reads_a_change_is_looked_at_again_by_rules_that_look_for_themselve
     assert [a.rule for a in context.applied] == ["First", "Second", "Third"]
 
 
-def test_a_signature_is_verified_though_no_node_has_changed() -> None:
-    class Wrong(Rule):
-        """f(x) -> f(x), its output said to be a state"""
+def test_a_graph_is_put_in_order_and_verified_though_no_node_has_changed() -> None:
+    class Returned(Rule):
+        """f(x) -> f(x), its outputs the other way round"""
 
-    class Signs(Pass):
-        """f(x) -> f(x), its output said to be a state"""
+    class Returns(Pass):
+        """f(x) -> f(x), its outputs the other way round, with a role."""
 
-        rules = (Wrong,)
+        rules = (Returned,)
+        role: Role | None = None
 
         def run(self, module: Module, ctx: Context) -> None:
             graph = module.graphs["forward"]
-            ctx.restructure(Wrong(), graph, lambda op: graph.set_outputs(graph.outputs, {"y": Carry(batch=0)}))
+            outputs = dict(reversed(graph.outputs.items()))
+            roles = {} if self.role is None else dict.fromkeys(outputs, self.role)
+            ctx.restructure(Returned(), graph, lambda op: graph.set_outputs(outputs, roles))
 
-    with pytest.raises(PassError, match=r"signs.*: graph forward: output y is carry"):
-        run(parse(CHAIN), [Signs()])
+    text = CHAIN.replace("exp(%0.0)", "exp(%x)").replace("return y=%0.2", "return a=%0.0, y=%0.2")
+    module = run(parse(text), [Returns()]).module
+    assert [n.op.name for n in module.graphs["forward"]] == ["exp", "tanh", "neg"]
+    with pytest.raises(PassError, match=r"returns.*: graph forward: output y is carry"):
+        run(parse(CHAIN), [Returns(role=Carry(batch=0))])
 
 
 def test_a_plugin_brings_a_rule(tmp_path: Path) -> None:

@@ -140,3 +140,17 @@ def test_an_output_that_would_be_of_another_type_in_a_step_is_refused() -> None:
     }""")
     with pytest.raises(PassError, match=r"output bias of graph forward would become f32\[B, 2, S, C\] in a step"):
         Context(module).run(parse_pipeline("insert-state")[0])
+
+
+def test_a_column_by_the_number_of_tokens_is_refused() -> None:
+    """Each token's result is made of that token alone; but of which number, depends on how many there are."""
+    module = parse("""module {
+      guard at_most(1, S)
+      guard at_most(S, 9)
+      graph forward(%ids: i32[B, S] is tokens, %x: f32[B, S, 9]) {
+        %0: f32[B, S, 1] = slice(%x, axis=2, start={S - 1}, stop=S) <- "column"
+        return y=%0
+      }
+    }""")
+    with pytest.raises(PassError, match="slice cannot go on from step to step: it counts tokens from 0"):
+        Context(module).run(parse_pipeline("insert-state")[0])

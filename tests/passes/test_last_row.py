@@ -51,3 +51,11 @@ def test_what_adds_sequences_up_comes_before_the_row_is_taken() -> None:
     inputs["y"] = np.arange(12, dtype="f4").reshape(2, 3, 2)
     results = Interpreter(module)("forward", inputs | {"count": np.array([3, 1], "i4")})
     assert np.array_equal(results["logits"][:, 0], Interpreter(plain)("forward", inputs)["logits"][[0, 1], [2, 0]])
+
+
+def test_what_says_how_many_rows_there_are_stays_behind() -> None:
+    """Of one row it would make S again."""
+    text = TEXT.replace("neg(%2)", "broadcast_to(%2, shape=[B, S, 2])")
+    module = parse(text)
+    Context(module).run(parse_pass("last-row"))
+    assert str(module.graphs["forward"].outputs["logits"].type) == "f32[B, 1, 2]"

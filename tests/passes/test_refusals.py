@@ -337,6 +337,26 @@ def test_a_fixed_number_of_tokens() -> None:
         burnish.optimize(made(lambda op, ids, x: op.silu(x), length=LENGTH), "stateful")
 
 
+def test_a_fixed_number_of_sequences() -> None:
+    """They come to different lengths, and no symbol says which axis is theirs."""
+    with pytest.raises(PassError, match=r"reads i32\[3, S\]: the number of sequences must be a symbol, or 1"):
+        burnish.optimize(made(lambda op, ids, x: op.silu(x), batch=3), "stateful")
+
+
+@pytest.mark.parametrize("name", ["past", "count", "k0"])
+def test_tokens_that_are_called_as_what_comes_in_besides(name: str) -> None:
+    module, ids = made(lambda op, ids, x: attended(op, x)), models.tokens((3, LENGTH), 32)
+    expected = logits_of(module, ids)
+    module.graphs["forward"].inputs[0].name = name
+    check_rows(burnish.optimize(module, "stateful"), expected, ids)
+
+
+def test_no_token_to_go_on_from() -> None:
+    executable = burnish.executable(made(lambda op, ids, x: attended(op, x)))
+    with pytest.raises(ValueError, match="there is no token to go on from"):
+        executable.prefill(np.zeros((1, 0), "i4"), executable.start(1, 4))
+
+
 def test_a_number_of_tokens_that_a_table_fixes() -> None:
     """Broadcast against 8 rows, S is assumed to be 8: a step of 8 tokens would begin at the first row again."""
     module = made(lambda op, ids, x: op.add(x, op.constant(numbers(8, WIDTH))))

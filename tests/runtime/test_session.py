@@ -177,7 +177,10 @@ class Refusing(Interpreter):
     ("ids", "counts", "message"),
     [
         (np.ones((2, 6), "i4"), None, r"\[9 8\] tokens do not fit a session of 8"),
-        (np.ones((2, 6), "i4"), [5, 7], r"\[8 9\] tokens do not fit a session of 8"),
+        (np.ones((2, 7), "i4"), [5, 7], r"\[8 9\] tokens do not fit a session of 8"),
+        (np.ones((2, 6), "i4"), [5, 7], r"\[5 7\] are not numbers of tokens of 2 rows of 6"),
+        (np.ones((2, 6), "i4"), [-1, 0], r"\[-1  0\] are not numbers of tokens"),
+        (np.ones((2, 6), "i4"), [3], r"\[3\] are not numbers of tokens of 2 rows"),
         (np.array([[99], [1]]), None, "refused"),
     ],
 )
