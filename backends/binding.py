@@ -24,17 +24,17 @@ def bind_symbols(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, int]:
         missing, extra = sorted(names - set(inputs)), sorted(set(inputs) - names)
         raise BindError(f"graph {graph.name} takes {sorted(names)}: missing {missing}, too many {extra}")
     sizes: dict[str, int] = {}
-    for v in graph.inputs:
-        shape = tuple(inputs[v.name].shape)
-        fits = len(shape) == v.type.rank
+    shapes = {v: tuple(inputs[v.name].shape) for v in graph.inputs}
+    for v, shape in shapes.items():
         for d, n in zip(v.shape, shape, strict=False):
-            if isinstance(d, Sym) and d.is_plain:
-                fits = fits and sizes.setdefault(d.text, n) == n
-            else:
-                fits = fits and bind(d, sizes) == n
-        if not fits:
+            if isinstance(d, Sym) and d.is_plain and len(shape) == v.type.rank:
+                sizes.setdefault(d.text, n)
+    for v, shape in shapes.items():
+        if shape != tuple(bind(d, sizes) for d in v.shape):
             at = ", ".join(f"{k}={n}" for k, n in sizes.items())
             raise BindError(f"graph {graph.name}: input {v.name} must be {v.type}, not {list(shape)} (with {at})")
+        if not v.type.is_float and (dtype := inputs[v.name].dtype).kind not in "iub":
+            raise BindError(f"graph {graph.name}: input {v.name} must be {v.type}, not of {dtype}")
     return sizes
 
 
@@ -44,10 +44,6 @@ def check_guards(module: Module, sizes: Mapping[str, int], all_true: Callable[[G
         if isinstance(guard, Comparison):
             if broken := guard.broken(sizes):
                 raise BindError(broken)
-        elif _symbols(guard.graph) <= set(sizes) and not all_true(guard.graph):
+        elif guard.graph.symbols <= set(sizes) and not all_true(guard.graph):
             at = ", ".join(f"{k}={n}" for k, n in sizes.items())
             raise BindError(f"assumed {guard.reason}, which does not hold with {at}")
-
-
-def _symbols(graph: Graph) -> set[str]:
-    return {s for node in graph for o in node.outputs for s in o.type.symbols}

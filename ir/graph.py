@@ -258,6 +258,14 @@ class Graph:
         """The inputs that are states, by name."""
         return {v.name: v for v in self.inputs if isinstance(v.role, State)}
 
+    @property
+    def symbols(self) -> set[str]:
+        """The names of the symbols that its types and attributes mention, those of its bodies too."""
+        found = {s for v in self.inputs for s in v.type.symbols}
+        for node in self:
+            found.update(node.op.symbols, *(o.type.symbols for o in node.outputs), *(b.symbols for b in node.bodies))
+        return found
+
     def free_name(self, label: str, first: int | None = None) -> str:
         """A name that no input or output has: the label, or with a number, from `first` on where that is given."""
         taken = {v.name for v in self.inputs} | set(self.output_names)

@@ -93,19 +93,19 @@ def in_steps(op: Ops, node: Node, state: Steps) -> Any:
 def by_along(node: Node, state: Steps) -> Independent | Refused:
     """What follows from `Op.along`: independent where tokens, and rows of states, run along an axis of every result.
 
-    So must sequences, which come to different lengths.
-    Raises InferError where the op does not take what stands for its operands in a step.
+    So must sequences, which come to different lengths. Raises InferError where the op does not take what stands for
+    its operands in a step.
     """
     types = [None if v is None else v.type for v in node.inputs]
     along: dict[str, set[int]] = {symbol: set() for symbol in state.symbols}
     for position, (t, axes) in enumerate(zip(types, node.op.along(*types), strict=True)):
         for symbol, what in state.symbols.items():
-            operand = f"its operand {node.op.operand(position)}, {t},"
+            operand = f"its operand {node.op.operand(position)}, {t}"
             found = axes_with(t, symbol) if t is not None else []
             if len(found) > 1:
-                return Refused(f"{operand} has {what} along two axes")
+                return Refused(f"{operand}, has {what} along two axes")
             if any(axes[i] is None for i in found):
-                return Refused(f"it mixes the {what} of {operand.removesuffix(',')}")
+                return Refused(f"it mixes the {what} of {operand}")
             along[symbol].update(to for i in found if (to := axes[i]) is not None)
     results = [o.type for o in node.outputs] if node.bodies else node.op.results(*types)
     for symbol, what in state.symbols.items():

@@ -99,7 +99,7 @@ def _ask_of_all(op: Ops, guard: Guard, tokens: str) -> None:
     """What was assumed of the number of tokens holds of them all, not of those of a step alone."""
     sizes = {tokens: CAPACITY}
     if isinstance(guard, AllTrue):
-        if any(tokens in n.op.symbols for n in guard.graph):
+        if tokens in guard.graph.symbols:
             op.assume(AllTrue(guard.reason, copy_graph(guard.graph, op.graph.module, sizes)))
     elif isinstance(guard, Equal) and {*symbols_of(guard.a), *symbols_of(guard.b)} == {tokens}:
         raise PassError(f"the model is one for a fixed number of tokens: it assumes {guard}")

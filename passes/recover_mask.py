@@ -121,7 +121,8 @@ def _visible(shape: Shape, rows: int, keys: int) -> np.ndarray:
 def _bindings(bias: Value) -> Iterator[dict[str, int]]:
     """Sizes to try: small ones, in two ways that tell symbols apart, and those just beyond the mask's constants."""
     nodes = above([bias])
-    symbols = list(dict.fromkeys(s for n in nodes for o in n.outputs for s in o.type.symbols))
+    mentioned = ((*sorted(n.op.symbols), *(s for o in n.outputs for s in o.type.symbols)) for n in nodes)
+    symbols = list(dict.fromkeys(s for symbols in mentioned for s in symbols))
     if not symbols:
         yield {}
         return

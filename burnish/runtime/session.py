@@ -33,7 +33,7 @@ class Session:
 
     @classmethod
     def start(cls, backend: Backend, graph: str, batch: int, tokens: int, given: Given | None = None) -> Session:
-        """An empty session for up to `tokens`. Raises ValueError for a graph that is fixed to another batch."""
+        """An empty session for up to `tokens`. Raises ValueError where the graph is fixed to fewer or another batch."""
         capacity = backend.length(tokens)
         values = backend.module.graphs[graph].states
         states = {name: backend.zeros(_state_type(v, batch, capacity)) for name, v in values.items()}
@@ -122,4 +122,6 @@ def _state_type(value: Value, batch: int, capacity: int) -> Type:
         raise ValueError(f"graph {value.graph.name} is fixed to a batch of {dim}, not {batch}")
     if isinstance(role, Rows | Ring) and isinstance(rows := value.shape[role.axis], Sym):
         sizes[rows.text] = min(capacity, role.most) if isinstance(role, Ring) else capacity
+    elif isinstance(role, Rows) and rows < capacity:
+        raise ValueError(f"graph {value.graph.name} is fixed to a session of {rows} tokens, not {capacity}")
     return value.type.bind(sizes)

@@ -11,6 +11,7 @@ from burnish.ir import Graph, Module
 from burnish.ir.dims import Sym
 from burnish.ir.guards import AllTrue, AtMost, Equal, Guard
 from burnish.ir.parser import parse_type
+from burnish.ir.types import NUMPY
 
 B, S, T = Sym("B"), Sym("S"), Sym("T")
 
@@ -24,7 +25,8 @@ def graph(*types: str) -> Graph:
 
 
 def bound(types: tuple[str, ...], *shapes: tuple[int, ...]) -> dict[str, int]:
-    return bind_symbols(graph(*types), {n: np.zeros(s) for n, s in zip("abc", shapes, strict=False)})
+    made = graph(*types)
+    return bind_symbols(made, {v.name: np.zeros(s, NUMPY[v.dtype]) for v, s in zip(made.inputs, shapes, strict=False)})
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,7 @@ def bound(types: tuple[str, ...], *shapes: tuple[int, ...]) -> dict[str, int]:
         (("f32[S]", "f32[{2*S + 1}, T]"), [(3,), (7, 4)], {"S": 3, "T": 4}),
         (("f32[S]", "f32[T]", "f32[{S*T}]"), [(3,), (4,), (12,)], {"S": 3, "T": 4}),
         (("f32[S]", "f32[{floordiv(S, 2)}]"), [(5,), (2,)], {"S": 5}),
+        (("f32[{2*S}]", "f32[S]"), [(6,), (3,)], {"S": 3}),
     ],
 )
 def test_symbols_are_the_sizes_of_inputs(
@@ -54,6 +57,7 @@ def test_symbols_are_the_sizes_of_inputs(
         (("f32[B]",), [(2, 1)], "input a must be f32[B], not [2, 1] (with )"),
         (("f32[]",), [(1,)], "input a must be f32[], not [1] (with )"),
         (("f32[B, 3]",), [(2, 4)], "input a must be f32[B, 3], not [2, 4] (with B=2)"),
+        (("f32[4, 3]",), [(2, 3)], "input a must be f32[4, 3], not [2, 3] (with )"),
         (("f32[B, 1]",), [(2, 4)], "input a must be f32[B, 1], not [2, 4] (with B=2)"),
         (("f32[S, S]",), [(3, 4)], "input a must be f32[S, S], not [3, 4] (with S=3)"),
         (("f32[B, S]", "i32[B]"), [(2, 3), (1,)], "input b must be i32[B], not [1] (with B=2, S=3)"),
@@ -66,6 +70,14 @@ def test_an_input_of_another_shape_is_named_with_both(
 ) -> None:
     with pytest.raises(BindError, match=re.escape(f"graph f: {message}") + "$"):
         bound(types, *shapes)
+
+
+@pytest.mark.parametrize(("type", "given"), [("i32[N]", "f8"), ("bool[N]", "f4"), ("i64[N]", "c8")])
+def test_fractions_are_not_taken_for_whole_numbers(type: str, given: str) -> None:
+    for good in ("i4", "i8", "u1", "?"):
+        assert bind_symbols(graph(type), {"a": np.zeros(2, good)}) == {"N": 2}
+    with pytest.raises(BindError, match=re.escape(f"graph f: input a must be {type}, not of {np.dtype(given)}")):
+        bind_symbols(graph(type), {"a": np.zeros(2, given)})
 
 
 @pytest.mark.parametrize(

@@ -266,23 +266,24 @@ def test_guards_are_checked_once_for_each_size(monkeypatch: pytest.MonkeyPatch) 
 # --------------------------------------------------------------------------------------------------------------- types
 
 
-def test_results_are_held_to_their_types_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bodies too."""
-    module = parse("""module {
-      graph forward(%c: bool[], %x: f32[N]) {
-        %0: f32[N] = if(%c, %x) {
-          graph then(%x: f32[N]) { %0: f32[N] = exp(%x) return y=%0 }
-          graph else(%x: f32[N]) { %0: f32[N] = neg(%x) return y=%0 }
-        }
-        return y=%0
-      }
-    }""")
-    good, bad = ({"c": np.array(c), "x": ones(3)} for c in (False, True))
-    monkeypatch.setattr(Exp, "eval", lambda self, xp, x: x[:1])
-    assert Interpreter(module)("forward", bad)["y"].shape == (1,), "nobody checks"
-    assert Interpreter(module, check=True)("forward", good)["y"].tolist() == [-1, -1, -1]
+BODY = "%0: f32[N] = exp(%x) %1: f32[N] = add(%0, %x) return y=%1"
+
+
+BODIES = f"{{ graph a(%x: f32[N]) {{ {BODY} }} graph b(%x: f32[N]) {{ {BODY} }} }}"
+
+
+@pytest.mark.parametrize("statements", [BODY, f"%0: f32[N] = if(bool(true), %x) {BODIES} return y=%0"])
+def test_results_are_held_to_their_types_where_that_is_asked_for(
+    statements: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those on the way too, though what is made of them is of its type again."""
+    module, inputs = parse(f"module {{ graph forward(%x: f32[N]) {{ {statements} }} }}"), {"x": ones(3)}
+    expected = Interpreter(module, check=True)("forward", inputs)["y"]
+    assert expected.tolist() == (np.exp(ones(3)) + 1).tolist()
+    monkeypatch.setattr(Exp, "eval", lambda self, xp, x: xp.exp(x[:1]))
+    assert Interpreter(module)("forward", inputs)["y"].tolist() == expected.tolist(), "nobody checks"
     with pytest.raises(RunError, match=r"gives float32\[1\], but is declared f32\[N\] = f32\[3\]"):
-        Interpreter(module, check=True)("forward", bad)
+        Interpreter(module, check=True)("forward", inputs)
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels

@@ -303,3 +303,10 @@ def test_to_networkx() -> None:
     graph.set_outputs({"y": op.neg(op.exp(x))})
     (edge,) = graph.to_networkx().edges
     assert [n.op.name for n in edge] == ["exp", "neg"]
+
+
+def test_the_symbols_of_a_graph_are_those_of_types_and_attributes() -> None:
+    graph = Module().graph("f")
+    op, x = graph.ops, graph.input("x", Type("f32", (Sym("B"),)))
+    graph.set_outputs({"y": op.slice(op.iota(size=9), axis=0, start=Sym("T"), stop=Sym("T") + 1), "x": x})
+    assert graph.symbols == {"B", "T"}

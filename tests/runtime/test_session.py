@@ -91,7 +91,7 @@ RING = Ring(batch=0, axis=1, most=6)
     [
         ("f32[B, C, 2]", Rows(batch=0, axis=1), 3, (2, 4, 2)),
         ("bf16[2, 5, C, B]", Rows(batch=3, axis=2), 9, (2, 5, 12, 2)),
-        ("f32[2, 6, 3]", Rows(batch=0, axis=1), 6, (2, 6, 3)),
+        ("f32[2, 8, 3]", Rows(batch=0, axis=1), 6, (2, 8, 3)),
         ("f32[B, R, 2]", RING, 3, (2, 4, 2)),
         ("f32[B, R, 2]", RING, 5, (2, 6, 2)),
         ("f32[B, R, 2]", RING, 40, (2, 6, 2)),
@@ -108,6 +108,13 @@ def test_a_session_begins_with_empty_states(type: str, role: Role, tokens: int, 
     ((name, state),) = session.states.items()
     assert (name, state.shape) == ("peculiar", shape) and not state.any()
     assert state.dtype == backend.zeros(parse_type(type).with_shape((1,))).dtype
+
+
+def test_a_graph_of_fixed_rows_refuses_more_tokens() -> None:
+    backend = Interpreter(Module(graphs={"f": graph(k=("f32[B, 4]", Rows(batch=0, axis=1)))}))
+    assert Session.start(backend, "f", 2, 3).states["k"].shape == (2, 4)
+    with pytest.raises(ValueError, match="graph f is fixed to a session of 4 tokens, not 5"):
+        Session.start(backend, "f", 2, 5)
 
 
 def test_a_graph_of_a_fixed_batch_refuses_another() -> None:
