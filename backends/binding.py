@@ -33,7 +33,7 @@ def bind_symbols(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, int]:
         if shape != tuple(bind(d, sizes) for d in v.shape):
             at = ", ".join(f"{k}={n}" for k, n in sizes.items())
             raise BindError(f"graph {graph.name}: input {v.name} must be {v.type}, not {list(shape)} (with {at})")
-        if not v.type.is_float and (dtype := inputs[v.name].dtype).kind not in "iub":
+        if v.type.format is None and not v.type.is_float and (dtype := inputs[v.name].dtype).kind not in "iub":
             raise BindError(f"graph {graph.name}: input {v.name} must be {v.type}, not of {dtype}")
     return sizes
 

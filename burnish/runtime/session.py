@@ -120,8 +120,9 @@ def _state_type(value: Value, batch: int, capacity: int) -> Type:
         sizes[dim.text] = batch
     elif dim != batch:
         raise ValueError(f"graph {value.graph.name} is fixed to a batch of {dim}, not {batch}")
-    if isinstance(role, Rows | Ring) and isinstance(rows := value.shape[role.axis], Sym):
+    rows = value.shape[role.axis] if isinstance(role, Rows | Ring) else capacity
+    if isinstance(rows, Sym):
         sizes[rows.text] = min(capacity, role.most) if isinstance(role, Ring) else capacity
-    elif isinstance(role, Rows) and rows < capacity:
+    elif rows < capacity and isinstance(role, Rows):
         raise ValueError(f"graph {value.graph.name} is fixed to a session of {rows} tokens, not {capacity}")
     return value.type.bind(sizes)
