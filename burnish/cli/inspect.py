@@ -16,7 +16,7 @@ from burnish.cli import json_option, load_module, plugin_option, source_argument
 @plugin_option
 @json_option
 def command(source: Path, as_json: bool) -> None:
-    """Say what SRC is made of: tensors, bytes by part and type, ops by kind, the cache's bytes a token."""
+    """Say what SRC is made of: tensors, bytes by part and type, ops by kind, the bytes of states."""
     from burnish.runtime.inspection import describe
     from burnish.runtime.sources import kind_of
 
@@ -38,8 +38,10 @@ def _text(facts: dict[str, Any]) -> str:
     lines.append(f"{total:,} bytes: " + ", ".join(f"{k} {n:,}" for k, n in facts["bytes_by_type"].items()))
     for part, types in facts["bytes_by_part"].items():
         lines.append(f"  {part:24} " + ", ".join(f"{k} {n:,}" for k, n in types.items()))
-    if facts["cache_bytes_per_token"] is not None:
+    if facts["cache_bytes_per_token"]:
         lines.append(f"cache: {facts['cache_bytes_per_token']:,} bytes a token and sequence")
+    if facts["state_bytes_per_sequence"]:
+        lines.append(f"windows and recurrences: {facts['state_bytes_per_sequence']:,} bytes a sequence")
     for graph, inputs in facts["graphs"].items():
         lines.append(f"graph {graph}({inputs})")
         for kind, ops in facts["ops"][graph].items():

@@ -31,7 +31,23 @@ def test_the_cache_of_a_decoder(families) -> None:
     facts = {f: describe(burnish.load(folder)) for f, (_, folder) in families.items()}
     assert facts["llama"]["cache_bytes_per_token"] == 2 * 2 * 2 * 16 * 4  # blocks, k and v, heads, size, f32
     assert facts["t5"]["cache_bytes_per_token"] == 2 * 2 * 4 * 16 * 4  # the decoder's own; cross-attention's is fixed
-    assert facts["bert"]["cache_bytes_per_token"] is None
+    assert facts["bert"]["cache_bytes_per_token"] is facts["bert"]["state_bytes_per_sequence"] is None
+    assert facts["llama"]["state_bytes_per_sequence"] == facts["t5"]["state_bytes_per_sequence"] == 0
+
+
+def test_windows_and_recurrences_do_not_grow(tmp_path) -> None:
+    gemma = models.gemma2(sliding_window=7)
+    facts = describe(burnish.load(models.saved(gemma, tmp_path / "gemma")))
+    c = gemma.config
+    row = 2 * c.num_key_value_heads * c.head_dim * 4  # k and v of a token, f32
+    windows = c.layer_types.count("sliding_attention")
+    assert facts["cache_bytes_per_token"] == (c.num_hidden_layers - windows) * row
+    assert facts["state_bytes_per_sequence"] == windows * 6 * row, "a token sees itself and six before"
+    mamba = models.mamba()
+    facts = describe(burnish.load(models.saved(mamba, tmp_path / "mamba")))
+    c = mamba.config
+    block = c.intermediate_size * (c.state_size + c.conv_kernel - 1) * 4
+    assert (facts["cache_bytes_per_token"], facts["state_bytes_per_sequence"]) == (0, c.num_hidden_layers * block)
 
 
 def test_a_tied_table_counts_once(tmp_path) -> None:
