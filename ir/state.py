@@ -100,12 +100,11 @@ def by_along(node: Node, state: Steps) -> Independent | Refused:
     along: dict[str, set[int]] = {symbol: set() for symbol in state.symbols}
     for position, (t, axes) in enumerate(zip(types, node.op.along(*types), strict=True)):
         for symbol, what in state.symbols.items():
-            operand = f"its operand {node.op.operand(position)}, {t}"
             found = axes_with(t, symbol) if t is not None else []
             if len(found) > 1:
-                return Refused(f"{operand}, has {what} along two axes")
+                return Refused(f"its operand {node.op.operand(position)}, {t}, has {what} along two axes")
             if any(axes[i] is None for i in found):
-                return Refused(f"it mixes the {what} of {operand}")
+                return Refused(f"it mixes the {what} of its operand {node.op.operand(position)}, {t}")
             along[symbol].update(to for i in found if (to := axes[i]) is not None)
     results = [o.type for o in node.outputs] if node.bodies else node.op.results(*types)
     for symbol, what in state.symbols.items():
