@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from burnish.ir.dims import Sym, bind
-from burnish.ir.graph import Graph
+from burnish.ir.dims import Dim, bind
+from burnish.ir.graph import Graph, Value
 from burnish.ir.guards import Comparison
 from burnish.ir.module import Module
 
@@ -24,18 +24,32 @@ def bind_symbols(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, int]:
         missing, extra = sorted(names - set(inputs)), sorted(set(inputs) - names)
         raise BindError(f"graph {graph.name} takes {sorted(names)}: missing {missing}, too many {extra}")
     sizes: dict[str, int] = {}
-    shapes = {v: tuple(inputs[v.name].shape) for v in graph.inputs}
-    for v, shape in shapes.items():
-        for d, n in zip(v.shape, shape, strict=False):
-            if isinstance(d, Sym) and d.is_plain and len(shape) == v.type.rank:
-                sizes.setdefault(d.text, n)
-    for v, shape in shapes.items():
-        if shape != tuple(bind(d, sizes) for d in v.shape):
-            at = ", ".join(f"{k}={n}" for k, n in sizes.items())
-            raise BindError(f"graph {graph.name}: input {v.name} must be {v.type}, not {list(shape)} (with {at})")
-        if v.type.format is None and not v.type.is_float and (dtype := inputs[v.name].dtype).kind not in "iub":
-            raise BindError(f"graph {graph.name}: input {v.name} must be {v.type}, not of {dtype}")
+    compound: list[tuple[Value, Dim, int]] = []  # whose symbols may be of a later input
+    for v in graph.inputs:
+        given = inputs[v.name]
+        if len(given.shape) != len(v.type.shape):
+            raise _misfit(v, given, sizes)
+        for d, n in zip(v.type.shape, given.shape, strict=True):
+            if isinstance(d, int):
+                fits = d == n
+            elif d.is_plain:
+                fits = sizes.setdefault(d.text, n) == n
+            else:
+                compound.append((v, d, n))
+                continue
+            if not fits:
+                raise _misfit(v, given, sizes)
+        if v.type.format is None and not v.type.is_float and given.dtype.kind not in "iub":
+            raise BindError(f"graph {graph.name}: input {v.name} must be {v.type}, not of {given.dtype}")
+    for v, d, n in compound:
+        if bind(d, sizes) != n:
+            raise _misfit(v, inputs[v.name], sizes)
     return sizes
+
+
+def _misfit(v: Value, given: Any, sizes: Mapping[str, int]) -> BindError:
+    at = ", ".join(f"{k}={n}" for k, n in sizes.items())
+    return BindError(f"graph {v.graph.name}: input {v.name} must be {v.type}, not {list(given.shape)} (with {at})")
 
 
 def check_guards(module: Module, sizes: Mapping[str, int], all_true: Callable[[Graph], bool]) -> None:
