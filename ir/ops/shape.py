@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from burnish.ir.box import Box, moved, under
-from burnish.ir.dims import Dim, dim_text, divide, product
+from burnish.ir.dims import Dim, Sym, dim_text, divide, product
 from burnish.ir.guards import assume_at_most, assume_equal, assume_sizes, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op, Part
 from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps, axes_with, by_along
@@ -15,7 +15,7 @@ from burnish.ir.types import NUMPY, InferError, Type, require
 
 if TYPE_CHECKING:
     from burnish.ir.builder import Ops
-    from burnish.ir.graph import Node
+    from burnish.ir.graph import Node, Value
 
 
 class _Memory(Op):
@@ -137,10 +137,16 @@ class BroadcastTo(_Memory):
     def along(self, x: Type) -> tuple[Axes, ...]:
         return (tuple(range(len(self.shape) - x.rank, len(self.shape))),)
 
-    def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
-        """Independent: what is repeated is the same for every token."""
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
+        """Independent: what is repeated is the same for every token, and for every key of theirs."""
         repeated = self.results(node["x"].type)[0]
-        return INDEPENDENT if len(axes_with(repeated, state.tokens)) < 2 else by_along(node, state)
+        axes = axes_with(repeated, state.tokens)
+        if len(axes) < 2:
+            return INDEPENDENT
+        if len(axes) > 2 or axes_with(node["x"].type, state.tokens) or repeated.shape[axes[1]] != Sym(state.tokens):
+            return by_along(node, state)
+        shape = (*self.shape[: axes[1]], state.capacity, *self.shape[axes[1] + 1 :])
+        return op.again(node, BroadcastTo(shape=shape))
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.broadcast_to(x, self.shape)

@@ -424,6 +424,9 @@ RIGHT: dict[str, Build] = {
         op, op.mul(x, op.unsqueeze(op.cast(given(op, "mask", MASK, B, S), to="f32"), axes=(2,)))
     ),
     "a bias for each head": lambda op, ids, x: attended(op, x, op.constant(numbers(1, 2, 1, 1))),
+    "a bias for each head, for all queries and keys": lambda op, ids, x: attended(
+        op, x, op.broadcast_to(op.constant(numbers(1, 2, 1, 1)), shape=(1, 2, S, S))
+    ),
     "a query that sees nothing, by its token": lambda op, ids, x: attended(
         op, x, op.unsqueeze(op.less(ids, op.constant(np.array(9, "i4"))), axes=(1, 3)), window=3
     ),
