@@ -88,7 +88,6 @@ def _make_stateful(op: Ops, graph: Graph) -> None:
             if old.type != new.type:
                 changed.add(new)
             graph.replace(old, new)
-    assert steps.past.role is PAST  # also where nothing asks for it: that is how a stateful graph is known
     for name, value in graph.outputs.items():
         if value in changed:
             raise PassError(f"output {name} of graph {graph.name} would become {value.type} in a step")
@@ -118,16 +117,14 @@ class _Steps:
             **dict.fromkeys((tokens, CAPACITY.text), TOKENS.name),
             **dict.fromkeys(symbols_of(batch), "sequences"),
         }
+        #: made also where nothing asks for it: a stateful graph is known by it
+        self.past = graph.input(graph.free_name(PAST.name), Type("i32", (batch,)), PAST)
         self.own = {s for v in graph.inputs for s in v.type.symbols}
         self._symbol(CAPACITY.text)
         self.outputs: dict[str, Value] = {}
         self.roles: dict[str, Role] = {}
         self._known: dict[tuple[Value, Dim], Value] = {}
         self._numbers: dict[str, int] = {}
-
-    @cached_property
-    def past(self) -> Value:
-        return self.graph.input(self.graph.free_name(PAST.name), Type("i32", (self.batch,)), PAST)
 
     @cached_property
     def count(self) -> Value:
