@@ -78,6 +78,11 @@ class Module:
         """The graphs and all the bodies in them."""
         return list(every_graph(self.graphs.values()))
 
+    @property
+    def every_graph_and_guard(self) -> list[Graph]:
+        """Those of `every_graph`, and the graphs that guards hold."""
+        return list(every_graph([*self.graphs.values(), *(g.graph for g in self.guards if isinstance(g, AllTrue))]))
+
     def normalize(self) -> None:
         """Put every graph into the normal form."""
         for graph in self.graphs.values():
@@ -85,8 +90,7 @@ class Module:
 
     def literals(self) -> Iterator[Literal]:
         """The values of all constants, those of guards too."""
-        assumed = (g.graph for g in self.guards if isinstance(g, AllTrue))
-        for graph in every_graph([*self.graphs.values(), *assumed]):
+        for graph in self.every_graph_and_guard:
             yield from (node.op.value for node in graph if isinstance(node.op, Constant))
 
     def constants(self) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from burnish.ir.graph import Graph, Node
-from burnish.ir.guards import AllTrue
 from burnish.ir.module import Module
 from burnish.ir.text import neighbourhood
 from burnish.ir.walk import every_graph
@@ -35,7 +34,7 @@ class Ledger:
     def reopen(self) -> None:
         """Take the module as it is; what differs from before counts as changed by the door."""
         before, self.nodes, self.graphs = self.nodes, {}, {}
-        for graph in _every_graph(self.module):
+        for graph in self.module.every_graph_and_guard:
             self.graphs[graph] = _signature(graph)
             for node in graph:
                 self.nodes[node] = _entry(node)
@@ -89,7 +88,7 @@ class Ledger:
         if nodes is not None:
             return next((f for n in nodes if (f := self._node(n))), None)
         found: dict[Node, None] = {}
-        for graph in _every_graph(self.module):
+        for graph in self.module.every_graph_and_guard:
             if graph not in self.graphs:
                 return f"graph {graph.name} was added"
             reads = len(graph.ret.operands) - sum([len(v.uses) for v in graph.inputs])
@@ -141,8 +140,3 @@ def _signature(graph: Graph) -> tuple[Any, ...]:
 def _tables(module: Module) -> tuple[Any, ...]:
     graphs, weights = list(module.graphs.items()), list(module.weights.items())
     return graphs, weights, list(module.guards), module.facts, id(module.source)
-
-
-def _every_graph(module: Module) -> list[Graph]:
-    """Those of guards too."""
-    return list(every_graph([*module.graphs.values(), *(g.graph for g in module.guards if isinstance(g, AllTrue))]))
