@@ -111,6 +111,12 @@ class Ops:
             self._scope.pop()
 
     @contextmanager
+    def block(self, stack: str, index: int) -> Iterator[None]:
+        """Nodes made within belong to block `index` of the blocks that are called `stack`, under the path around."""
+        with self.scope(f"{stack}.{index}"):
+            yield
+
+    @contextmanager
     def at(self, origin: Origin) -> Iterator[None]:
         """Nodes made within have this origin."""
         before, self.fixed = self.fixed, origin
