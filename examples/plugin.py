@@ -81,17 +81,17 @@ class Ternary(QuantFormat):
 class Echo(Architecture):
     """A causal model of one kind of block: scales apart, attention without projections, a linear."""
 
-    names = ("EchoForCausalLM",)
+    names = ("Echo",)
 
     def forward(self, op: Layers, ids: Value) -> Value:
         c = self.config
-        heads, width, vocabulary = c.integer("num_attention_heads"), c.integer("hidden_size"), c.integer("vocab_size")
-        x = op.embedding("embed", ids, vocabulary, width)
+        heads, width = c.integer("num_attention_heads"), c.integer("hidden_size")
+        x = op.embedding("embed", ids, c.integer("vocab_size"), width)
         for i in range(c.integer("num_hidden_layers")):
-            with op.scope(f"blocks.{i}"):
+            with op.block("blocks", i):
                 y, s = op.scale_apart(x)
                 h = op.reshape(y, shape=(*ids.shape, heads, width // heads))
                 h = op.attention(h, h, h, causal=True, scale=(width // heads) ** -0.5)
                 h = op.linear("out", op.reshape(h, shape=x.shape), width)
                 x = h + y * s
-        return op.linear("head", x, vocabulary)
+        return x

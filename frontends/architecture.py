@@ -1,25 +1,28 @@
 """What an architecture is: the plain forward of a model family, written down once.
 
-    class Llama(Architecture):
-        names = ("LlamaForCausalLM",)
-        def forward(self, op: Layers, ids: Value) -> Value: ...
+    class Llama(Decoder):
+        names = ("Llama",)
 
 A method named after a graph (`forward`, or `encoder` and `decoder`) builds it; its parameters are the graph's inputs,
-whose types and roles `inputs` says.
+whose types and roles `inputs` says. It returns the hidden states, on which a head is put (`frontends.heads`): a
+`config.json` names both, `LlamaForCausalLM`.
 No cache, no mask, no phase, no quantization: passes add those. Every parameter is asked for with its shape, so that a
 checkpoint is held against the config tensor by tensor, and `parameters` knows them all without a checkpoint.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from burnish.frontends.config import Config, LoadError, shown
+from burnish.frontends.config import Config, Keys, LoadError, shown
+from burnish.frontends.heads import HEADS, Head
 from burnish.frontends.pooling import Pooling
+from burnish.frontends.stored import Conventions, Spelling, Stored, Tensors
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.graph import Graph, Value
@@ -27,46 +30,63 @@ from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.attention import RelativeBias
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.normalization import LayerNorm, RmsNorm
+from burnish.ir.origin import Origin
 from burnish.ir.registry import Registry
-from burnish.ir.signature import COUNT, EMBEDDING, HIDDEN, LOGITS, TOKENS, Facts, Plain, Role
+from burnish.ir.signature import COUNT, EMBEDDING, HIDDEN, TOKEN_TYPES, TOKENS, Facts, Role
 from burnish.ir.types import InferError, Type
-from burnish.ir.weights import WeightSource
 
-__all__ = ["ARCHITECTURES", "Architecture", "Config", "Layers", "LoadError", "build_module", "parameters"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "B",
+    "Config",
+    "Layers",
+    "LoadError",
+    "S",
+    "T",
+    "build_module",
+    "find_architecture",
+    "parameters",
+]
 
 B, S, T = Sym("B"), Sym("S"), Sym("T")  # sequences, tokens, tokens of an encoder that a decoder attends to
-
-#: what older versions of transformers stored beside the parameters; it follows from the config
-BUFFERS = ("position_ids", "rotary_emb.inv_freq")
-#: old names of parameters, by how they end
-OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
 
 class Architecture:
     """Base of all architectures, one file each in `frontends/architectures/`, registered by being defined.
 
-    `names` are the values of `architectures` in a `config.json`. Tensors are named as in the whole model.
+    `names` are what the value of `architectures` in a `config.json` begins with, `Llama` in `LlamaForCausalLM`; letters
+    that are large and underscores do not matter, so that a `model_type` is one too.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
+    #: the head that the family is mostly found with: a name in `HEADS`
+    head: ClassVar[str] = "ForCausalLM"
     graphs: ClassVar[tuple[str, ...]] = ("forward",)
-    #: what the one output of each graph is for, and called
-    outputs: ClassVar[Mapping[str, Plain]] = {"forward": LOGITS, "encoder": HIDDEN, "decoder": LOGITS}
-    #: what the model is for: see `burnish.ir.signature.TASKS`
-    task: ClassVar[str] = "text-generation"
-    #: what the names of the base model's tensors begin with; a base model that was saved alone lacks it
+    #: the canonical path of the base model, without the head; one that was saved alone lacks it
     base: ClassVar[str] = ""
     #: fragments of the names of tensors that a checkpoint may hold and no graph reads
     unused: ClassVar[tuple[str, ...]] = ()
     #: fields of the config that a family has when its file does not mention them (null is mentioned)
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: the family's names of fields, by those that are asked for
+    keys: ClassVar[Keys] = {}
+    #: fields that say nothing of what the family computes, beside those of its bases and `frontends.config.INERT`
+    inert: ClassVar[tuple[str, ...]] = ()
+    #: `general.architecture` of a GGUF file, and what its numbers mean otherwise than in a checkpoint
+    gguf: ClassVar[Mapping[str, Conventions]] = {}
 
     def __init_subclass__(cls, replace: bool = False) -> None:
         for name in cls.__dict__.get("names", ()):
             ARCHITECTURES.add(name, cls, replace)
 
     def __init__(self, config: Config) -> None:
-        self.config = Config({**self.defaults, **config.values}, config.where)
+        self.config = config.of_family(self.keys, self.defaults)
+
+    @property
+    def spelling(self) -> Spelling:
+        """What the family's checkpoints call the modules of canonical paths; whole parts of a path are replaced."""
+        return {}
 
     def facts(self) -> dict[str, Any]:
         """What else is known of the model, `context` and the like: see `burnish.ir.signature.Facts`."""
@@ -78,82 +98,64 @@ class Architecture:
 
     def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
         """The types and roles of a graph's inputs, by the names of its method's parameters."""
-        return {"ids": (Type("i32", (B, S)), TOKENS), COUNT.name: (Type("i32", (B,)), COUNT)}
+        return {
+            "ids": (Type("i32", (B, S)), TOKENS),
+            "token_types": (Type("i32", (B, S)), TOKEN_TYPES),
+            "count": (Type("i32", (B,)), COUNT),
+        }
+
+    def logits(self, op: Layers, x: Value) -> Value:
+        """Scores of the words that may follow each token, from the hidden states [B, S, H]."""
+        return op.linear("lm_head", x, self.config.integer("vocab_size"))
 
 
 ARCHITECTURES: Registry[type[Architecture]] = Registry("architecture")
 
 
-class _Checkpoint:
-    """The tensors that are stored, against those that an architecture asks for."""
-
-    def __init__(self, stored: Mapping[str, Type], model: Architecture) -> None:
-        self.stored, self.model, self.tied = stored, model, model.tied()
-        self.prefixed = not stored or any(n.startswith(f"{model.base}.") for n in stored)
-        self.asked: dict[str, Type] = {}
-        self.wrong: list[str] = []
-
-    def find(self, name: str, shape: tuple[Dim, ...]) -> tuple[str, Type]:
-        """The stored name and type of a parameter. One that is missing or wrong is noted, and taken as asked for."""
-        at = next((n for n in self._spellings(name) if n in self.stored), None)
-        if at is None:
-            name = self.tied.get(name, name)
-            at = name if self.prefixed else self._without_base(name)
-        stored, wanted = self.stored.get(at), Type("f32", shape)
-        if at not in self.asked and stored is not None and not (stored.shape == shape and stored.is_float):
-            self.wrong.append(f"{at!r} is {stored}, but must be {wanted}, or of another float type")
-            stored = None
-        return at, self.asked.setdefault(at, stored or wanted)
-
-    def _spellings(self, name: str) -> Iterator[str]:
-        for n in filter(None, (name, self.tied.get(name))):
-            for m in (n, self._without_base(n)):
-                yield m
-                yield from (m.removesuffix(new) + old for new, old in OLD_NAMES.items() if m.endswith(new))
-
-    def _without_base(self, name: str) -> str:
-        return name.removeprefix(f"{self.model.base}.")
-
-    def complaints(self) -> list[str]:
-        """What is wrong, each tensor named: of another shape, missing, or read by nothing."""
-        missing = [n for n in self.asked if n not in self.stored]
-        spare = {m for pair in self.tied.items() for n in pair for m in self._spellings(n)}
-        ignored = (*BUFFERS, *self.model.unused)
-        extra = [n for n in self.stored if n not in self.asked and n not in spare and not any(u in n for u in ignored)]
-        found = [_listed("tensors of another shape or type than the config says", self.wrong)] if self.wrong else []
-        if missing:
-            found.append(_listed("missing tensors", _with_nearest(missing, extra or self.stored)))
-        if extra:
-            found.append(_listed("tensors that nothing reads", _with_nearest(extra, missing or self.asked)))
-        return found
-
-
-def _listed(what: str, items: Iterable[str], most: int = 50) -> str:
-    items = list(items)
-    return f"{what}: {', '.join(items[:most])}" + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
-def _with_nearest(names: list[str], known: Iterable[str]) -> list[str]:
-    """The names, those that are shown with the nearest of `known`; where a file has thousands, some are looked at."""
-    near: list[str] = [n for n in known if len(n) < 200][:500]
-    texts = []
-    for i, name in enumerate(names):
-        close = difflib.get_close_matches(name, near, n=1, cutoff=0.5) if i < 50 and len(name) < 200 else []
-        texts.append(shown(name, 200) + (f" (nearest: {close[0]!r})" if close else ""))
-    return texts
-
-
 class Layers(Ops):
-    """Ops, and layers whose parameters are a checkpoint's, found by module path: `name` under the scopes around it."""
+    """Ops, and layers whose parameters are a source's, found by module path: `name` under the scopes around it."""
 
-    def __init__(self, graph: Graph, checkpoint: _Checkpoint) -> None:
+    def __init__(self, graph: Graph, stored: Stored) -> None:
         super().__init__(graph)
-        self.checkpoint = checkpoint
+        self._stored = stored
+
+    @property
+    def conventions(self) -> Conventions:
+        """How the source says what transformers says otherwise."""
+        return self._stored.tensors.conventions
 
     def parameter(self, name: str, *shape: Dim) -> Value:
-        """The leaf of a stored tensor, which must have this shape."""
-        at, type = self.checkpoint.find(".".join([*self._scope, name]), shape)
-        self.graph.module.weights[at] = WeightEntry(type)
+        """The parameter of that name, which must have this shape, as its source stores it."""
+        place = self._stored.find(".".join([*self._scope, name]), shape)
+        for container in self._stored.tensors.containers:
+            if (value := container.parameter(self, place.stored, place.shape)) is not None:
+                if value.shape != place.shape:
+                    wanted = Type("f32", place.shape)
+                    raise LoadError(f"{place.stored!r} is {value.type}, but must have the shape of {wanted}")
+                break
+        else:
+            value = self._leaf_of(place.stored, self._stored.leaf(place.stored, place.shape), place.canonical)
+        return place.rows.take(self, value) if place.rows is not None else value
+
+    def optional(self, name: str, *shape: Dim) -> Value | None:
+        """The parameter of that name; None where its source has none."""
+        place = self._stored.find(".".join([*self._scope, name]), shape)
+        return self.parameter(name, *shape) if place.stored in self._stored.types else None
+
+    def stored(self, name: str) -> Value | None:
+        """The leaf of a tensor just as it is stored, for containers; None where there is none of that name."""
+        type = self._stored.types.get(name)
+        if type is None:
+            return None
+        self._stored.asked[name] = type
+        return self._leaf_of(name, type, ".".join(self._scope) + name[name.rfind(".") :])
+
+    def _leaf_of(self, at: str, type: Type, canonical: str) -> Value:
+        names = self._stored.canonical.setdefault(at, [])
+        if canonical not in names:
+            names.append(canonical)
+        origin = Origin() if names == [at] else Origin("", tuple(names))
+        self.graph.module.weights[at] = WeightEntry(type, origin)
         return self.weight(at)
 
     def linear(self, name: str, x: Value, out: Dim, bias: bool = False) -> Value:
@@ -169,6 +171,7 @@ class Layers(Ops):
 
     def rms_norm(self, name: str, x: Value, eps: float, offset: float = 0.0) -> Value:
         """Root mean square norm with a weight, which counts as offset + weight."""
+        offset = 0.0 if self.conventions.norms_with_offset else offset
         with self.scope(name):
             return self.emit(RmsNorm(eps=eps, offset=offset), [x, self.parameter("weight", x.shape[-1])])
 
@@ -183,65 +186,88 @@ class Layers(Ops):
         with self.scope(name):
             return self.emit(RelativeBias(**attributes), [self.parameter("weight", buckets, heads)])
 
+    def rotary(self, x: Value, positions: Value, inv_freq: Value, interleaved: bool = False) -> Value:
+        """Rotary positions in pairs (j, j + R/2) or, interleaved, (2j, 2j + 1), as the source has them."""
+        return self.rope(x, positions, inv_freq, interleaved=interleaved or self.conventions.interleaved_rope)
 
-def build_module(
-    name: str,
-    config: Config,
-    weights: Mapping[str, Type],
-    source: WeightSource | None = None,
-    pooling: Pooling | None = None,
-) -> Module:
-    """The module of a checkpoint: the forward of the architecture called `name` over its tensors.
+
+def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling | None = None) -> Module:
+    """The module of a model: the forward of the architecture and head called `name` over the tensors of a source.
 
     `pooling` turns an encoder's `hidden` into an `embedding` too. Raises LoadError, naming every tensor that is
-    missing, of the wrong shape, or read by nothing.
+    missing, of the wrong shape, or read by nothing, and every field of the config that nothing accounts for.
     """
-    module, checkpoint = _build(find_architecture(name, config), config, weights, pooling)
-    if complaints := checkpoint.complaints():
+    architecture, head = find_architecture(name, config)
+    module, model, stored = _build(architecture, head, config, tensors, pooling)
+    if complaints := stored.complaints():
         raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
-    module.facts = replace(module.facts, architecture=name)
-    module.source = source
+    if unread := model.config.unread(i for c in architecture.__mro__ for i in vars(c).get("inert", ())):
+        raise LoadError(
+            f"{config.where}: {name} does not know what to make of {', '.join(unread)}; "
+            "a field without effect on what the model computes can be taken out of the file"
+        )
+    module.facts = replace(module.facts, architecture=name, left_out=stored.left_out())
+    module.source = tensors.source
     return module
 
 
-def parameters(architecture: type[Architecture], config: Config) -> dict[str, Type]:
+def parameters(architecture: type[Architecture], config: Config, head: str = "") -> dict[str, Type]:
     """The tensors that a checkpoint must hold, by name, in f32. Raises LoadError for a config that is not sound."""
-    return _build(architecture, config, {})[1].asked
+    return _build(architecture, HEADS[head or architecture.head], config, Tensors({}), None)[2].asked
 
 
-def find_architecture(name: str, config: Config) -> type[Architecture]:
-    """The architecture of that name. Raises LoadError, listing those that there are."""
-    cls = ARCHITECTURES.get(name)
-    if cls is None:
-        near = ARCHITECTURES.nearest(name)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        known = f"supported: {', '.join(sorted(ARCHITECTURES))}, and what a --plugin defines"
-        raise LoadError(f"{config.where}: architecture {shown(name)} is not supported{hint} ({known})")
-    return cls
+def find_architecture(name: str, config: Config) -> tuple[type[Architecture], type[Head]]:
+    """The architecture and the head that a name is made of. Raises LoadError, listing those that there are."""
+    heads = sorted((h for h in HEADS if name.endswith(h)), key=len, reverse=True)
+    for head in heads:
+        base = _plain(name.removesuffix(head))
+        for known, cls in ARCHITECTURES.items():
+            if _plain(known) == base:
+                return cls, HEADS[head]
+    every = [a + cls.head for a, cls in ARCHITECTURES.items()]
+    near = ARCHITECTURES.nearest(name, every)
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    known = f"supported: {', '.join(sorted(ARCHITECTURES))} with {', '.join(sorted(HEADS))}"
+    what = f"architecture {shown(name)} is not supported{hint} ({known}, and what a --plugin defines)"
+    raise LoadError(f"{config.where}: {what}")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _build(
-    architecture: type[Architecture], config: Config, weights: Mapping[str, Type], pooling: Pooling | None = None
-) -> tuple[Module, _Checkpoint]:
-    module = Module()
+    architecture: type[Architecture], head: type[Head], config: Config, tensors: Tensors, pooling: Pooling | None
+) -> tuple[Module, Architecture, Stored]:
+    module, made = Module(), head()
     try:
         model = architecture(config)
-        module.facts = Facts(task=model.task, **model.facts())
-        checkpoint = _Checkpoint(weights, model)
+        if reason := made.why_not(model):
+            raise LoadError(f"{config.where}: {reason}")
+        module.facts = Facts(task=made.task, **{**model.facts(), **made.facts(model)})
+        unused = (*model.unused, *made.unused(model))
+        stored = Stored(tensors, model.base, model.spelling, {**model.tied(), **made.tied(model)}, unused)
         for name in architecture.graphs:
-            _build_graph(module.graph(name), model, checkpoint, pooling)
+            _build_graph(module.graph(name), model, made, stored, pooling)
     except InferError as e:
         raise LoadError(f"{config.where}: {architecture.__name__} cannot be built from this config: {e}") from None
     module.normalize()
-    return module, checkpoint
+    return module, model, stored
 
 
-def _build_graph(graph: Graph, model: Architecture, checkpoint: _Checkpoint, pooling: Pooling | None) -> None:
+def _build_graph(graph: Graph, model: Architecture, head: Head, stored: Stored, pooling: Pooling | None) -> None:
     method, types = getattr(model, graph.name), model.inputs(graph.name)
-    inputs = [graph.input(n, *types[n]) for n in list(inspect.signature(method).parameters)[1:]]
-    op = graph.ops = Layers(graph, checkpoint)  # `a + b` takes part in its scopes
-    outputs = {model.outputs[graph.name]: method(op, *inputs)}
+    inputs = {n: graph.input(n, *types[n]) for n in list(inspect.signature(method).parameters)[1:]}
+    op = graph.ops = Layers(graph, stored)  # `a + b` takes part in its scopes
+    with op.scope(model.base) if model.base else nullcontext():
+        x = method(op, *inputs.values())
+    if graph.name != model.graphs[-1]:
+        graph.set_outputs({HIDDEN.name: x}, {HIDDEN.name: HIDDEN})
+        return
+    outputs, roles = head.outputs(op, model, x)
     count = graph.input_for(COUNT)
-    if pooling is not None and HIDDEN in outputs and count is not None:
-        outputs[EMBEDDING] = pooling.build(op, outputs[HIDDEN], count)
-    graph.set_outputs({role.name: v for role, v in outputs.items()}, {role.name: role for role in outputs})
+    if pooling is not None and HIDDEN in roles.values():
+        count = count or graph.input(COUNT.name, *types[COUNT.name])
+        outputs |= {EMBEDDING.name: pooling.build(op, x, count)}
+        roles |= {EMBEDDING.name: EMBEDDING}
+    graph.set_outputs(outputs, roles)

@@ -10,6 +10,7 @@ from burnish.frontends.architecture import build_module
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.pooling import read_pooling
 from burnish.frontends.safetensors_file import read_header
+from burnish.frontends.stored import Tensors, containers_of
 from burnish.ir.module import Module
 from burnish.ir.weights import StoredTensor, StoredWeights
 
@@ -25,15 +26,36 @@ def load_checkpoint(source: Path) -> Module:
     """
     folder = source if source.is_dir() else source.parent
     config = Config(read_object(folder / "config.json"), str(folder / "config.json"))
-    names = config.values.get("architectures")
+    names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise LoadError(f"{config.where}: `architectures` must name the model's class, not {shown(names)}")
-    tensors = _tensors(folder) if source.is_dir() else read_header(source)[0]
-    types = {name: t.type for name, t in tensors.items()}
-    module = build_module(names[0], config, types, StoredWeights(tensors), read_pooling(folder))
+    stored = _tensors(folder) if source.is_dir() else read_header(source)[0]
+    tensors = Tensors({n: t.type for n, t in stored.items()}, StoredWeights(stored), containers_of(config))
+    name = names[0]
+    if config.has("text_config"):
+        name, config, tensors = _text_model(name, config, tensors)
+    module = build_module(name, config, tensors, read_pooling(folder))
     if ends := _end_tokens(folder, config):
         module.facts = replace(module.facts, eos=ends)
     return module
+
+
+def _text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Config, Tensors]:
+    """The text model inside of one that sees or hears too: its class, its config and its tensors."""
+    text = config.section("text_config")
+    kind = text.get("model_type")
+    if not isinstance(kind, str):
+        raise LoadError(f"{text.where}: needs a model_type, for the text model of {name}")
+    around = {k: v for k in ("tie_word_embeddings", "eos_token_id") if (v := config.get(k)) is not None}
+    prefixes = [p for p in _TEXT_PREFIXES if any(n.startswith(p) for n in tensors.types)]
+    if not prefixes:
+        raise LoadError(f"{config.where}: has a text_config, but no tensor begins with {', '.join(_TEXT_PREFIXES)}")
+    tensors = replace(tensors, prefixes=(*prefixes, ""))
+    return f"{kind.removesuffix('_text')}ForCausalLM", Config({**around, **text.values}, text.where), tensors
+
+
+#: what the tensors of a text model begin with in the checkpoint of a larger one
+_TEXT_PREFIXES = ("language_model.", "model.language_model.", "text_model.", "model.text_model.")
 
 
 def _end_tokens(folder: Path, config: Config) -> tuple[int, ...]:
@@ -41,7 +63,7 @@ def _end_tokens(folder: Path, config: Config) -> tuple[int, ...]:
     file = folder / "generation_config.json"
     own = Config(read_object(file), str(file)) if file.exists() else config
     chosen = own if own.has("eos_token_id") else config
-    ids = chosen.values.get("eos_token_id")
+    ids = chosen.get("eos_token_id")
     if ids is None:
         return ()
     many = ids if isinstance(ids, list) else [ids]

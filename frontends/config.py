@@ -9,9 +9,39 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LARGEST", "Config", "LoadError", "parse_json", "parse_object", "read_json", "read_object", "shown"]
+__all__ = ["LARGEST", "Config", "Keys", "LoadError", "parse_json", "parse_object", "read_json", "read_object", "shown"]
 
 LARGEST = 24 << 20  # bytes of JSON: the index of the largest models has 13 MB
+
+#: Fields that say nothing of what a model computes: notes, training, and the settings of those who generate.
+INERT = frozenset(
+    """
+    architectures auto_map custom_pipelines dtype library_name model_type name_or_path torch_dtype
+    transformers_version activation_dropout attention_dropout attention_probs_dropout_prob attn_pdrop
+    classifier_dropout classifier_dropout_prob classif_dropout decoder_layerdrop dropout dropout_rate embd_pdrop
+    embedding_dropout encoder_layerdrop hidden_dropout hidden_dropout_prob layerdrop mlp_dropout qa_dropout
+    resid_pdrop seq_classif_dropout chunk_size_feed_forward gradient_checkpointing initializer_cutoff_factor
+    initializer_factor initializer_range init_std output_attentions output_hidden_states output_past
+    pretraining_tp problem_type return_dict torchscript unk_token_id use_cache use_return_dict bos_token_id
+    cls_token_id eos_token_id mask_token_id pad_token_id sep_token_id forced_bos_token_id forced_eos_token_id
+    begin_suppress_tokens bad_words_ids diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size
+    exponential_decay_length_penalty length_penalty max_length min_length no_repeat_ngram_size num_beam_groups
+    num_beams num_return_sequences output_scores prefix remove_invalid_values repetition_penalty
+    return_dict_in_generate suppress_tokens task_specific_params temperature top_k top_p typical_p
+    finetuning_task id2label label2id num_labels
+    """.split()
+)
+#: Fields that are so for every model that is read, where they are given at all: another value is refused.
+FIXED: Mapping[str, Any] = {
+    "add_cross_attention": False,
+    "cross_attention_hidden_size": None,
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "pruned_heads": {},
+    "tf_legacy_loss": False,
+    "tie_encoder_decoder": False,
+    "use_bfloat16": False,
+}
 
 
 class LoadError(ValueError):
@@ -70,18 +100,63 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class Config:
-    """A `config.json`: every field that is asked for is of the type and in the range asked for."""
+Keys = Mapping[str, str | tuple[str, ...]]
 
-    def __init__(self, values: Mapping[str, Any], where: str = "config.json") -> None:
+
+class Config:
+    """A `config.json`: every field that is asked for is of the type and in the range asked for.
+
+    It knows which fields were asked for: `unread` are the others. `keys` are other names of fields (`n_embd` for
+    `hidden_size`, or several), by which those that are missing are looked for; `defaults` are the values of a family
+    where its file does not mention a field (null is mentioned).
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        where: str = "config.json",
+        keys: Keys | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
         self.values, self.where = values, where
+        self._keys, self._defaults = keys or {}, defaults or {}
+        self._read: set[str] = set()
+        self._sections: dict[str, Config] = {}
+
+    def of_family(self, keys: Keys, defaults: Mapping[str, Any]) -> Config:
+        """The same file, with the names and defaults of a family; what one reads, the other knows of."""
+        family = Config(self.values, self.where, keys, defaults)
+        family._read, family._sections = self._read, self._sections
+        return family
+
+    def get(self, key: str) -> Any:
+        """What a field says, as it is; None where it is missing."""
+        other = self._keys.get(key, ())
+        names = [k for k in (key, *([other] if isinstance(other, str) else other)) if k in self.values]
+        self._read.update((key, *names))
+        found = next((v for k in names if (v := self.values[k]) is not None), None)
+        return found if names else self._defaults.get(key)
 
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""
-        return self.values.get(key) is not None
+        return self.get(key) is not None
+
+    def unread(self, inert: Iterable[str] = ()) -> list[str]:
+        """The fields that nobody asked for and that may mean something, with those of sections, and their values.
+
+        Known to mean nothing are `inert`, INERT, what begins with an underscore, and null.
+        """
+        inert = set(inert)
+        known, found = self._read | INERT | inert, list[str]()
+        for key, value in self.values.items():
+            if key in self._sections:
+                found += [f"{key}.{k}" for k in self._sections[key].unread(inert)]
+            elif not (key in known or key.startswith("_") or value is None or FIXED.get(key, self) == value):
+                found.append(f"{key}={shown(value)}")
+        return found
 
     def _get(self, key: str, default: Any) -> Any:
-        value = self.values.get(key)
+        value = self.get(key)
         if value is None:
             if default is None:
                 raise LoadError(f"{self.where}: {key} is missing")
@@ -135,7 +210,9 @@ class Config:
 
     def section(self, key: str) -> Config:
         """A nested object; empty where it is missing."""
-        value = self.values.get(key)
+        value = self.get(key)
         if not isinstance(value, Mapping | None):
             raise LoadError(f"{self.where}: {key} must be an object, not {shown(value)}")
-        return Config(value or {}, f"{self.where}: {key}")
+        if key not in self._sections:
+            self._sections[key] = Config(value or {}, f"{self.where}: {key}")
+        return self._sections[key]

@@ -200,6 +200,8 @@ class Facts:
     decoder_start: int | None = None
     #: the names of the classes that its logits score
     labels: tuple[str, ...] = ()
+    #: parts of its source that are no part of it: a model that sees, of which this is the text model
+    left_out: tuple[str, ...] = ()
     #: the passes that have changed it, in order
     passes: tuple[str, ...] = ()
 

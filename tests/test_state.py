@@ -12,6 +12,8 @@ from burnish.backends.backend import Backend, make_backend
 from burnish.frontends.architecture import Config, Layers, build_module, parameters
 from burnish.frontends.architectures.llama import Llama
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.stored import Tensors
+from burnish.frontends.templates.transformer import At
 from burnish.ir import Module, Type, Value
 from burnish.ir.dims import Sym
 from burnish.ir.signature import LOGITS, TOKENS, Carry, Facts, Ring, Rows
@@ -138,12 +140,12 @@ def test_layers_that_attend_to_one_layers_keys(windows: tuple[int, int], registr
     """One value has one state, however many read it, for each way to keep it."""
 
     class LlamaWithSharedKeys(Llama, replace=True):
-        names = ("LlamaForCausalLM",)
+        names = ("Llama",)
 
-        def attend(self, op: Layers, q: Value, k: Value, v: Value, layer: int) -> Value:
-            if layer == 0:
+        def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
+            if at.layer == 0:
                 self.kept = k, v
-            window = windows[layer]
+            window = windows[at.layer]
             return op.attention(q, *self.kept, causal=True, scale=self.head_dim**-0.5, window=window)
 
     check_architecture(LlamaWithSharedKeys, CONFIG)
@@ -154,7 +156,7 @@ def test_layers_that_attend_to_one_layers_keys(windows: tuple[int, int], registr
 def llama_like(architecture: type[Llama]) -> Module:
     """Of the config, without numbers."""
     config = Config(CONFIG)
-    return build_module(architecture.names[0], config, parameters(architecture, config))
+    return build_module("LlamaForCausalLM", config, Tensors(parameters(architecture, config)))
 
 
 SLOPES = np.array([0.5, 0.25, 0.125, 0.0625], "f4")
@@ -186,12 +188,12 @@ def test_a_bias_by_distance_in_steps(name: str, registries: None) -> None:
     """As it is, or altered on the way to the attention; without rotations, it alone says where a token stands."""
 
     class LlamaWithBias(Llama, replace=True):
-        names = ("LlamaForCausalLM",)
+        names = ("Llama",)
 
-        def rotate(self, op: Layers, x: Value) -> Value:
+        def rotate(self, op: Layers, x: Value, at: At) -> Value:
             return x
 
-        def attend(self, op: Layers, q: Value, k: Value, v: Value, layer: int) -> Value:
+        def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
             scale = self.head_dim**-0.5
             return op.attention(q, k, v, None, None, BIASES[name](op, q), causal=True, scale=scale)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from burnish.backends.backend import Backend, make_backend
 from burnish.frontends.architecture import Architecture, Config, LoadError, build_module, parameters
+from burnish.frontends.stored import Tensors
 from burnish.ir.graph import Graph
 from burnish.ir.module import Module
 from burnish.ir.parser import parse
@@ -23,9 +24,13 @@ __all__ = ["check_architecture", "logits_by_steps"]
 
 
 def check_architecture(
-    architecture: type[Architecture], config: Mapping[str, Any], backend: str = "numpy", within: float = 2e-5
+    architecture: type[Architecture],
+    config: Mapping[str, Any],
+    backend: str = "numpy",
+    within: float = 2e-5,
+    head: str = "",
 ) -> None:
-    """Raise AssertionError unless the architecture obeys the laws of every architecture, for this config.
+    """Raise AssertionError unless the architecture, with `head` or its usual one, obeys the laws of all.
 
     No checkpoint is needed: the shapes of its tensors are those that it asks for, the numbers are made up. Keep the
     config small. Its graphs verify, and their text reads back equal; a tensor too many or one too few is an error
@@ -35,15 +40,16 @@ def check_architecture(
     """
     name = architecture.__name__
     assert architecture.names, f"{name} has no names: no config.json would find it"
-    types = parameters(architecture, Config(config))
-    module = build_module(architecture.names[0], Config(config), types, MemoryWeights(_made_up(types)))
+    types = parameters(architecture, Config(config), head)
+    whole = architecture.names[0] + (head or architecture.head)
+    module = build_module(whole, Config(config), Tensors(types, MemoryWeights(_made_up(types))))
     verify(module)
     text = str(module)
     again = parse(text, module.constants())
     assert again == module and str(again) == text, f"{name}: its text does not read back equal"
     for tensor in types:
-        _check_refused(architecture, config, {k: t for k, t in types.items() if k != tensor}, tensor)
-    _check_refused(architecture, config, types | {"one_too_many": Type("f32", (1,))}, "one_too_many")
+        _check_refused(whole, config, {k: t for k, t in types.items() if k != tensor}, tensor)
+    _check_refused(whole, config, types | {"one_too_many": Type("f32", (1,))}, "one_too_many")
 
     plain, optimized = make_backend(backend, module), make_backend(backend, run_passes(module.copy(), "default").module)
     ids, counts = np.random.default_rng(1).integers(0, 8, (3, 7)).astype("i4"), [7, 4, 1]
@@ -69,15 +75,13 @@ def _made_up(types: Mapping[str, Type]) -> dict[str, np.ndarray]:
     }
 
 
-def _check_refused(
-    architecture: type[Architecture], config: Mapping[str, Any], types: Mapping[str, Type], tensor: str
-) -> None:
+def _check_refused(name: str, config: Mapping[str, Any], types: Mapping[str, Type], tensor: str) -> None:
     try:
-        build_module(architecture.names[0], Config(config), types)
+        build_module(name, Config(config), Tensors(types))
     except LoadError as e:
-        assert repr(tensor) in str(e), f"{architecture.__name__}: {tensor} is not named in the message: {e}"
+        assert repr(tensor) in str(e), f"{name}: {tensor} is not named in the message: {e}"
         return
-    raise AssertionError(f"{architecture.__name__}: loads with {tensor} too many or too few")
+    raise AssertionError(f"{name}: loads with {tensor} too many or too few")
 
 
 def _forward(

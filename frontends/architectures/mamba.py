@@ -12,16 +12,22 @@ from burnish.ir.graph import Value
 class Mamba(Architecture):
     """Decoder without attention: blocks of a short convolution and the scan of a state space (arXiv:2312.00752)."""
 
-    names = ("MambaForCausalLM",)
+    names = ("Mamba",)
     base = "backbone"
+    #: how parameters begin in training, and which of its own forms the other implementation takes
+    inert = (
+        *("rescale_prenorm_residual", "residual_in_fp32", "time_step_floor", "time_step_init_scheme"),
+        *("time_step_max", "time_step_min", "time_step_scale", "use_associative_scan", "use_mambapy"),
+    )
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         c = self.config
         self.vocabulary, self.width = c.integer("vocab_size"), c.integer("hidden_size")
         self.eps, self.state = c.number("layer_norm_epsilon", 1e-5), c.integer("state_size", 16, most=4096)
-        self.inner, self.kernel = c.integer("expand", 2, most=64) * self.width, c.integer("conv_kernel", 4, most=64)
-        automatic = c.values.get("time_step_rank", "auto") == "auto"
+        self.kernel = c.integer("conv_kernel", 4, most=64)
+        self.inner = c.integer("intermediate_size", c.integer("expand", 2, most=64) * self.width)
+        automatic = c.get("time_step_rank") in (None, "auto")
         self.rank = -(-self.width // 16) if automatic else c.integer("time_step_rank")
         self.bias, self.conv_bias = c.flag("use_bias", False), c.flag("use_conv_bias", True)
         self.activation = ACTIVATIONS[c.choice("hidden_act", ACTIVATIONS, "silu")]
@@ -31,15 +37,13 @@ class Mamba(Architecture):
         return {"lm_head.weight": "backbone.embeddings.weight"} if tied else {}
 
     def forward(self, op: Layers, ids: Value) -> Value:
-        with op.scope("backbone"):
-            x = op.embedding("embeddings", ids, self.vocabulary, self.width)
-            for i in range(self.config.integer("num_hidden_layers", most=1024)):
-                with op.scope(f"layers.{i}"):
-                    y = op.rms_norm("norm", x, self.eps)
-                    with op.scope("mixer"):
-                        x = x + self.mix(op, y)
-            x = op.rms_norm("norm_f", x, self.eps)
-        return op.linear("lm_head", x, self.vocabulary)
+        x = op.embedding("embeddings", ids, self.vocabulary, self.width)
+        for i in range(self.config.integer("num_hidden_layers", most=1024)):
+            with op.block("layers", i):
+                y = op.rms_norm("norm", x, self.eps)
+                with op.scope("mixer"):
+                    x = x + self.mix(op, y)
+        return op.rms_norm("norm_f", x, self.eps)
 
     def mix(self, op: Layers, x: Value) -> Value:
         y = op.linear("in_proj", x, 2 * self.inner, self.bias)

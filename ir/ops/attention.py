@@ -57,8 +57,11 @@ class Positions(Op):
 class Rope(Op):
     """Rotate pairs (x[j], x[j + R/2]) of each head by positions * inv_freq[j] (arXiv:2104.09864).
 
-    x[B, S, H, D], positions i32[B, S], inv_freq f32[R/2]; R <= D, the rest of the head stays.
+    x[B, S, H, D], positions i32[B, S], inv_freq f32[R/2]; R <= D, the rest of the head stays. `interleaved` pairs are
+    (x[2j], x[2j + 1]).
     """
+
+    interleaved: bool = False
 
     def infer(self, x: Type, positions: Type, inv_freq: Type) -> Type:
         require(x.rank == 4 and x.is_float, f"rope: {x} is not [B, S, H, D]")
@@ -77,7 +80,12 @@ class Rope(Op):
     def eval(self, xp: Arrays, x: Array, positions: Array, inv_freq: Array) -> Array:
         angles = positions.astype("float32")[..., None, None] * inv_freq
         cos, sin, half = xp.cos(angles), xp.sin(angles), inv_freq.shape[0]
-        left, right, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+        rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
+        if self.interleaved:
+            left, right = rotated[..., 0::2], rotated[..., 1::2]
+            pairs = xp.stack([left * cos - right * sin, right * cos + left * sin], axis=-1)
+            return xp.concatenate([pairs.reshape(rotated.shape), rest], axis=-1)
+        left, right = rotated[..., :half], rotated[..., half:]
         return xp.concatenate([left * cos - right * sin, right * cos + left * sin, rest], axis=-1)
 
 
@@ -86,7 +94,8 @@ class Attention(Op):
 
     q[B, S, H, D], k[B, T, K, D], v[B, T, K, E], H a multiple of K; bias broadcasts to [B, H, S, T], a float one is
     added, a boolean one says what is visible. Key j is visible to token i iff it is a real token (j < count[b]) and,
-    if `causal`, j <= past[b] + i and, with a `window`, j > past[b] + i - window. A token that sees no key gets zeros.
+    if `causal`, j <= past[b] + i and, with a `window`, j > past[b] + i - window; one that is not causal reaches as far
+    ahead, j < i + window. A token that sees no key gets zeros.
     With a `softcap`, scores are softcap * tanh(scale * q kᵀ / softcap) before the bias (arXiv:2408.00118).
 
     k_before[B, R, K, D] and v_before[B, R, K, E] stand just before k and v: row j of them at position past[b] - R + j,
@@ -117,7 +126,8 @@ class Attention(Op):
         heads, groups = q.shape[2], k.shape[2]
         good = isinstance(heads, int) and isinstance(groups, int) and groups > 0 and heads % groups == 0
         require(good, f"attention: {heads} heads do not share {groups} key heads")
-        require(self.causal or not self.window, "attention: a window needs causal=true")
+        require(self.window >= 0, f"attention: a window of {self.window} is negative")
+        require(self.causal or not self.window or past is None, "attention: a window that is not causal has no past")
         require(self.softcap >= 0, f"attention: a softcap of {self.softcap:g} is negative")
         require(past is None or _is_count(past), f"attention: {past} are not counts")
         require(count is None or _is_count(count), f"attention: {count} are not counts")
@@ -169,7 +179,7 @@ class Attention(Op):
 
     def along(self, q: Type, k: Type, v: Type, *others: Type | None) -> tuple[Axes, ...]:
         """Sequences; rows of q too, where it does not matter which they are. (Keys may have fewer heads.)"""
-        row = None if self.causal else 1
+        row = None if self.causal or self.window else 1
         bias = self.position("bias") - 3  # [B, H, S, T], aligned at the end
         rest = [
             () if t is None else (0, None, row, None)[4 - t.rank :] if i == bias else (0, *(None,) * (t.rank - 1))
@@ -246,6 +256,8 @@ class Attention(Op):
             shown.append((key <= at)[:, None])
             if self.window:
                 shown.append((key > at - self.window)[:, None])
+        elif self.window:
+            shown.append((abs(row - key) < self.window)[None, None])
         if count is not None:
             shown.append((key < count[:, None])[:, None, None])
         return reduce(and_, shown) if shown else None

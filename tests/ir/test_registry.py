@@ -81,7 +81,7 @@ def test_a_snapshot_puts_back_every_registry_whenever_it_was_made(fruits: Regist
         (LAYOUTS, "planes"),
         (KERNELS, "linear.q4_0"),
         (ARRANGEMENTS, "q4_0"),
-        (ARCHITECTURES, "LlamaForCausalLM"),
+        (ARCHITECTURES, "Llama"),
     ],
     ids=lambda x: x.kind if isinstance(x, Registry) else x,
 )

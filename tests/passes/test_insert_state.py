@@ -8,6 +8,7 @@ import pytest
 from burnish.backends.interpreter import Interpreter
 from burnish.frontends.architecture import Config, build_module, parameters
 from burnish.frontends.architectures.t5 import T5
+from burnish.frontends.stored import Tensors
 from burnish.ir.module import Module
 from burnish.ir.parser import parse
 from burnish.passes.engine import Context, PassError
@@ -19,7 +20,7 @@ CONFIG = {"vocab_size": 32, "d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 
 
 def passed(pipeline: str, skip: str = "") -> tuple[Module, Context]:
     config = Config(CONFIG | {"feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 8})
-    module = build_module(T5.names[0], config, parameters(T5, config))
+    module = build_module("T5ForConditionalGeneration", config, Tensors(parameters(T5, config)))
     context = Context(module, controller=lambda a: "skipped" if a.rule == skip else None)
     for pass_ in parse_pipeline(pipeline):
         context.run(pass_)

@@ -14,9 +14,10 @@ import pytest
 
 from burnish.backends.interpreter import Interpreter
 from burnish.frontends import architectures
-from burnish.frontends.architecture import ARCHITECTURES, Config, build_module, parameters
+from burnish.frontends.architecture import Config, build_module, find_architecture, parameters
 from burnish.frontends.config import LoadError
 from burnish.frontends.safetensors_file import header_of, read_header
+from burnish.frontends.stored import Tensors
 from burnish.ir.guards import AllTrue
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import Type
@@ -41,10 +42,11 @@ T5 = {
 
 def model(name: str, config: dict[str, Any], pipeline: str = "default") -> Module:
     """A model with random weights after the passes of `pipeline`."""
-    types = parameters(ARCHITECTURES[name], Config(config))
+    architecture, _ = find_architecture(name, Config(config))
+    types = parameters(architecture, Config(config))
     rng = np.random.default_rng(0)
     arrays = {n: rng.standard_normal(t.sizes).astype("f4") * np.float32(0.1) for n, t in types.items()}
-    return optimize(build_module(name, Config(config), types, MemoryWeights(arrays)), pipeline)
+    return optimize(build_module(name, Config(config), Tensors(types, MemoryWeights(arrays))), pipeline)
 
 
 def llama(pipeline: str = "default", **changes: Any) -> Module:

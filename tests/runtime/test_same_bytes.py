@@ -61,7 +61,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     folder = tmp_path_factory.mktemp("source")
     (folder / "config.json").write_text(json.dumps(config))
-    types = parameters(ARCHITECTURES["LlamaForCausalLM"], Config(config))
+    types = parameters(ARCHITECTURES["Llama"], Config(config))
     rng = np.random.default_rng(0)
     data = [rng.standard_normal(t.sizes).astype(ml_dtypes.bfloat16).tobytes() for t in types.values()]
     header = header_of({n: t.with_dtype("bf16") for n, t in types.items()})

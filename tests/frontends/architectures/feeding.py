@@ -7,14 +7,15 @@ import numpy as np
 import burnish
 from burnish.backends.backend import make_backend
 from burnish.ir.module import Module
-from burnish.runtime.session import read_source
+from burnish.runtime.session import counts_of, feed, read_source
 from burnish.testing import logits_by_steps
 from tests import models
 
 
 def run(module: Module, graph: str, backend: str = "numpy", **inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs of a graph."""
-    runner = make_backend(backend, module)
+    """The outputs of a graph; what follows from the ids need not be given."""
+    runner, ids = make_backend(backend, module), inputs["ids"]
+    inputs = feed(module.graphs[graph], ids, counts_of(ids, inputs.get("count")), np.zeros(len(ids), "i4"), more=inputs)
     return {k: runner.to_numpy(v) for k, v in runner(graph, inputs).items()}
 
 

@@ -8,6 +8,7 @@ from transformers.models.bloom.modeling_bloom import _get_alibi_slopes
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.llama import Llama
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.templates.transformer import At
 from burnish.ir.graph import Value
 from tests import models
 from tests.frontends.architectures.feeding import check_forward
@@ -21,12 +22,13 @@ def slopes(heads: int) -> torch.Tensor:
 @pytest.mark.parametrize("heads", [4, 6])  # 6: slopes of 4 heads, and two more between them
 def test_numbers_are_the_oracles(heads, tmp_path, registries) -> None:
     class LlamaWithAlibi(Llama, replace=True):
-        names = ("LlamaForCausalLM",)
+        names = ("Llama",)
+        inert = ("rope_parameters",)
 
-        def rotate(self, op: Layers, x: Value) -> Value:
+        def rotate(self, op: Layers, x: Value, at: At) -> Value:
             return x
 
-        def attend(self, op: Layers, q: Value, k: Value, v: Value, layer: int) -> Value:
+        def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
             bias = op.alibi(op.constant(slopes(self.heads).numpy()), query=q.shape[1], key=k.shape[1])
             return op.attention(q, k, v, None, None, bias, causal=True, scale=self.head_dim**-0.5)
 

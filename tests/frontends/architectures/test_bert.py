@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import burnish
 from burnish.frontends.architecture import LoadError
-from burnish.frontends.architectures.bert import Bert, BertForMaskedLM
+from burnish.frontends.architectures.bert import Bert
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.testing import check_architecture
 from burnish.testing.ops import gamma
@@ -91,9 +91,9 @@ def test_tensors_of_older_versions(tmp_path) -> None:
     assert_near(logits, models.logits_of(oracle, input_ids=ids))
 
 
-@pytest.mark.parametrize("architecture", [Bert, BertForMaskedLM])
-def test_laws(architecture) -> None:
-    check_architecture(architecture, CONFIG | models.SIZES | {"hidden_size": 32, "type_vocab_size": 2})
+@pytest.mark.parametrize("head", ["Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"])
+def test_laws(head) -> None:
+    check_architecture(Bert, CONFIG | models.SIZES | {"hidden_size": 32, "type_vocab_size": 2}, head=head)
 
 
 @pytest.mark.parametrize(("field", "value"), [("is_decoder", True), ("position_embedding_type", "relative_key")])

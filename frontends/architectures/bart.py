@@ -1,0 +1,56 @@
+"""BART."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from burnish.frontends.architecture import Layers
+from burnish.frontends.templates.encoder_decoder import EncoderDecoder
+from burnish.frontends.templates.transformer import At
+from burnish.ir.graph import Value
+
+
+class Bart(EncoderDecoder):
+    """Learned positions, counted from 2, and a norm after every sum (arXiv:1910.13461)."""
+
+    names = ("Bart",)
+    base = "model"
+    keys = {"hidden_size": "d_model", "num_hidden_layers": "encoder_layers"}
+    keys |= {"num_attention_heads": "encoder_attention_heads", "intermediate_size": "encoder_ffn_dim"}
+    decoder_keys = {"num_hidden_layers": "decoder_layers", "num_attention_heads": "decoder_attention_heads"}
+    decoder_keys |= {"intermediate_size": "decoder_ffn_dim"}
+    defaults = {"max_position_embeddings": 1024, "decoder_start_token_id": 2}
+    eps = ("", 1e-5)
+    activation = ("activation_function", "gelu")
+    paths = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj", "up": "fc1", "down": "fc2"}
+
+    def tied(self) -> Mapping[str, str]:
+        names = ["model.encoder.embed_tokens", "model.decoder.embed_tokens"]
+        names += ["lm_head"] * self.config.flag("tie_word_embeddings", True)
+        return {f"{name}.weight": "model.shared.weight" for name in names}
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {"context": self.config.integer("max_position_embeddings")}
+
+    def embed(self, op: Layers, ids: Value, at: At) -> Value:
+        c = self.config
+        x = super().embed(op, ids, at)
+        x = x * self.width**0.5 if c.flag("scale_embedding", False) else x
+        rows = c.integer("max_position_embeddings") + 2
+        x = x + op.embedding("embed_positions", at.positions + 2, rows, self.width)
+        return self.norm(op, "layernorm_embedding", x)
+
+    def block(self, op: Layers, x: Value, at: At) -> Value:
+        with op.scope("self_attn"):
+            y = self.attention(op, x, at)
+        x = self.norm(op, "self_attn_layer_norm", x + y)
+        if at.encoded is not None:
+            with op.scope("encoder_attn"):
+                y = self.cross_attention(op, x, at)
+            x = self.norm(op, "encoder_attn_layer_norm", x + y)
+        return self.norm(op, "final_layer_norm", x + self.mlp(op, x))
+
+    def logits(self, op: Layers, x: Value) -> Value:
+        y, bias = super().logits(op, x), op.optional("final_logits_bias", 1, self.vocabulary)
+        return y if bias is None else y + op.cast(bias, to="f32")

@@ -1,0 +1,41 @@
+"""GPT-NeoX."""
+
+from __future__ import annotations
+
+from burnish.frontends.architecture import Layers
+from burnish.frontends.config import Config
+from burnish.frontends.stored import Spelling, interleaved
+from burnish.frontends.templates.decoder import Decoder
+from burnish.frontends.templates.transformer import At
+from burnish.ir.graph import Value
+
+
+class GPTNeoX(Decoder):
+    """Both parts of a block on one sum, a quarter of each head rotated, q, k and v as one (arXiv:2204.06745)."""
+
+    names = ("GPTNeoX",)
+    keys = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base"}
+    eps = ("layer_norm_eps", 1e-5)
+    activation = ("hidden_act", "gelu")
+    rotated = 0.25
+    unused = (".attention.bias",)
+    norm = Decoder.layer_norm
+    mlp = Decoder.plain_mlp
+
+    def setup(self, c: Config) -> None:
+        self.parallel = c.flag("use_parallel_residual", True)
+        self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", True) + ("up", "down")
+
+    @property
+    def spelling(self) -> Spelling:
+        names = {"model": "gpt_neox", "embed_tokens": "embed_in", "norm": "final_layer_norm", "lm_head": "embed_out"}
+        names |= {"self_attn.o_proj": "attention.dense"}
+        names |= {"mlp.up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h"}
+        qkv = {f"self_attn.{n}_proj": self.sizes[n] for n in "qkv"}
+        return {**names, **interleaved("attention.query_key_value", qkv, self.heads)}
+
+    def block(self, op: Layers, x: Value, at: At) -> Value:
+        if not self.parallel:
+            return super().block(op, x, at)
+        y = self.self_attention(op, self.norm(op, "input_layernorm", x), at)
+        return x + y + self.feed_forward(op, self.norm(op, "post_attention_layernorm", x))

@@ -1,0 +1,27 @@
+"""Qwen 2 and 2.5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from burnish.frontends.config import Config
+from burnish.frontends.stored import Conventions
+from burnish.frontends.templates.decoder import Decoder
+from burnish.frontends.templates.layer_types import layer_types
+
+
+class Qwen2(Decoder):
+    """Llama with biases of queries, keys and values; a window, where used, from some layer on (arXiv:2407.10671)."""
+
+    names = ("Qwen2",)
+    defaults = {"max_position_embeddings": 1 << 15, "sliding_window": 4096}
+    biased: Sequence[str] | bool = ("q", "k", "v")
+    gguf = {"qwen2": Conventions()}
+
+    def setup(self, c: Config) -> None:
+        used, first = c.flag("use_sliding_window", False), c.integer("max_window_layers", 28, least=0)
+        self.kinds = layer_types(c, lambda i: used and c.has("sliding_window") and i >= first)
+        self.reach = c.integer("sliding_window") if "sliding_attention" in self.kinds else 0
+
+    def window(self, layer: int) -> int:
+        return self.reach if self.kinds[layer] == "sliding_attention" else 0

@@ -1,0 +1,24 @@
+"""Qwen 3."""
+
+from __future__ import annotations
+
+from burnish.frontends.architecture import Layers
+from burnish.frontends.architectures.qwen2 import Qwen2
+from burnish.frontends.config import Config
+from burnish.frontends.stored import Conventions
+from burnish.ir.graph import Value
+
+
+class Qwen3(Qwen2):
+    """Qwen 2 with a norm on each head's queries and keys in the place of biases (arXiv:2505.09388)."""
+
+    names = ("Qwen3",)
+    defaults = {**Qwen2.defaults, "head_dim": 128}
+    gguf = {"qwen3": Conventions()}
+
+    def setup(self, c: Config) -> None:
+        super().setup(c)
+        self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", False)
+
+    def each_head(self, op: Layers, name: str, x: Value) -> Value:
+        return self.norm(op, f"{name}_norm", x)

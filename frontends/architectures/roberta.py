@@ -1,0 +1,40 @@
+"""RoBERTa."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burnish.frontends.architecture import Layers
+from burnish.frontends.config import Config
+from burnish.frontends.stored import Spelling
+from burnish.frontends.templates.encoder import Encoder
+from burnish.frontends.templates.transformer import At
+from burnish.ir.graph import Value
+
+
+class Roberta(Encoder):
+    """BERT under other names; its positions are counted from behind that of padding (arXiv:1907.11692, 1911.02116)."""
+
+    names = ("Roberta", "XLMRoberta", "Camembert")
+
+    def setup(self, c: Config) -> None:
+        super().setup(c)
+        self.before, self.rows = c.integer("pad_token_id", 1, least=0) + 1, c.integer("max_position_embeddings", 512)
+
+    def facts(self) -> dict[str, Any]:
+        return {"context": max(0, self.rows - self.before)}
+
+    @property
+    def spelling(self) -> Spelling:
+        words = {"transform.dense": "dense", "transform.LayerNorm": "layer_norm", "decoder": "decoder", "bias": "bias"}
+        scores = {"bert.pooler": "classifier", "classifier": "classifier.out_proj", "token_classifier": "classifier"}
+        return {"bert": "roberta", **scores, **{f"cls.predictions.{k}": f"lm_head.{v}" for k, v in words.items()}}
+
+    def place(self, op: Layers, at: At) -> Value:
+        return op.embedding("position_embeddings", at.positions + self.before, self.rows, self.width)
+
+    def words_act(self, op: Layers, x: Value) -> Value:
+        return op.gelu(x)
+
+    def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
+        return op.linear("token_classifier", x, labels, bias=True)

@@ -1,0 +1,170 @@
+"""What is put on the hidden states of a base model, one class for each task; any base model will do that has its steps.
+
+A `config.json` names base and head together: `Bert` and `ForMaskedLM`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from burnish.frontends.config import Config, LoadError, shown
+from burnish.ir.graph import Value
+from burnish.ir.registry import Registry
+from burnish.ir.signature import COUNT, HIDDEN, LOGITS, Plain
+
+if TYPE_CHECKING:
+    from burnish.frontends.architecture import Architecture, Layers
+
+__all__ = ["HEADS", "Head", "labels_of"]
+
+Outputs = tuple[dict[str, Value], dict[str, Plain]]
+
+
+class Head:
+    """Base of all heads, registered by being defined, under what `names` says: how the name of a class ends."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    #: what a model with this head is for: see `burnish.ir.signature.TASKS`
+    task: ClassVar[str]
+    #: the step of the base model that the head rests on
+    step: ClassVar[str] = ""
+
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        for name in cls.__dict__.get("names", ()):
+            HEADS.add(name, cls, replace)
+
+    def why_not(self, model: Architecture) -> str | None:
+        """None, or why the head does not go on this base model."""
+        missing = self.step and not hasattr(model, self.step)
+        return f"{type(model).__name__} has no {self.step}, for a head of {self.names[0]}" if missing else None
+
+    def facts(self, model: Architecture) -> Mapping[str, Any]:
+        """What is known of the model by its head, its labels."""
+        return {}
+
+    def tied(self, model: Architecture) -> Mapping[str, str]:
+        """For a tensor of the head that need not be stored, the one that stands in for it."""
+        return {}
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        """Fragments of the names of tensors that belong to other heads."""
+        return ()
+
+    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
+        """The outputs of the graph and their roles, from the hidden states [B, S, H]."""
+        raise NotImplementedError
+
+
+HEADS: Registry[type[Head]] = Registry("head")
+
+
+class Hidden(Head):
+    """The base model alone."""
+
+    names = ("Model",)
+    task = "feature-extraction"
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        return (*_OTHER_HEADS, "pooler.")
+
+    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
+        return {HIDDEN.name: x}, {HIDDEN.name: HIDDEN}
+
+
+class CausalLM(Head):
+    """What word may follow: `logits` of the base model, [B, S, V]."""
+
+    names: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
+    task = "text-generation"
+    step = "logits"
+
+    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
+        return _logits(model.logits(op, x))
+
+
+class ConditionalGeneration(CausalLM):
+    """The same, of a decoder that answers an encoder's text."""
+
+    names = ("ForConditionalGeneration",)
+    task = "text2text-generation"
+
+
+class MaskedLM(Head):
+    """What word each token might be: `words` of the base model, [B, S, V]."""
+
+    names = ("ForMaskedLM",)
+    task = "fill-mask"
+    step = "words"
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        return ("pooler.", "cls.seq_relationship.")
+
+    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
+        return _logits(model.words(op, x))  # type: ignore[attr-defined]  # `step`
+
+
+class SequenceClassification(Head):
+    """Scores of the labels of a whole sequence, [B, labels]: `pooled` and `score` of the base model."""
+
+    names = ("ForSequenceClassification",)
+    task = "text-classification"
+    step = "pooled"
+
+    def facts(self, model: Architecture) -> Mapping[str, Any]:
+        return {"labels": labels_of(model.config)}
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        return ("cls.", "lm_head.")
+
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
+        count = op.graph.input_for(COUNT) or op.graph.input(COUNT.name, *model.inputs(op.graph.name)[COUNT.name])
+        return _logits(model.score(op, model.pooled(op, x, count), len(labels_of(model.config))))
+
+
+class TokenClassification(Head):
+    """Scores of the labels of each token, [B, S, labels]: `score` of the base model."""
+
+    names = ("ForTokenClassification",)
+    task = "token-classification"
+    step = "pooled"  # of encoders and decoders alike
+    facts = SequenceClassification.facts
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        return ("cls.", "pooler.", "lm_head.")
+
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
+        return _logits(model.score_tokens(op, x, len(labels_of(model.config))))
+
+
+class QuestionAnswering(Head):
+    """Scores of each token as the first and the last of the answer, [B, S] both."""
+
+    names = ("ForQuestionAnswering",)
+    task = "question-answering"
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        return ("cls.", "pooler.", "lm_head.")
+
+    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
+        start, end = op.split(op.linear("qa_outputs", x, 2, bias=True), axis=-1, sizes=(1, 1))
+        found = {"start_logits": op.squeeze(start, axes=(2,)), "end_logits": op.squeeze(end, axes=(2,))}
+        return found, dict.fromkeys(found, LOGITS)
+
+
+_OTHER_HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.", "score.")
+
+
+def labels_of(config: Config) -> tuple[str, ...]:
+    """The names of the classes that a model tells apart: of `id2label`, or `num_labels` of them. Raises LoadError."""
+    if not config.has("id2label"):
+        return tuple(f"LABEL_{i}" for i in range(config.integer("num_labels", 2, most=1 << 16)))
+    given = config.get("id2label")
+    good = isinstance(given, Mapping) and given and all(isinstance(v, str) for v in given.values())
+    if not good or {str(k) for k in given} != {str(i) for i in range(len(given))}:
+        raise LoadError(f"{config.where}: id2label must be an object from 0, 1, … to names, not {shown(given)}")
+    return tuple({int(k): v for k, v in given.items()}[i] for i in range(len(given)))
+
+
+def _logits(x: Value) -> Outputs:
+    return {LOGITS.name: x}, {LOGITS.name: LOGITS}

@@ -1,0 +1,91 @@
+"""The template of decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from burnish.frontends.architecture import Layers
+from burnish.frontends.rotary import rope_frequencies
+from burnish.frontends.templates.transformer import At, Transformer
+from burnish.ir.graph import Value
+
+__all__ = ["Decoder"]
+
+
+class Decoder(Transformer):
+    """Each token goes on from those before it: `embed`, `block` after `block`, `final`, and the head's `logits`.
+
+    As it stands it is Llama: RMS norms before each part, rotary positions, grouped heads, a gated MLP.
+    """
+
+    base = "model"
+    eps = ("rms_norm_eps", 1e-6)
+    activation = ("hidden_act", "silu")
+    biased: Sequence[str] | bool = ()
+    paths = {n: f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")}
+    #: whether the head is the table of tokens, where the config does not say
+    ties: bool = False
+    #: the share of each head that is rotated, where the config does not say
+    rotated: float = 1.0
+
+    mlp = Transformer.gated_mlp
+    norm = Transformer.rms_norm
+
+    def tied(self) -> Mapping[str, str]:
+        tied = self.config.flag("tie_word_embeddings", self.ties)
+        return {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
+
+    def forward(self, op: Layers, ids: Value) -> Value:
+        at = At(0, op.positions(ids), causal=True)
+        x = self.embed(op, ids, at)
+        for layer in range(self.layers):
+            with op.block("layers", layer):
+                x = self.block(op, x, At(layer, at.positions, causal=True))
+        return self.final(op, x)
+
+    def embed(self, op: Layers, ids: Value, at: At) -> Value:
+        """Rows of the table of tokens."""
+        return op.embedding("embed_tokens", ids, self.vocabulary, self.width)
+
+    def block(self, op: Layers, x: Value, at: At) -> Value:
+        """A norm before each part, and a sum after it."""
+        x = x + self.self_attention(op, self.norm(op, "input_layernorm", x), at)
+        return x + self.feed_forward(op, self.norm(op, "post_attention_layernorm", x))
+
+    def self_attention(self, op: Layers, x: Value, at: At) -> Value:
+        """`attention` under its name."""
+        with op.scope("self_attn"):
+            return self.attention(op, x, at)
+
+    def feed_forward(self, op: Layers, x: Value) -> Value:
+        """`mlp` under its name."""
+        with op.scope("mlp"):
+            return self.mlp(op, x)
+
+    def frequencies(self, layer: int) -> np.ndarray:
+        """The rotary frequencies of a block, f32[R / 2]: the first R numbers of each head are rotated."""
+        return rope_frequencies(self.config, self.head_dim, self.rotated)
+
+    def rotate(self, op: Layers, x: Value, at: At) -> Value:
+        return op.rotary(x, at.positions, op.constant(self.frequencies(at.layer)))
+
+    def final(self, op: Layers, x: Value) -> Value:
+        """The norm after the last block."""
+        return self.norm(op, "norm", x)
+
+    def logits(self, op: Layers, x: Value) -> Value:
+        return op.linear("lm_head", x, self.vocabulary)
+
+    def pooled(self, op: Layers, x: Value, count: Value) -> Value:
+        """The last real token, which has seen all others."""
+        return op.squeeze(op.last_row(x, count), axes=(1,))
+
+    def score(self, op: Layers, x: Value, labels: int) -> Value:
+        """A score for each label."""
+        return op.linear("score", x, labels)
+
+    def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
+        """The same of each token."""
+        return op.linear("score", x, labels, bias=True)

@@ -1,0 +1,89 @@
+"""The template of encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from burnish.frontends.architecture import Config, Layers
+from burnish.frontends.templates.transformer import At, Transformer
+from burnish.ir.graph import Value
+
+__all__ = ["Encoder"]
+
+
+class Encoder(Transformer):
+    """Each token sees all others: `embed`, and `block` after `block`.
+
+    As it stands it is BERT: learned positions, a norm after every sum.
+    """
+
+    head = "Model"
+    base = "bert"
+    paths = {"q": "self.query", "k": "self.key", "v": "self.value", "o": "output.dense"}
+    paths |= {"up": "intermediate.dense", "down": "output.dense"}
+
+    def setup(self, c: Config) -> None:
+        c.choice("position_embedding_type", ["absolute"], "absolute")
+
+    def tied(self) -> Mapping[str, str]:
+        tied = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+        if self.config.flag("tie_word_embeddings", True):
+            tied |= {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}
+        return tied
+
+    def forward(self, op: Layers, ids: Value, token_types: Value, count: Value) -> Value:
+        at = At(0, op.positions(ids), causal=False, count=count)
+        with op.scope("embeddings"):
+            x = self.embed(op, ids, token_types, at)
+        for layer in range(self.layers):
+            with op.block("encoder.layer", layer):
+                x = self.block(op, x, replace(at, layer=layer))
+        return x
+
+    def embed(self, op: Layers, ids: Value, token_types: Value, at: At) -> Value:
+        """Words, types and positions, and a norm of their sum."""
+        c = self.config
+        x = op.embedding("word_embeddings", ids, self.vocabulary, self.width)
+        types = c.integer("type_vocab_size", 2, least=0)
+        if types:
+            x = x + op.embedding("token_type_embeddings", token_types, types, self.width)
+        return self.norm(op, "LayerNorm", x + self.place(op, at))
+
+    def place(self, op: Layers, at: At) -> Value:
+        """A row of a table for each position."""
+        rows = self.config.integer("max_position_embeddings", 512)
+        return op.embedding("position_embeddings", at.positions, rows, self.width)
+
+    def block(self, op: Layers, x: Value, at: At) -> Value:
+        """A norm after each sum."""
+        with op.scope("attention"):
+            x = self.norm(op, "output.LayerNorm", self.attention(op, x, at) + x)
+        return self.norm(op, "output.LayerNorm", self.mlp(op, x) + x)
+
+    # ----------------------------------------------------------------------------------------------- what heads rest on
+
+    def words(self, op: Layers, x: Value) -> Value:
+        """Scores of the words that each token might be."""
+        with op.scope("cls.predictions"):
+            with op.scope("transform"):
+                x = self.norm(op, "LayerNorm", self.words_act(op, op.linear("dense", x, self.width, bias=True)))
+            return op.linear("decoder", x, self.vocabulary, bias=True)
+
+    def words_act(self, op: Layers, x: Value) -> Value:
+        """The activation of `words`."""
+        return self.act(op, x)
+
+    def pooled(self, op: Layers, x: Value, count: Value) -> Value:
+        """What the first token has gathered."""
+        return op.tanh(op.linear("bert.pooler.dense", self.first(op, x), self.width, bias=True))
+
+    def first(self, op: Layers, x: Value) -> Value:
+        """The first token of each sequence: [B, S, H] -> [B, H]"""
+        return op.squeeze(op.slice(x, axis=1, start=0, stop=1), axes=(1,))
+
+    def score(self, op: Layers, x: Value, labels: int) -> Value:
+        """A score for each label."""
+        return op.linear("classifier", x, labels, bias=True)
+
+    score_tokens = score

@@ -1,0 +1,85 @@
+"""The template of encoder-decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+from burnish.frontends.architecture import B, Layers, S, T
+from burnish.frontends.config import Keys
+from burnish.frontends.templates.transformer import At, Transformer
+from burnish.ir.graph import Value
+from burnish.ir.signature import COUNT, HIDDEN, TOKENS, Linked, Role
+from burnish.ir.types import Type
+
+__all__ = ["EncoderDecoder"]
+
+
+class EncoderDecoder(Transformer):
+    """A decoder whose blocks attend to what an encoder made of another text.
+
+    Both are a `stack`: `embed`, `block` after `block`, `final`. A stack with `at.encoded` is a decoder's.
+    """
+
+    head = "ForConditionalGeneration"
+    graphs = ("encoder", "decoder")
+    inert: ClassVar[tuple[str, ...]] = ("is_encoder_decoder",)
+    #: where the blocks of a stack lie
+    blocks: ClassVar[str] = "layers"
+    #: `keys` that are others for the decoder
+    decoder_keys: ClassVar[Keys] = {}
+
+    def facts(self) -> dict[str, Any]:
+        return {"decoder_start": self.config.integer("decoder_start_token_id", 0, least=0)}
+
+    def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
+        if graph == "encoder":
+            return {"ids": (Type("i32", (B, T)), TOKENS), COUNT.name: (Type("i32", (B,)), COUNT)}
+        return {
+            "ids": (Type("i32", (B, S)), TOKENS),
+            "encoder_hidden": (Type("f32", (B, T, self.width)), Linked("encoder", HIDDEN.name)),
+            "encoder_count": (Type("i32", (B,)), Linked("encoder", COUNT.name)),
+        }
+
+    def encoder(self, op: Layers, ids: Value, count: Value) -> Value:
+        with op.scope("encoder"):
+            return self.stack(op, ids, At(0, op.positions(ids), causal=False, count=count))
+
+    def decoder(self, op: Layers, ids: Value, encoder_hidden: Value, encoder_count: Value) -> Value:
+        at = At(0, op.positions(ids), causal=True, encoded=encoder_hidden, encoded_count=encoder_count)
+        with op.scope("decoder"):
+            return self.as_decoder().stack(op, ids, at)
+
+    def as_decoder(self) -> Self:
+        """The model with what the config says of the decoder's blocks."""
+        model = copy(self)
+        model.config = self.config.of_family({**self.keys, **self.decoder_keys}, self.defaults)
+        model.read(model.config)
+        return model
+
+    def stack(self, op: Layers, ids: Value, at: At) -> Value:
+        """The hidden states of a stack, [B, S, H]."""
+        x = self.embed(op, ids, at)
+        at = replace(at, bias=self.bias(op, x, at))
+        for layer in range(self.layers):
+            with op.block(self.blocks, layer):
+                x = self.block(op, x, replace(at, layer=layer))
+        return self.final(op, x)
+
+    def embed(self, op: Layers, ids: Value, at: At) -> Value:
+        """Rows of the table of tokens."""
+        return op.embedding("embed_tokens", ids, self.vocabulary, self.width)
+
+    def bias(self, op: Layers, x: Value, at: At) -> Value | None:
+        """What is added to the scores of every self-attention of the stack."""
+        return None
+
+    def block(self, op: Layers, x: Value, at: At) -> Value:
+        """Self-attention, attention to the encoder's states where there are such, the MLP."""
+        raise NotImplementedError
+
+    def final(self, op: Layers, x: Value) -> Value:
+        """What follows the last block."""
+        return x

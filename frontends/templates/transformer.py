@@ -1,0 +1,155 @@
+"""What decoders, encoders and encoder-decoders share: attention, the MLP and norms, as small steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from burnish.frontends.activations import ACTIVATIONS
+from burnish.frontends.architecture import Architecture, Config, Layers
+from burnish.ir.graph import Value
+
+__all__ = ["At", "Transformer"]
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a step is: the number of its block, and what all blocks of the stack read."""
+
+    layer: int
+    #: i32[B, S]
+    positions: Value
+    #: tokens see those before them alone
+    causal: bool
+    #: how many tokens are real, i32[B]; a causal stack needs none, for padding is behind all that is real
+    count: Value | None = None
+    #: added to the scores of its self-attention
+    bias: Value | None = None
+    #: what an encoder made, f32[B, T, H], and how many of its tokens are real
+    encoded: Value | None = None
+    encoded_count: Value | None = None
+
+
+class Transformer(Architecture):
+    """The steps that are put together by the templates. What a family does otherwise, it overrides.
+
+    A build keeps nothing on the model but what its config says: what differs from block to block is in `at`.
+    """
+
+    #: the paths of the projections of attention and MLP under the scope of each
+    paths: ClassVar[Mapping[str, str]] = {}
+    #: the names of the config's fields for the epsilon of norms and for the activation, and their defaults
+    eps: ClassVar[tuple[str, float]] = ("layer_norm_eps", 1e-12)
+    activation: ClassVar[tuple[str, str]] = ("hidden_act", "gelu")
+    #: the projections that have a bias; True for all
+    biased: Sequence[str] | bool = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.read(self.config)
+
+    def read(self, c: Config) -> None:
+        """Read what the config says; a family's own fields in `setup`."""
+        self.width, self.layers = c.integer("hidden_size"), c.integer("num_hidden_layers", most=1024)
+        self.vocabulary = c.integer("vocab_size")
+        self.epsilon = c.number(*self.eps)
+        self.heads = c.integer("num_attention_heads")
+        self.groups = c.integer("num_key_value_heads", self.heads)
+        per_head = None if c.has("head_dim") else c.quotient("hidden_size", "num_attention_heads")
+        self.head_dim = c.integer("head_dim", per_head, most=4096)
+        self.act = ACTIVATIONS[c.choice(self.activation[0], ACTIVATIONS, self.activation[1])]
+        self.setup(c)
+
+    def setup(self, c: Config) -> None:
+        """Read further fields of the config."""
+
+    def facts(self) -> dict[str, Any]:
+        return {"context": self.config.integer("max_position_embeddings", 2048)}
+
+    # ------------------------------------------------------------------------------------------------------- attention
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by."""
+        return float(self.head_dim**-0.5)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How many outputs the projections of attention and MLP have, by their short names."""
+        inner, keys, wide = self.heads * self.head_dim, self.groups * self.head_dim, self.intermediate
+        return {"q": inner, "k": keys, "v": keys, "o": self.width, "gate": wide, "up": wide, "down": self.width}
+
+    @property
+    def intermediate(self) -> int:
+        """The inner width of the MLP."""
+        return self.config.integer("intermediate_size")
+
+    def project(self, op: Layers, name: str, x: Value) -> Value:
+        """The projection of that short name: `q`, `k`, `v`, `o`, `gate`, `up`, `down`."""
+        biased = self.biased if isinstance(self.biased, bool) else name in self.biased
+        return op.linear(self.paths[name], x, self.sizes[name], biased)
+
+    def qkv(self, op: Layers, x: Value, to: Value) -> Sequence[Value]:
+        """Queries of x, keys and values of `to`, [B, S, heads * head_dim]."""
+        return self.project(op, "q", x), self.project(op, "k", to), self.project(op, "v", to)
+
+    def each_head(self, op: Layers, name: str, x: Value) -> Value:
+        """What is done to each head's queries (`q`) and keys (`k`), [B, S, heads, head_dim], before the rotation."""
+        return x
+
+    def rotate(self, op: Layers, x: Value, at: At) -> Value:
+        """Positions put into queries and keys."""
+        return x
+
+    def window(self, layer: int) -> int:
+        """How many tokens a token sees: itself and those before it or, not causal, on each side; 0 for all."""
+        return 0
+
+    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
+        """Self-attention of heads [B, S, heads, head_dim]."""
+        how = {"causal": at.causal, "scale": self.scale, "window": self.window(at.layer)}
+        return op.attention(q, k, v, None, at.count, at.bias, **how)
+
+    def attention(self, op: Layers, x: Value, at: At) -> Value:
+        """x attends to itself; its projections lie in the current scope."""
+        q, k, v = (self.split(op, y) for y in self.qkv(op, x, x))
+        q, k = (self.rotate(op, self.each_head(op, n, y), at) for n, y in (("q", q), ("k", k)))
+        return self.project(op, "o", self.joined(op, self.attend(op, q, k, v, at)))
+
+    def cross_attention(self, op: Layers, x: Value, at: At) -> Value:
+        """x attends to what an encoder made."""
+        assert at.encoded is not None
+        q, k, v = (self.split(op, y) for y in self.qkv(op, x, at.encoded))
+        return self.project(op, "o", self.joined(op, op.attention(q, k, v, None, at.encoded_count, scale=self.scale)))
+
+    def split(self, op: Layers, x: Value) -> Value:
+        """[B, S, heads * head_dim] -> [B, S, heads, head_dim]"""
+        width = x.shape[2]
+        assert isinstance(width, int)
+        return op.reshape(x, shape=(*x.shape[:2], width // self.head_dim, self.head_dim))
+
+    def joined(self, op: Layers, x: Value) -> Value:
+        """[B, S, heads, head_dim] -> [B, S, heads * head_dim]"""
+        return op.reshape(x, shape=(*x.shape[:2], self.heads * self.head_dim))
+
+    # ---------------------------------------------------------------------------------------------------- MLP and norms
+
+    def gated_mlp(self, op: Layers, x: Value) -> Value:
+        """down(act(gate(x)) * up(x))"""
+        return self.project(op, "down", self.act(op, self.project(op, "gate", x)) * self.project(op, "up", x))
+
+    def plain_mlp(self, op: Layers, x: Value) -> Value:
+        """down(act(up(x)))"""
+        return self.project(op, "down", self.act(op, self.project(op, "up", x)))
+
+    def rms_norm(self, op: Layers, name: str, x: Value) -> Value:
+        """x / rms(x) * w"""
+        return op.rms_norm(name, x, self.epsilon)
+
+    def layer_norm(self, op: Layers, name: str, x: Value) -> Value:
+        """(x - mean) / deviation * w + b"""
+        return op.layer_norm(name, x, self.epsilon)
+
+    mlp = plain_mlp
+    norm = layer_norm
