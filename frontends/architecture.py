@@ -73,6 +73,8 @@ class Architecture:
     keys: ClassVar[Keys] = {}
     #: fields that say nothing of what the family computes, beside those of its bases and `frontends.config.INERT`
     inert: ClassVar[tuple[str, ...]] = ()
+    #: what the family's checkpoints call the modules of canonical paths: whole parts of a path are replaced
+    spelling: Spelling = {}
     #: `general.architecture` of a GGUF file, and what its numbers mean otherwise than in a checkpoint
     gguf: ClassVar[Mapping[str, Conventions]] = {}
 
@@ -82,11 +84,6 @@ class Architecture:
 
     def __init__(self, config: Config) -> None:
         self.config = config.of_family(self.keys, self.defaults)
-
-    @property
-    def spelling(self) -> Spelling:
-        """What the family's checkpoints call the modules of canonical paths; whole parts of a path are replaced."""
-        return {}
 
     def facts(self) -> dict[str, Any]:
         """What else is known of the model, `context` and the like: see `burnish.ir.signature.Facts`."""

@@ -127,7 +127,7 @@ class TokenClassification(Head):
 
     names = ("ForTokenClassification",)
     task = "token-classification"
-    step = "pooled"  # of encoders and decoders alike
+    step = "score_tokens"
     facts = SequenceClassification.facts
 
     def unused(self, model: Architecture) -> tuple[str, ...]:

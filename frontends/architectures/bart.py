@@ -7,7 +7,7 @@ from typing import Any
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.templates.encoder_decoder import EncoderDecoder
-from burnish.frontends.templates.transformer import At
+from burnish.frontends.templates.transformer import At, Step
 from burnish.ir.graph import Value
 
 
@@ -24,6 +24,7 @@ class Bart(EncoderDecoder):
     eps = ("", 1e-5)
     activation = ("activation_function", "gelu")
     paths = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj", "up": "fc1", "down": "fc2"}
+    spelling = {"mlp.fc1": "fc1", "mlp.fc2": "fc2", "mlp_layer_norm": "final_layer_norm"}
 
     def tied(self) -> Mapping[str, str]:
         names = ["model.encoder.embed_tokens", "model.decoder.embed_tokens"]
@@ -41,15 +42,10 @@ class Bart(EncoderDecoder):
         x = x + op.embedding("embed_positions", at.positions + 2, rows, self.width)
         return self.norm(op, "layernorm_embedding", x)
 
-    def block(self, op: Layers, x: Value, at: At) -> Value:
-        with op.scope("self_attn"):
-            y = self.attention(op, x, at)
-        x = self.norm(op, "self_attn_layer_norm", x + y)
-        if at.encoded is not None:
-            with op.scope("encoder_attn"):
-                y = self.cross_attention(op, x, at)
-            x = self.norm(op, "encoder_attn_layer_norm", x + y)
-        return self.norm(op, "final_layer_norm", x + self.mlp(op, x))
+    def part(self, op: Layers, x: Value, at: At, name: str, step: Step) -> Value:
+        with op.scope(name):
+            y = step(x)
+        return self.norm(op, f"{name}_layer_norm", x + y)
 
     def logits(self, op: Layers, x: Value) -> Value:
         y, bias = super().logits(op, x), op.optional("final_logits_bias", 1, self.vocabulary)

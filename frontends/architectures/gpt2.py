@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config, LoadError
-from burnish.frontends.stored import Spelling, joined, transposed
+from burnish.frontends.stored import joined, transposed
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At
 from burnish.ir.graph import Value
@@ -32,14 +32,11 @@ class GPT2(Decoder):
     def setup(self, c: Config) -> None:
         if not c.flag("scale_attn_weights", True) or c.flag("scale_attn_by_inverse_layer_idx", False):
             raise LoadError(f"{c.where}: supported is scale_attn_weights, and no scale_attn_by_inverse_layer_idx")
-
-    @property
-    def spelling(self) -> Spelling:
         qkv = joined("attn.c_attn", {f"self_attn.{n}_proj": self.width for n in "qkv"}, transposed=True)
         names = {"model": "transformer", "layers": "h", "embed_tokens": "wte", "embed_positions": "wpe", "norm": "ln_f"}
         names |= {"input_layernorm": "ln_1", "post_attention_layernorm": "ln_2"}
         inner = {"self_attn.o_proj": transposed("attn.c_proj"), "mlp.up_proj": transposed("mlp.c_fc")}
-        return {**names, **qkv, **inner, "mlp.down_proj": transposed("mlp.c_proj")}
+        self.spelling = {**names, **qkv, **inner, "mlp.down_proj": transposed("mlp.c_proj")}
 
     @property
     def intermediate(self) -> int:

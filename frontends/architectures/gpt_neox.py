@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config
-from burnish.frontends.stored import Spelling, interleaved
+from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At
 from burnish.ir.graph import Value
@@ -25,14 +25,11 @@ class GPTNeoX(Decoder):
     def setup(self, c: Config) -> None:
         self.parallel = c.flag("use_parallel_residual", True)
         self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", True) + ("up", "down")
-
-    @property
-    def spelling(self) -> Spelling:
         names = {"model": "gpt_neox", "embed_tokens": "embed_in", "norm": "final_layer_norm", "lm_head": "embed_out"}
         names |= {"self_attn.o_proj": "attention.dense"}
         names |= {"mlp.up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h"}
         qkv = {f"self_attn.{n}_proj": self.sizes[n] for n in "qkv"}
-        return {**names, **interleaved("attention.query_key_value", qkv, self.heads)}
+        self.spelling = {**names, **interleaved("attention.query_key_value", qkv, self.heads)}
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         if not self.parallel:

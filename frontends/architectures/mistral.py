@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from burnish.frontends.config import Config
 from burnish.frontends.templates.decoder import Decoder
+from burnish.frontends.templates.transformer import windows
 
 
 class Mistral(Decoder):
@@ -11,5 +13,5 @@ class Mistral(Decoder):
     names = ("Mistral",)
     defaults = {"sliding_window": 4096, "max_position_embeddings": 1 << 17}
 
-    def window(self, layer: int) -> int:
-        return self.config.integer("sliding_window") if self.config.has("sliding_window") else 0
+    def setup(self, c: Config) -> None:
+        self.windows = windows(c, lambda layer: c.has("sliding_window"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from burnish.frontends.architectures.mistral import Mistral
-from burnish.frontends.stored import Spelling, joined
+from burnish.frontends.config import Config
+from burnish.frontends.stored import joined
 
 
 class Phi3(Mistral):
@@ -13,8 +14,7 @@ class Phi3(Mistral):
     defaults = {"max_position_embeddings": 4096}
     inert = ("original_max_position_embeddings",)  # of scaled positions, which say so themselves
 
-    @property
-    def spelling(self) -> Spelling:
-        sizes = self.sizes
-        qkv = joined("self_attn.qkv_proj", {f"self_attn.{n}_proj": sizes[n] for n in "qkv"})
-        return qkv | joined("mlp.gate_up_proj", {f"mlp.{n}_proj": sizes[n] for n in ("gate", "up")})
+    def setup(self, c: Config) -> None:
+        super().setup(c)
+        qkv = joined("self_attn.qkv_proj", {f"self_attn.{n}_proj": self.sizes[n] for n in "qkv"})
+        self.spelling = qkv | joined("mlp.gate_up_proj", {f"mlp.{n}_proj": self.sizes[n] for n in ("gate", "up")})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from burnish.frontends.config import Config
 from burnish.frontends.stored import Conventions
 from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.layer_types import layer_types
+from burnish.frontends.templates.transformer import windows
 
 
 class Qwen2(Decoder):
@@ -20,8 +20,4 @@ class Qwen2(Decoder):
 
     def setup(self, c: Config) -> None:
         used, first = c.flag("use_sliding_window", False), c.integer("max_window_layers", 28, least=0)
-        self.kinds = layer_types(c, lambda i: used and c.has("sliding_window") and i >= first)
-        self.reach = c.integer("sliding_window") if "sliding_attention" in self.kinds else 0
-
-    def window(self, layer: int) -> int:
-        return self.reach if self.kinds[layer] == "sliding_attention" else 0
+        self.windows = windows(c, lambda layer: used and c.has("sliding_window") and layer >= first)

@@ -6,7 +6,6 @@ from typing import Any
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config
-from burnish.frontends.stored import Spelling
 from burnish.frontends.templates.encoder import Encoder
 from burnish.frontends.templates.transformer import At
 from burnish.ir.graph import Value
@@ -16,6 +15,10 @@ class Roberta(Encoder):
     """BERT under other names; its positions are counted from behind that of padding (arXiv:1907.11692, 1911.02116)."""
 
     names = ("Roberta", "XLMRoberta", "Camembert")
+    spelling = {"bert": "roberta", "cls.predictions": "lm_head"}
+    spelling |= {"cls.predictions.transform.dense": "lm_head.dense"}
+    spelling |= {"cls.predictions.transform.LayerNorm": "lm_head.layer_norm"}
+    spelling |= {"bert.pooler": "classifier", "classifier": "classifier.out_proj", "token_classifier": "classifier"}
 
     def setup(self, c: Config) -> None:
         super().setup(c)
@@ -23,12 +26,6 @@ class Roberta(Encoder):
 
     def facts(self) -> dict[str, Any]:
         return {"context": max(0, self.rows - self.before)}
-
-    @property
-    def spelling(self) -> Spelling:
-        words = {"transform.dense": "dense", "transform.LayerNorm": "layer_norm", "decoder": "decoder", "bias": "bias"}
-        scores = {"bert.pooler": "classifier", "classifier": "classifier.out_proj", "token_classifier": "classifier"}
-        return {"bert": "roberta", **scores, **{f"cls.predictions.{k}": f"lm_head.{v}" for k, v in words.items()}}
 
     def place(self, op: Layers, at: At) -> Value:
         return op.embedding("position_embeddings", at.positions + self.before, self.rows, self.width)

@@ -51,8 +51,8 @@ class Decoder(Transformer):
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         """A norm before each part, and a sum after it."""
-        x = x + self.self_attention(op, self.norm(op, "input_layernorm", x), at)
-        return x + self.feed_forward(op, self.norm(op, "post_attention_layernorm", x))
+        x = self.residual(op, x, lambda y: self.self_attention(op, y, at), before="input_layernorm")
+        return self.residual(op, x, lambda y: self.feed_forward(op, y), before="post_attention_layernorm")
 
     def self_attention(self, op: Layers, x: Value, at: At) -> Value:
         """`attention` under its name."""

@@ -39,7 +39,7 @@ class Encoder(Transformer):
         for layer in range(self.layers):
             with op.block("encoder.layer", layer):
                 x = self.block(op, x, replace(at, layer=layer))
-        return x
+        return self.final(op, x)
 
     def embed(self, op: Layers, ids: Value, token_types: Value, at: At) -> Value:
         """Words, types and positions, and a norm of their sum."""
@@ -60,6 +60,10 @@ class Encoder(Transformer):
         with op.scope("attention"):
             x = self.norm(op, "output.LayerNorm", self.attention(op, x, at) + x)
         return self.norm(op, "output.LayerNorm", self.mlp(op, x) + x)
+
+    def final(self, op: Layers, x: Value) -> Value:
+        """What follows the last block."""
+        return x
 
     # ----------------------------------------------------------------------------------------------- what heads rest on
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from burnish.frontends.architecture import B, Layers, S, T
 from burnish.frontends.config import Keys
-from burnish.frontends.templates.transformer import At, Transformer
+from burnish.frontends.templates.transformer import At, Step, Transformer
 from burnish.ir.graph import Value
 from burnish.ir.signature import COUNT, HIDDEN, TOKENS, Linked, Role
 from burnish.ir.types import Type
@@ -78,6 +78,13 @@ class EncoderDecoder(Transformer):
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         """Self-attention, attention to the encoder's states where there are such, the MLP."""
+        x = self.part(op, x, at, "self_attn", lambda y: self.attention(op, y, at))
+        if at.encoded is not None:
+            x = self.part(op, x, at, "encoder_attn", lambda y: self.cross_attention(op, y, at))
+        return self.part(op, x, at, "mlp", lambda y: self.mlp(op, y))
+
+    def part(self, op: Layers, x: Value, at: At, name: str, step: Step) -> Value:
+        """A part of a block under its name: a norm, and a sum."""
         raise NotImplementedError
 
     def final(self, op: Layers, x: Value) -> Value:

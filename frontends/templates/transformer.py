@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Architecture, Config, Layers
+from burnish.ir.dims import Dim
 from burnish.ir.graph import Value
 
-__all__ = ["At", "Transformer"]
+__all__ = ["At", "Step", "Transformer", "windows"]
+
+Step = Callable[[Value], Value]
+SLIDING, FULL = "sliding_attention", "full_attention"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Transformer(Architecture):
     activation: ClassVar[tuple[str, str]] = ("hidden_act", "gelu")
     #: the projections that have a bias; True for all
     biased: Sequence[str] | bool = True
+    #: for each layer, how many tokens a token sees: itself and those before it or, not causal, on each side; 0 for all
+    windows: Sequence[int] = ()
+    #: what scores are bounded by, softly; 0 for no bound
+    softcap: float = 0.0
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -58,6 +66,7 @@ class Transformer(Architecture):
         self.groups = c.integer("num_key_value_heads", self.heads)
         per_head = None if c.has("head_dim") else c.quotient("hidden_size", "num_attention_heads")
         self.head_dim = c.integer("head_dim", per_head, most=4096)
+        self.scale = float(self.head_dim**-0.5)  # of scores
         self.act = ACTIVATIONS[c.choice(self.activation[0], ACTIVATIONS, self.activation[1])]
         self.setup(c)
 
@@ -68,11 +77,6 @@ class Transformer(Architecture):
         return {"context": self.config.integer("max_position_embeddings", 2048)}
 
     # ------------------------------------------------------------------------------------------------------- attention
-
-    @property
-    def scale(self) -> float:
-        """What scores are multiplied by."""
-        return float(self.head_dim**-0.5)
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -102,13 +106,10 @@ class Transformer(Architecture):
         """Positions put into queries and keys."""
         return x
 
-    def window(self, layer: int) -> int:
-        """How many tokens a token sees: itself and those before it or, not causal, on each side; 0 for all."""
-        return 0
-
     def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
         """Self-attention of heads [B, S, heads, head_dim]."""
-        how = {"causal": at.causal, "scale": self.scale, "window": self.window(at.layer)}
+        window = self.windows[at.layer] if self.windows else 0
+        how = {"causal": at.causal, "scale": self.scale, "window": window, "softcap": self.softcap}
         return op.attention(q, k, v, None, at.count, at.bias, **how)
 
     def attention(self, op: Layers, x: Value, at: At) -> Value:
@@ -133,6 +134,19 @@ class Transformer(Architecture):
         """[B, S, heads, head_dim] -> [B, S, heads * head_dim]"""
         return op.reshape(x, shape=(*x.shape[:2], self.heads * self.head_dim))
 
+    def relative_bias(self, op: Layers, name: str, length: Dim, bidirectional: bool) -> Value:
+        """A bias by distance, added to the scores of `length` tokens among themselves, from the table of that name."""
+        c = self.config
+        how = {"query": length, "key": length, "bidirectional": bidirectional}
+        far = c.integer("relative_attention_max_distance", 128, most=1 << 16)
+        buckets = c.integer("relative_attention_num_buckets", 32)
+        return op.relative_bias(name, buckets, self.heads, max_distance=far, **how)
+
+    def residual(self, op: Layers, x: Value, step: Step, before: str = "", after: str = "") -> Value:
+        """x + after(step(before(x))), with a norm where one is named"""
+        y = step(self.norm(op, before, x) if before else x)
+        return x + (self.norm(op, after, y) if after else y)
+
     # ---------------------------------------------------------------------------------------------------- MLP and norms
 
     def gated_mlp(self, op: Layers, x: Value) -> Value:
@@ -153,3 +167,11 @@ class Transformer(Architecture):
 
     mlp = plain_mlp
     norm = layer_norm
+
+
+def windows(c: Config, sliding: Callable[[int], bool]) -> list[int]:
+    """The window of each layer: of those that `layer_types` calls so or, where there is no such field, for `sliding`."""
+    c.get("sliding_window")  # without such layers it means nothing
+    layers = c.integer("num_hidden_layers", most=1024)
+    kinds = c.choices("layer_types", (SLIDING, FULL), [SLIDING if sliding(i) else FULL for i in range(layers)])
+    return [c.integer("sliding_window") if kind == SLIDING else 0 for kind in kinds]
