@@ -197,10 +197,11 @@ def _read(reader: _Reader) -> GgufFile:
             raise LoadError(f"{path}: the metadata key {shown(key)} occurs twice")
         what = f"metadata {shown(key)}"
         metadata[key] = reader.value(reader.u32(what), what)
-    if metadata.get("split.count", 1) != 1:
-        many = shown(metadata["split.count"])
-        raise LoadError(f"{path}: is one of {many} parts; join them first: llama-gguf-split --merge FIRST_PART OUT")
-    alignment = _alignment(path, metadata)
+    if (parts := _integer(path, metadata, "split.count", 1)) != 1:
+        raise LoadError(f"{path}: is one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT")
+    alignment = _integer(path, metadata, "general.alignment", 32)
+    if not 8 <= alignment <= 1 << 20 or alignment & (alignment - 1):
+        raise LoadError(f"{path}: general.alignment must be a power of two from 8 to 2^20, not {alignment}")
     entries: dict[str, tuple[Type, int]] = {}
     for _ in range(tensor_count):
         name = reader.name("the name of a tensor", LONGEST_NAME)
@@ -221,11 +222,11 @@ def _check_version(path: Path, raw: bytes) -> None:
         raise LoadError(f"{path}: is of GGUF version {version}; supported are 2 and 3: convert the model again")
 
 
-def _alignment(path: Path, metadata: Mapping[str, Any]) -> int:
-    alignment = metadata.get("general.alignment", 32)
-    if type(alignment) is not int or not 8 <= alignment <= 1 << 20 or alignment & (alignment - 1):
-        raise LoadError(f"{path}: general.alignment must be a power of two from 8 to 2^20, not {shown(alignment)}")
-    return alignment
+def _integer(path: Path, metadata: Mapping[str, Any], key: str, default: int) -> int:
+    value = metadata.get(key, default)
+    if type(value) is not int:
+        raise LoadError(f"{path}: {key} must be an integer")
+    return value
 
 
 def _tensor(reader: _Reader, what: str, alignment: int) -> tuple[Type, int]:

@@ -14,7 +14,7 @@ import numpy as np
 from burnish.frontends.config import Config, LoadError, shown
 from burnish.frontends.gguf_file import GgufFile
 
-__all__ = ["architecture_of", "config_of", "gguf_names"]
+__all__ = ["architecture_of", "config_of", "gguf_names", "plain"]
 
 #: keys of the architecture whose value is that of a field of config.json
 _FIELDS = {
@@ -47,7 +47,7 @@ _NEUTRAL: dict[str, Any] = {
     "pooling_type": 0,
     "rope.scaling.attn_factor": 1.0,
 }
-_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_ENDS = tuple(f"tokenizer.ggml.{end}_token_id" for end in ("eos", "eot", "eom"))
 
 _NAMES = {
     "model.embed_tokens": ("token_embd",),
@@ -87,10 +87,9 @@ def gguf_names(canonical: str) -> tuple[str, ...]:
 
 def architecture_of(file: GgufFile) -> str:
     """GGUF's name of the architecture, `llama` and the like. Raises LoadError for a file that holds no model."""
-    metadata = file.metadata
-    if metadata.get("general.type", "model") != "model":
-        raise LoadError(f"{file.path}: holds no model, but general.type {shown(metadata['general.type'])}")
-    name = metadata.get("general.architecture")
+    kind, name = (plain(file.metadata.get(f"general.{key}")) for key in ("type", "architecture"))
+    if kind not in (None, "model"):
+        raise LoadError(f"{file.path}: holds no model, but general.type {shown(kind)}")
     if not isinstance(name, str) or not name:
         raise LoadError(f"{file.path}: general.architecture must name the architecture, not {shown(name)}")
     return name
@@ -103,7 +102,7 @@ def config_of(file: GgufFile) -> dict[str, Any]:
     Raises LoadError, with all their names, for keys of the architecture that mean something not supported here.
     """
     prefix = f"{architecture_of(file)}."
-    own = {k.removeprefix(prefix): _plain(v) for k, v in file.metadata.items() if k.startswith(prefix)}
+    own = {k.removeprefix(prefix): _of_all_layers(v) for k, v in file.metadata.items() if k.startswith(prefix)}
     known = (*_FIELDS, *_READ, *_INERT)
     if refused := [k for k, v in own.items() if k not in known and (k not in _NEUTRAL or v != _NEUTRAL[k])]:
         texts = (f"{prefix}{k} = {shown(own[k])}" for k in refused[:20])
@@ -113,8 +112,9 @@ def config_of(file: GgufFile) -> dict[str, Any]:
         if not isinstance(own[key], int | float):
             raise LoadError(f"{keys.where}: {key} must be one number for all layers, not {shown(own[key])}")
     config = {field: own[key] for key, field in _FIELDS.items() if key in own}
-    if "token_embd.weight" in file.tensors:
-        config.setdefault("vocab_size", file.tensors["token_embd.weight"].type.shape[0])
+    table = file.tensors.get("token_embd.weight")
+    if table is not None and table.type.rank == 2:
+        config.setdefault("vocab_size", table.type.shape[0])
     config["tie_word_embeddings"] = "output.weight" not in file.tensors
     for field, tensor in (("attention_bias", "attn_output"), ("mlp_bias", "ffn_down")):
         if f"blk.0.{tensor}.bias" in file.tensors:
@@ -122,9 +122,8 @@ def config_of(file: GgufFile) -> dict[str, Any]:
     _check_head_dim(keys)
     if any(k.startswith("rope.") for k in own):
         config["rope_parameters"] = _rope(keys)
-    tokens = Config(file.metadata, str(file.path))
-    ends = [f"tokenizer.ggml.{k}" for k in _ENDS]
-    if ids := list(dict.fromkeys(tokens.integer(k, least=0) for k in ends if tokens.has(k))):
+    ends = Config({k: plain(file.metadata.get(k)) for k in _ENDS}, str(file.path))
+    if ids := list(dict.fromkeys(ends.integer(k, least=0) for k in _ENDS if ends.has(k))):
         config["eos_token_id"] = ids
     return config
 
@@ -158,12 +157,16 @@ def _rope(keys: Config) -> dict[str, Any]:
     return rope
 
 
-def _plain(value: Any) -> Any:
-    """A number as JSON would have it: an f32 as the shortest decimal that rounds to it, layers that agree as one."""
+def plain(value: Any) -> Any:
+    """A value as JSON would have it: an f32 as the shortest decimal that rounds to it, an array as a list."""
     if isinstance(value, float):
         with np.errstate(over="ignore"):
             short = np.float32(value)
-        return float(str(short)) if short == value else value
-    if isinstance(value, np.ndarray):
-        return _plain(value[0].item()) if value.size and (value == value[0]).all() else value.tolist()
-    return value
+        return float(str(short)) if float(short) == value else value
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _of_all_layers(value: Any) -> Any:
+    """A list of numbers that agree, as one."""
+    value = plain(value)
+    return plain(value[0]) if isinstance(value, list) and value and value == value[:1] * len(value) else value

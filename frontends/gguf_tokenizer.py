@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from burnish.frontends.config import Config, LoadError, parse_object, shown
+from burnish.frontends.config import Config, LoadError, shown
 from burnish.frontends.gguf_file import GgufFile
+from burnish.frontends.gguf_names import plain
 
 __all__ = ["gguf_tokenizer"]
 
@@ -70,23 +69,19 @@ _NORMAL, _CONTROL, _USER, _UNUSED = 1, 3, 4, 5  # llama_token_type
 
 
 def gguf_tokenizer(file: GgufFile) -> str:
-    """The text of a `tokenizer.json`; where the file has one in it, that.
+    """The text of a `tokenizer.json`; where the file has one in it, that, unread.
 
     Raises LoadError for another kind of tokenizer, a pre-tokenizer that is not known, and lists that do not agree.
     """
-    metadata, path = file.metadata, file.path
-    own = metadata.get("tokenizer.huggingface.json")
-    if own is not None:
-        where = f"{path}: tokenizer.huggingface.json"
-        if not isinstance(own, str):
-            raise LoadError(f"{where} is not a string")
-        parse_object(own.encode(), where)
+    own = file.metadata.get("tokenizer.huggingface.json")
+    if isinstance(own, str):
         return own
-    keys = Config({k.removeprefix(_KEY): v for k, v in metadata.items() if k.startswith(_KEY)}, f"{path}: {_KEY}*")
-    keys.choice("model", ["gpt2"])
-    pre = _PRE[keys.choice("pre", _PRE)]
+    keys = Config({k: plain(v) for k, v in file.metadata.items() if k.startswith(_KEY)}, str(file.path))
+    keys.choice("tokenizer.ggml.model", ["gpt2"])
+    pre = _PRE[keys.choice("tokenizer.ggml.pre", _PRE)]
     for key, value in keys.values.items():
-        if key not in (*_READ, *_INERT) and (key not in _FALSE or keys.flag(key, False)):
+        name = key.removeprefix(_KEY)
+        if name not in (*_READ, *_INERT) and (name not in _FALSE or keys.flag(key, False)):
             raise LoadError(f"{keys.where}: {key} = {shown(value)} is not supported")
     tokens, kinds = _tokens(keys)
     vocabulary = {t: i for i, (t, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != _UNUSED}
@@ -111,26 +106,25 @@ def gguf_tokenizer(file: GgufFile) -> str:
 
 def _tokens(keys: Config) -> tuple[tuple[str, ...], list[int]]:
     """The text of each token, and its kind."""
-    tokens = _strings(keys, "tokens")
-    kinds = keys.values.get("token_type")
-    if not isinstance(kinds, np.ndarray) or kinds.dtype.kind not in "iu" or len(kinds) != len(tokens):
-        raise LoadError(f"{keys.where}: token_type must be {len(tokens)} integers, one for each token")
-    numbers: list[int] = kinds.tolist()
+    tokens = _strings(keys, "tokenizer.ggml.tokens")
+    kinds = keys.values.get("tokenizer.ggml.token_type")
+    if not isinstance(kinds, list) or len(kinds) != len(tokens):
+        raise LoadError(f"{keys.where}: tokenizer.ggml.token_type must be {len(tokens)} numbers, one for each token")
     known: dict[str, int] = {}
-    for i, (token, kind) in enumerate(zip(tokens, numbers, strict=True)):
+    for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
         if kind not in (_NORMAL, _CONTROL, _USER, _UNUSED):
             raise LoadError(f"{keys.where}: token {i} {shown(token)} is of type {kind}, which byte-level BPE has not")
         if not token:
             raise LoadError(f"{keys.where}: token {i} is empty")
         if known.setdefault(token, i) != i:
             raise LoadError(f"{keys.where}: {shown(token)} is the text of tokens {known[token]} and {i}")
-    return tokens, numbers
+    return tokens, kinds
 
 
 def _merges(keys: Config, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
     """The pairs that are joined, the first ones first: two tokens with a space between, which may begin with one."""
     pairs = []
-    for i, text in enumerate(_strings(keys, "merges")):
+    for i, text in enumerate(_strings(keys, "tokenizer.ggml.merges")):
         at = text.find(" ", 1)
         left, right = text[:at], text[at + 1 :]
         if at < 0 or not {left, right, left + right} <= vocabulary.keys():
@@ -158,9 +152,9 @@ def _template(keys: Config, tokens: tuple[str, ...], pre: _Pre) -> dict[str, Any
     special = {}
     for name, default in (("bos", pre.add_bos), ("eos", False)):
         ends[name] = []
-        if keys.flag(f"add_{name}_token", default):
-            id = keys.integer(f"{name}_token_id", least=0, most=len(tokens) - 1)
-            special[tokens[id]] = {"id": tokens[id], "ids": [id], "tokens": [tokens[id]]}
+        if keys.flag(f"{_KEY}add_{name}_token", default):
+            id = keys.integer(f"{_KEY}{name}_token_id", least=0, most=len(tokens) - 1)
+            special[tokens[id]] = dict(id=tokens[id], ids=[id], tokens=[tokens[id]])
             ends[name] = [{"SpecialToken": {"id": tokens[id], "type_id": 0}}]
     if not special:
         return None
