@@ -187,8 +187,8 @@ class Tensors:
     source: WeightSource | None = None
     containers: Sequence[Container] = ()
     conventions: Conventions = Conventions()
-    #: the source's own name of a canonical one; None where it names tensors as the family does
-    spell: Callable[[str], str] | None = None
+    #: what the source may call a canonical name, the likeliest first; None where it names tensors as the family does
+    spell: Callable[[str], Sequence[str]] | None = None
     #: what may stand before the names of the whole model; tensors beside those belong to other models in the file
     prefixes: Sequence[str] = ("",)
 
@@ -227,11 +227,11 @@ class Stored:
         names = [n for n in (name, self.tied.get(name)) if n is not None]
         places = []
         for n in names:
-            stored, rows = self._spelled(n)
-            places.append(Place(n, self._usual(stored), rows, rows.shape(shape) if rows else shape))
-            for at in self._variants(stored):
-                if self._is_there(at):
-                    return places[-1]._replace(stored=at)
+            for stored, rows in self._spelled(n):
+                places.append(Place(n, self._usual(stored), rows, rows.shape(shape) if rows else shape))
+                for at in self._variants(stored):
+                    if self._is_there(at):
+                        return places[-1]._replace(stored=at)
         return places[-1]
 
     def leaf(self, at: str, shape: tuple[Dim, ...]) -> Type:
@@ -246,7 +246,8 @@ class Stored:
     def complaints(self) -> list[str]:
         """What is wrong, each tensor named: of another shape, missing, or read by nothing."""
         missing = [n for n in self.asked if n not in self.types]
-        spare = {at for pair in self.tied.items() for n in pair for at in self._variants(self._spelled(n)[0])}
+        tied = [stored for pair in self.tied.items() for n in pair for stored, _ in self._spelled(n)]
+        spare = {at for stored in tied for at in self._variants(stored)}
         ignored = (*BUFFERS, *self.unused)
         extra = [n for n in self._unread() if n not in spare and not any(u in n for u in ignored)]
         found = [_listed("tensors of another shape or type than the config says", self.wrong)] if self.wrong else []
@@ -272,8 +273,10 @@ class Stored:
         """The modules whose weights may be in a container."""
         return frozenset(n.rpartition(".")[0] for n in self.types) if self.tensors.containers else frozenset()
 
-    def _spelled(self, name: str) -> tuple[str, Rows | None]:
-        return (self.tensors.spell(name), None) if self.tensors.spell is not None else spelled(name, self.spelling)
+    def _spelled(self, name: str) -> list[tuple[str, Rows | None]]:
+        if self.tensors.spell is None:
+            return [spelled(name, self.spelling)]
+        return [(n, None) for n in self.tensors.spell(name) or (name,)]
 
     def _variants(self, stored: str) -> Iterator[str]:
         """A stored name with and without what may stand before it, in its old forms too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -59,6 +60,12 @@ def t5(**changes: Any) -> Any:
     return randomised(transformers.T5ForConditionalGeneration(transformers.T5Config(**(given | changes))))
 
 
+def made(name: str, **config: Any) -> Any:
+    """A model of any class of transformers."""
+    cls = getattr(transformers, name)
+    return randomised(cls(cls.config_class(**config)))
+
+
 def randomised(model: Any, seed: int = 0) -> Any:
     """All weights random, so that no norm or bias is without effect; f32, ready to evaluate."""
     generator = torch.Generator().manual_seed(seed)
@@ -73,6 +80,20 @@ def saved(model: Any, folder: Path, **options: Any) -> Path:
     """The model as a checkpoint."""
     model.save_pretrained(folder, **options)
     return folder
+
+
+def saved_in_full(model: Any, folder: Path) -> Path:
+    """The same, with every field of the config in its file, those too that have their defaults."""
+    saved(model, folder)
+    config = json.loads(model.config.to_json_string(use_diff=False)) | {"architectures": [type(model).__name__]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    """Write other values of some fields into a checkpoint's config.json."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
 
 
 class _Alone(torch.nn.Module):

@@ -6,7 +6,6 @@ import numpy as np
 
 from burnish.frontends.architecture import Layers, LoadError
 from burnish.frontends.config import Config
-from burnish.frontends.stored import Conventions
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At, windows
 from burnish.ir.graph import Value
@@ -22,7 +21,6 @@ class Gemma2(Decoder):
     ties = True
     activation = ("hidden_activation", "gelu_pytorch_tanh")
     inert = ("hidden_act", "cache_implementation")
-    gguf = {"gemma2": Conventions(norms_with_offset=True)}
 
     def setup(self, c: Config) -> None:
         if c.flag("use_bidirectional_attention", False):

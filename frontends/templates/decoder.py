@@ -69,7 +69,10 @@ class Decoder(Transformer):
         return rope_frequencies(self.config, self.head_dim, self.rotated)
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
-        return op.rotary(x, at.positions, op.constant(self.frequencies(at.layer)))
+        inv_freq = op.constant(self.frequencies(at.layer))
+        if (divisors := op.stored("rope_freqs.weight")) is not None:  # llama3's scaling, as GGUF has it
+            inv_freq = op.div(inv_freq, divisors)
+        return op.rotary(x, at.positions, inv_freq)
 
     def final(self, op: Layers, x: Value) -> Value:
         """The norm after the last block."""

@@ -170,7 +170,7 @@ class Transformer(Architecture):
 
 
 def windows(c: Config, sliding: Callable[[int], bool]) -> list[int]:
-    """The window of each layer: of those that `layer_types` calls so or, where there is no such field, for `sliding`."""
+    """The window of each layer: `sliding_window` where `layer_types` or, without such a field, `sliding` says so."""
     c.get("sliding_window")  # without such layers it means nothing
     layers = c.integer("num_hidden_layers", most=1024)
     kinds = c.choices("layer_types", (SLIDING, FULL), [SLIDING if sliding(i) else FULL for i in range(layers)])

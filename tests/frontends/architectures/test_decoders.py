@@ -1,0 +1,144 @@
+"""Every decoder against transformers: branches of its config, every way to feed the tokens, and classification."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import burnish
+from burnish.frontends.architecture import ARCHITECTURES, LoadError
+from burnish.frontends.checkpoint import load_checkpoint
+from burnish.ir.module import Module
+from burnish.testing import check_architecture
+from tests import models
+from tests.frontends.architectures.feeding import assert_near, check_every_feeding, check_forward, run
+
+SIZES = {"vocab_size": 96, "num_key_value_heads": 2, "max_position_embeddings": 64} | models.SIZES
+WINDOWS = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
+PHI3 = SIZES | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+GPT2 = {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 64}
+NEOX = {"vocab_size": 96, "max_position_embeddings": 64} | models.SIZES
+SWAPPED = {"layer_types": ["sliding_attention", "full_attention"]}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Qwen2": ("Qwen2ForCausalLM", SIZES),
+    "Qwen2, a window from the second layer on": ("Qwen2ForCausalLM", SIZES | WINDOWS),
+    "Qwen2, a window in the layers that the config says": ("Qwen2ForCausalLM", SIZES | WINDOWS | SWAPPED),
+    "Qwen3, heads of another size than hidden / heads": ("Qwen3ForCausalLM", SIZES | {"head_dim": 24}),
+    "Qwen3, biases": ("Qwen3ForCausalLM", SIZES | {"head_dim": 16, "attention_bias": True}),
+    "GPT-2": ("GPT2LMHeadModel", GPT2),
+    "GPT-2, an inner width of its own, a head too": ("GPT2LMHeadModel", GPT2 | {"n_inner": 80, "activation_function": "relu"}),
+    "GPT-NeoX": ("GPTNeoXForCausalLM", NEOX),
+    "GPT-NeoX, one part after the other": ("GPTNeoXForCausalLM", NEOX | {"use_parallel_residual": False}),
+    "GPT-NeoX, half rotated, tied": (
+        "GPTNeoXForCausalLM",
+        NEOX | {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}},
+    ),
+    "Phi-3": ("Phi3ForCausalLM", PHI3),
+    "Phi-3, a window, three quarters rotated": (
+        "Phi3ForCausalLM",
+        PHI3
+        | {"sliding_window": 5, "num_key_value_heads": 4}
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.75}},
+    ),
+}  # fmt: skip
+CLASSIFIED = {
+    "Llama": SIZES,
+    "Mistral": SIZES | {"sliding_window": 7},
+    "Qwen2": SIZES,
+    "Qwen3": SIZES | {"head_dim": 24},
+    "Gemma2": SIZES | {"head_dim": 16, "sliding_window": 7},
+    "GPT2": GPT2,
+    "GPTNeoX": NEOX,
+    "Phi3": PHI3,
+}
+
+
+def loaded(name: str, config: dict[str, Any], folder: Path) -> tuple[Any, Module]:
+    """The oracle, and what is made of its checkpoint."""
+    oracle = models.made(name, **config)
+    return oracle, load_checkpoint(models.saved_in_full(oracle, folder))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_numbers_are_the_oracles_however_the_tokens_are_fed(case: str, tmp_path: Path) -> None:
+    oracle, module = loaded(*CASES[case], tmp_path)
+    ids = models.tokens((3, 19))
+    expected = models.logits_of(oracle, input_ids=ids)
+    assert np.abs(expected).max() > 0.1
+    assert_near(run(module, "forward", ids=ids)["logits"], expected)
+    check_every_feeding(module, ids, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["GPT-2", "GPT-NeoX", "Phi-3", "Qwen3, biases"])
+def test_on_xla_and_from_a_package(case: str, tmp_path: Path) -> None:
+    """What was fused, transposed or interleaved on disk too: rolled blocks, and the tensors of a package."""
+    oracle, module = loaded(*CASES[case], tmp_path / "checkpoint")
+    ids = models.tokens((2, 19))
+    expected = models.logits_of(oracle, input_ids=ids)
+    check_forward(module, ids, expected)
+    burnish.compile(burnish.optimize(module), tmp_path / "package")
+    packed = burnish.load(tmp_path / "package")
+    assert_near(burnish.executable(packed, "xla").forward(ids)["logits"], expected)
+    session = (model := burnish.executable(packed, "xla")).start(2, 19)
+    assert_near(model.prefill(ids[:, :18], session), expected[:, 17])
+    assert_near(model.decode(ids[:, 18], session), expected[:, 18])
+
+
+@pytest.mark.parametrize("name", CLASSIFIED)
+def test_a_sequence_is_classified_by_its_last_real_token(name: str, tmp_path: Path) -> None:
+    config = CLASSIFIED[name] | {"pad_token_id": 0, "id2label": {0: "bad", 1: "fair", 2: "good"}}
+    oracle, module = loaded(f"{name}ForSequenceClassification", config, tmp_path)
+    ids, count = models.tokens((3, 11)), np.array([11, 5, 1], np.int32)
+    mask = (np.arange(11) < count[:, None]).astype("i8")
+    with torch.no_grad():
+        given = torch.tensor(np.where(mask, ids, 0)).long()
+        expected = oracle(input_ids=given, attention_mask=torch.tensor(mask)).logits.numpy()
+    for m in (module, burnish.optimize(module)):
+        logits = run(m, "forward", ids=ids, count=count)["logits"]
+        assert logits.shape == (3, 3)
+        assert_near(logits, expected)
+    assert module.facts.labels == ("bad", "fair", "good")
+    assert not burnish.executable(module).is_generative
+
+
+def test_a_pooling_by_the_first_token_would_be_noticed(tmp_path: Path) -> None:
+    oracle, module = loaded("LlamaForSequenceClassification", SIZES | {"pad_token_id": 0}, tmp_path)
+    ids = models.tokens((1, 7))
+    expected = models.logits_of(oracle, input_ids=ids)
+    with pytest.raises(AssertionError, match="of the largest"):
+        assert_near(run(module, "forward", ids=ids[:, :1])["logits"], expected)
+
+
+LAWS = {"vocab_size": 32, "num_key_value_heads": 2} | models.SIZES | {"hidden_size": 32}
+OF_FAMILY: dict[str, dict[str, Any]] = {
+    "Qwen2": LAWS | {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+    "Qwen3": LAWS | {"head_dim": 8},
+    "GPT2": {"vocab_size": 32, "n_embd": 32, "n_layer": 2, "n_head": 4},
+    "GPTNeoX": {k: v for k, v in LAWS.items() if k != "num_key_value_heads"} | {"rotary_pct": 0.5},
+    "Phi3": LAWS | {"sliding_window": 3},
+}
+
+
+@pytest.mark.parametrize("name", OF_FAMILY)
+def test_laws(name: str) -> None:
+    check_architecture(ARCHITECTURES[name], OF_FAMILY[name])
+    check_architecture(ARCHITECTURES[name], OF_FAMILY[name], head="ForSequenceClassification")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "changes", "message"),
+    [
+        ("GPT2LMHeadModel", GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "longrope"}, "rope_parameters": None}, "longrope"),
+        ("Qwen2ForCausalLM", SIZES, {"layer_types": ["chunked_attention"] * 2}, "layer_types"),
+        ("GPTNeoXForCausalLM", NEOX, {"num_attention_heads": 5}, "not a multiple"),
+    ],
+)
+def test_another_kind_is_refused(name: str, config: Any, changes: Any, message: str, tmp_path: Path) -> None:
+    folder = models.saved_in_full(models.made(name, **config), tmp_path)
+    models.change_config(folder, **changes)
+    with pytest.raises(LoadError, match=message):
+        load_checkpoint(folder)

@@ -1,0 +1,107 @@
+"""Every encoder with every head against transformers, padded; sentence pairs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import burnish
+from burnish.frontends.architecture import ARCHITECTURES, LoadError
+from burnish.frontends.checkpoint import load_checkpoint
+from burnish.ir.module import Module
+from burnish.testing import check_architecture
+from tests import models
+from tests.frontends.architectures.feeding import assert_near, run
+
+SIZES = {"vocab_size": 96, "max_position_embeddings": 64} | models.SIZES
+CONFIGS: dict[str, dict[str, Any]] = {
+    "Bert": SIZES,
+    "Roberta": SIZES | {"type_vocab_size": 1, "hidden_act": "relu"},
+    "XLMRoberta": SIZES | {"type_vocab_size": 1, "pad_token_id": 3},
+    "DistilBert": {"vocab_size": 96, "max_position_embeddings": 64, "dim": 48, "hidden_dim": 80, "n_layers": 2, "n_heads": 3},
+}  # fmt: skip
+HEADS = {
+    "Model": {"hidden": "last_hidden_state"},
+    "ForMaskedLM": {"logits": "logits"},
+    "ForSequenceClassification": {"logits": "logits"},
+    "ForTokenClassification": {"logits": "logits"},
+    "ForQuestionAnswering": {"start_logits": "start_logits", "end_logits": "end_logits"},
+}
+IDS, COUNTS = np.maximum(models.tokens((3, 11)), 4), np.array([11, 5, 1], np.int32)
+MASK = (np.arange(11) < COUNTS[:, None]).astype("i8")
+
+
+def of_oracle(oracle: Any, **more: np.ndarray) -> Any:
+    """What transformers makes of IDS, the padding masked."""
+    given = {k: torch.tensor(v).long() for k, v in {"input_ids": IDS, "attention_mask": MASK, **more}.items()}
+    with torch.no_grad():
+        return oracle(**given)
+
+
+def check(module: Module, oracle: Any, outputs: dict[str, str]) -> None:
+    """Every real token's results, or each sequence's."""
+    found = run(module, "forward", ids=IDS, count=COUNTS)
+    assert list(found) == list(outputs)
+    for ours, theirs in outputs.items():
+        expected = of_oracle(oracle)[theirs].numpy()
+        for b, n in enumerate(COUNTS):
+            real = slice(n) if expected.shape[1] == IDS.shape[1] else slice(None)
+            error = np.abs(found[ours][b, real] - expected[b, real]).max() / np.abs(expected).max()
+            assert error < models.WITHIN, f"{ours} of sequence {b}: {error:.1e} of the largest"
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_numbers_are_the_oracles(name: str, head: str, tmp_path: Path) -> None:
+    labels = {"id2label": {0: "a", 1: "b", 2: "c"}} if "Classification" in head else {}
+    oracle = models.made(name + head, **CONFIGS[name], **labels)
+    module = load_checkpoint(models.saved_in_full(oracle, tmp_path))
+    for m in (module, burnish.optimize(module)):
+        check(m, oracle, HEADS[head])
+    assert module.facts.labels == tuple(labels.get("id2label", {}).values())
+    assert module.facts.architecture == name + head and not module.facts.makes_text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Roberta", "DistilBert"])
+def test_on_xla_and_from_a_package(name: str, tmp_path: Path) -> None:
+    oracle = models.made(f"{name}ForSequenceClassification", **CONFIGS[name])
+    module = burnish.optimize(load_checkpoint(models.saved_in_full(oracle, tmp_path / "checkpoint")))
+    burnish.compile(module, tmp_path / "package")
+    for m in (module, burnish.load(tmp_path / "package")):
+        logits = burnish.executable(m, "xla").forward(IDS, COUNTS)["logits"]
+        assert_near(logits, of_oracle(oracle).logits.numpy())
+
+
+def test_pairs_of_sentences_have_types_of_tokens(tmp_path: Path) -> None:
+    oracle = models.made("BertForSequenceClassification", **SIZES)
+    module = load_checkpoint(models.saved_in_full(oracle, tmp_path))
+    types = (np.arange(11) >= np.array([4, 2, 1])[:, None]).astype("i4")
+    logits = run(module, "forward", ids=IDS, count=COUNTS, token_types=types)["logits"]
+    expected = of_oracle(oracle, token_type_ids=types).logits.numpy()
+    assert_near(logits, expected)
+    with pytest.raises(AssertionError, match="of the largest"):  # without them it is another text
+        assert_near(run(module, "forward", ids=IDS, count=COUNTS)["logits"], expected)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", ["Roberta", "DistilBert"])
+def test_laws(name: str, head: str) -> None:
+    check_architecture(ARCHITECTURES[name], CONFIGS[name], head=head)
+
+
+def test_a_head_that_a_base_has_no_step_for_is_refused(tmp_path: Path) -> None:
+    folder = models.saved_in_full(models.llama(), tmp_path)
+    models.change_config(folder, architectures=["LlamaForMaskedLM"])
+    with pytest.raises(LoadError, match="Llama has no words, for a head of ForMaskedLM"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("labels", [{"0": 3}, {"1": "a"}, {}, ["a"], {"0": "a", "x": "b"}])
+def test_labels_that_are_none_are_refused(labels: Any, tmp_path: Path) -> None:
+    folder = models.saved_in_full(models.made("BertForSequenceClassification", **SIZES), tmp_path)
+    models.change_config(folder, id2label=labels)
+    with pytest.raises(LoadError, match="id2label must be an object from 0, 1, … to names"):
+        load_checkpoint(folder)
