@@ -88,7 +88,7 @@ class Echo(Architecture):
         heads, width, vocabulary = c.integer("num_attention_heads"), c.integer("hidden_size"), c.integer("vocab_size")
         x = op.embedding("embed", ids, vocabulary, width)
         for i in range(c.integer("num_hidden_layers")):
-            with op.scope(f"blocks.{i}"):
+            with op.block("blocks", i):
                 y, s = op.scale_apart(x)
                 h = op.reshape(y, shape=(*ids.shape, heads, width // heads))
                 h = op.attention(h, h, h, causal=True, scale=(width // heads) ** -0.5)

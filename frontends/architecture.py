@@ -152,7 +152,7 @@ class Layers(Ops):
 
     def parameter(self, name: str, *shape: Dim) -> Value:
         """The leaf of a stored tensor, which must have this shape."""
-        at, type = self.checkpoint.find(".".join([*self._scope, name]), shape)
+        at, type = self.checkpoint.find(self.path(name), shape)
         self.graph.module.weights[at] = WeightEntry(type)
         return self.weight(at)
 

@@ -41,7 +41,7 @@ class Bert(Architecture):
             with op.scope("embeddings"):
                 x = self.embed(op, ids)
             for i in range(self.config.integer("num_hidden_layers", most=1024)):
-                with op.scope(f"encoder.layer.{i}"):
+                with op.block("encoder.layer", i):
                     x = self.block(op, x, count)
         return x
 

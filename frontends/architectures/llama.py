@@ -42,7 +42,7 @@ class Llama(Architecture):
         with op.scope("model"):
             x = self.embed(op, ids)
             for i in range(self.layers):
-                with op.scope(f"layers.{i}"):
+                with op.block("layers", i):
                     x = self.block(op, x, i)
             x = self.norm(op, "norm", x)
         return self.logits(op, x)

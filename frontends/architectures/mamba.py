@@ -34,7 +34,7 @@ class Mamba(Architecture):
         with op.scope("backbone"):
             x = op.embedding("embeddings", ids, self.vocabulary, self.width)
             for i in range(self.config.integer("num_hidden_layers", most=1024)):
-                with op.scope(f"layers.{i}"):
+                with op.block("layers", i):
                     y = op.rms_norm("norm", x, self.eps)
                     with op.scope("mixer"):
                         x = x + self.mix(op, y)

@@ -65,7 +65,7 @@ class T5(Architecture):
         x = op.embedding("embed_tokens", ids, self.config.integer("vocab_size"), self.width)
         bias = self.bias(op, x, causal=encoded is not None)
         for i in range(blocks):
-            with op.scope(f"block.{i}"):
+            with op.block("block", i):
                 x = self.block(op, x, bias, count, encoded)
         return op.rms_norm("final_layer_norm", x, self.eps)
 

@@ -24,7 +24,7 @@ from burnish.ir.weights import MemoryWeights, StoredWeights
 from burnish.runtime import package
 from burnish.runtime.doors import optimize
 from burnish.runtime.package import is_package, read_package, write_package
-from burnish.runtime.parts import parts_of
+from burnish.runtime.parts import Plan
 from burnish.runtime.token_bytes import token_bytes
 
 assert architectures
@@ -110,8 +110,8 @@ def test_a_node_still_names_its_source_tensors_and_rules(tmp_path: Path) -> None
     ],
 )
 def test_a_tied_table_is_stored_once_for_each_format(formats: str, expected: dict[str, Any]) -> None:
-    parts = package.bytes_by_part(parts_of(llama(f"default,quantize-weights{{{formats}}}")))
-    assert {p: parts[p] for p in expected} == expected
+    sizes = Plan.of(llama(f"default,quantize-weights{{{formats}}}")).sizes
+    assert {p: sizes[p] for p in expected} == expected
 
 
 def test_the_parts_of_an_encoder_decoder(tmp_path: Path) -> None:
@@ -409,8 +409,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json"),
     "half a manifest": (lambda p: (p / "manifest.json").write_text('{"format": '), "not JSON"),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "not a JSON object"),
-    "another format": (lambda p: edit_manifest(p, lambda m: m.update(format="zip")), "'zip' 2"),
-    "a newer version": (lambda p: edit_manifest(p, lambda m: m.update(version=3)), "Compile the model again"),
+    "another format": (lambda p: edit_manifest(p, lambda m: m.update(format="zip")), "'zip' 3"),
+    "a newer version": (lambda p: edit_manifest(p, lambda m: m.update(version=4)), "Compile the model again"),
     "no files": (lambda p: edit_manifest(p, lambda m: m.pop("files")), "must list"),
     "files is a list": (lambda p: edit_manifest(p, lambda m: m.update(files=["model.graph"])), "must list"),
     "no graph": (lambda p: edit_manifest(p, lambda m: m["files"].pop("model.graph")), "must list"),
