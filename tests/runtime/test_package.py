@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
@@ -129,6 +130,37 @@ def test_the_parts_of_an_encoder_decoder(tmp_path: Path) -> None:
     assert hidden[0].tobytes() == hidden[1].tobytes()
 
 
+@pytest.mark.parametrize("format", ["q4_0", "q8_0"])
+def test_packed_tensors_of_three_axes(tmp_path: Path, format: str) -> None:
+    """Weights of rolled blocks are stacked: [blocks, N, K]; experts are too."""
+    module = llama(f"default,quantize-weights{{format={format}}},roll-blocks")
+    write_package(module, tmp_path / "p")
+    again = read_package(tmp_path / "p", verify_digests=True)
+    rows = {n: e for n, e in again.weights.items() if e.type.rank == 3}
+    assert {str(e.type) for e in rows.values()} == {
+        f"{format}[2, 128, 64]", f"{format}[2, 64, 64]", f"{format}[2, 192, 64]", f"{format}[2, 64, 96]",
+    }  # fmt: skip
+    assert logits(again).tobytes() == logits(module).tobytes()
+    (down,) = (n for n, e in rows.items() if e.type.shape == (2, 64, 96))
+    assert module.source is not None and again.source is not None
+    name = gguf.GGMLQuantizationType[format.upper()]
+    for i in (0, 1):
+        plain = module.source.read(f"model.layers.{i}.mlp.down_proj.weight")
+        stored = again.source.read_part(down, (slice(i, i + 1), slice(0, 64), slice(0, 96)))
+        assert stored.planes["bytes"][0].tobytes() == gguf.quants.quantize(plain, name).tobytes()
+    write_package(again, tmp_path / "again")
+    assert files(tmp_path / "again") == files(tmp_path / "p")
+
+
+def test_the_ops_of_guards_are_recorded_too(tmp_path: Path) -> None:
+    module = guarded()
+    write_package(module, tmp_path / "p")
+    assert json.loads((tmp_path / "p" / "manifest.json").read_text())["ops"] == {"add": 1, "constant": 1, "equal": 1}
+    edit_manifest(tmp_path / "p", lambda m: m["ops"].update(equal=0))
+    with pytest.raises(LoadError, match="op equal has version 0 there, 1 here"):
+        read_package(tmp_path / "p")
+
+
 def test_a_package_can_be_compiled_again(tmp_path: Path) -> None:
     write_package(llama("default,quantize-weights{format=q4_0}"), tmp_path / "a")
     write_package(read_package(tmp_path / "a"), tmp_path / "b")
@@ -145,7 +177,8 @@ def test_names_that_meet_are_told_apart(tmp_path: Path) -> None:
     assert list(read_package(tmp_path / "p").weights) == ["lm/x", "lm/x.2", "lm/x.3"]
 
 
-def test_long_constants_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
+def guarded() -> Module:
+    """A graph and a guard, each with a long constant."""
     module = Module()
     graph, guard = module.graph("forward"), Module().graph("guard")
     x = graph.input("x", Type("f32", (16,)))
@@ -155,6 +188,11 @@ def test_long_constants_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
     guard.set_outputs({"ok": guard.ops.equal(ones, ones)})
     module.guards.append(AllTrue("all is well", guard))
     module.normalize()
+    return module
+
+
+def test_long_constants_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
+    module = guarded()
     write_package(module, tmp_path / "p")
     assert len(read_header(tmp_path / "p" / "constants.safetensors")[0]) == 2
     assert read_package(tmp_path / "p") == module

@@ -131,7 +131,7 @@ def test_packed_experts_are_read_row_by_row(tmp_path: Path, format: str) -> None
     assert raw(some) == raw(packed)[11 * row : 12 * row] + raw(packed)[19 * row : 20 * row]
 
 
-# One stored tensor that several tensors of the package are made of; how often each of its bytes is read for all of them.
+# What is made of one stored tensor for a package, and how often each of its bytes is read for all that together.
 SHARED: dict[str, tuple[Callable[[Ops, Value], list[Value]], int]] = {
     "q, k and v, one after the other": (lambda op, w: list(op.split(w, axis=0, sizes=(32, 16, 16))), 1),
     "in slices": (lambda op, w: [op.slice(w, axis=0, start=i, stop=i + 16) for i in (0, 16, 32, 48)], 1),
@@ -146,12 +146,13 @@ SHARED: dict[str, tuple[Callable[[Ops, Value], list[Value]], int]] = {
         lambda op, w: [op.concat(*reversed(list(op.split(w, axis=0, sizes=(32, 32)))), axis=0)], 1
     ),
     "in two blocks": (lambda op, w: [op.cast(w, to="bf16"), op.transpose(w, perm=(1, 0))], 2),
-    # heads of q, k and v in turns, as GPT-NeoX has them: a reshape takes all, once for each that reads it
-    "in turns": (
-        lambda op, w: [op.reshape(x, shape=(32, 96)) for x in op.split(op.reshape(w, shape=(4, 2, 8, 96)), axis=1, sizes=(1, 1))],
-        2,
-    ),
+    "heads of q and k in turns": (lambda op, w: [op.reshape(x, shape=(32, 96)) for x in in_turns(op, w)], 2),
 }  # fmt: skip
+
+
+def in_turns(op: Ops, w: Value) -> Value:
+    """Rows of q and k as GPT-NeoX fuses them; a reshape takes all, so each of both reads all."""
+    return op.split(op.reshape(w, shape=(4, 2, 8, 96)), axis=1, sizes=(1, 1))
 
 
 @pytest.mark.parametrize("case", SHARED)
