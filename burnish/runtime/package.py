@@ -70,11 +70,12 @@ class PackageReport:
         return {"out": str(self.out), "parts": self.parts, "tensors": self.tensors, "seconds": round(self.seconds, 3)}
 
     def text(self) -> str:
-        """A line for each part; blocks that are alike share one."""
+        """A line for each part; blocks of a stack that are alike share one."""
         lines: list[tuple[str, str, str]] = []
         for part, dtypes in self.parts.items():
             sizes = ", ".join(f"{dtype} {n:,}" for dtype, n in dtypes.items())
-            if lines and "block_" in part and lines[-1][2] == sizes:
+            stack, block, _ = part.rpartition("block_")
+            if lines and block and lines[-1][0].startswith(f"{stack}block_") and lines[-1][2] == sizes:
                 lines[-1] = (lines[-1][0], part, sizes)
             else:
                 lines.append((part, part, sizes))

@@ -84,6 +84,15 @@ def test_stacks_whose_names_would_make_one_file_are_told_apart() -> None:
     assert [p for p in names_of(module) if p != "lm"] == expected
 
 
+def test_a_report_joins_blocks_of_one_stack(tmp_path: Path) -> None:
+    report = write_package(stacks(("encoder.layers", 2), ("layers", 2)), tmp_path / "p")
+    assert report.text().splitlines()[1:] == [
+        "  encoder.layers.block_00 to encoder.layers.block_01: f32 256 bytes each",
+        "  layers.block_00 to layers.block_01: f32 256 bytes each",
+        "  lm: f32 256 bytes",
+    ]
+
+
 @pytest.mark.parametrize("scope", ["model.0", "model.layers.3", "experts.5", "layer.0.SelfAttention", ""])
 def test_a_number_in_a_path_makes_no_block(scope: str) -> None:
     module = of_weights("a")
