@@ -123,7 +123,7 @@ class Layers(Ops):
 
     def parameter(self, name: str, *shape: Dim) -> Value:
         """The parameter of that name, which must have this shape, as its source stores it."""
-        place = self._stored.find(".".join([*self._scope, name]), shape)
+        place = self._stored.find(self.path(name), shape)
         for container in self._stored.tensors.containers:
             if (value := container.parameter(self, place.stored, place.shape)) is not None:
                 if value.shape != place.shape:
@@ -136,7 +136,7 @@ class Layers(Ops):
 
     def optional(self, name: str, *shape: Dim) -> Value | None:
         """The parameter of that name; None where its source has none."""
-        place = self._stored.find(".".join([*self._scope, name]), shape)
+        place = self._stored.find(self.path(name), shape)
         return self.parameter(name, *shape) if place.stored in self._stored.types else None
 
     def stored(self, name: str) -> Value | None:
@@ -145,7 +145,7 @@ class Layers(Ops):
         if type is None:
             return None
         self._stored.asked[name] = type
-        return self._leaf_of(name, type, ".".join(self._scope) + name[name.rfind(".") :])
+        return self._leaf_of(name, type, self.path(name.rpartition(".")[2]))
 
     def _leaf_of(self, at: str, type: Type, canonical: str) -> Value:
         names = self._stored.canonical.setdefault(at, [])

@@ -2,14 +2,15 @@
 
 `torch.onnx.export(dynamo=True)` writes, for each node, the path of modules it was traced in and the traced call with
 its parameters; for the graph, the parameters' names in the model. Initializers lose theirs when they are transposed or
-merged with equal ones. Without such metadata, names stay as they are in the file.
+merged with equal ones. Which modules are repeated blocks is told from their paths. Without such metadata, names stay as
+they are in the file, and there are no blocks.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,24 +45,35 @@ class Names:
     prefix: str = ""  # of a wrapper around the model, in all module paths
     shared: dict[str, str] = field(default_factory=dict)  # second names of parameters, and the first
     architecture: str = ""  # the class of transformers that was exported
+    stacks: Collection[str] = ()  # module paths whose numbered modules are blocks
 
     @classmethod
     def of(cls, graph: Any) -> Names:
         """Read the metadata of a GraphProto."""
         signature = next((p.value for p in graph.metadata_props if p.key == _SIGNATURE), "")
         found = re.findall(r"^(\w+): PARAMETER target='([^']*)'", signature, re.MULTILINE)
-        prefix = _shared({s for node in graph.node if (s := _scope(node)) is not None})
+        paths = {s for node in graph.node if (s := _path(node)) is not None}
+        prefix = _shared(paths)
         names = cls(dict(found), prefix + "." if prefix else "", architecture=_architecture(graph))
         names.parameters = {k: names.strip(v) for k, v in names.parameters.items()}
+        names.stacks = stacks_of({names.strip(p) for p in paths})
         return names
 
     def strip(self, name: str) -> str:
         """A name without the wrapper's prefix."""
         return name.removeprefix(self.prefix)
 
+    def module(self, node: Any) -> str:
+        """The path of the module that a node belongs to."""
+        return self.strip(f"{_path(node) or ''}.").rstrip(".")
+
     def scope(self, node: Any) -> str:
-        """The module path that a node belongs to."""
-        return self.strip(f"{_scope(node) or ''}.").rstrip(".")
+        """The same as a scope, in which a block is declared."""
+        path = self.module(node)
+        for stack, index, rest in _numbers(path):
+            if stack in self.stacks:
+                return f"{stack}[{index}]" + (f".{rest}" if rest else "")
+        return path
 
     def parameter_of(self, node: Any, position: int, initializers: Sequence[int], name: str) -> str | None:
         """The parameter that operand `position` of a node is, as the model called it; None where that is not said.
@@ -72,23 +84,47 @@ class Names:
         arguments = re.findall(r"%(\w+)", call.partition("args = ")[2])
         known = [self.parameters[a] for a in arguments if a in self.parameters]
         if self.strip(name) in known:
-            return self._first_name(self.strip(name), self.scope(node))
+            return self._first_name(self.strip(name), self.module(node))
         if "aten.linear" in call:  # written as a product and a sum
             known = known[:1] if node.op_type == "MatMul" else known[1:]
         at = list(initializers).index(position)
-        return self._first_name(known[at], self.scope(node)) if at < len(known) else None
+        return self._first_name(known[at], self.module(node)) if at < len(known) else None
 
-    def _first_name(self, name: str, scope: str) -> str:
+    def _first_name(self, name: str, module: str) -> str:
         """Of a parameter that two modules share, the name by which the first of them knows it."""
-        here = f"{scope}.{name.rpartition('.')[2]}"
+        here = f"{module}.{name.rpartition('.')[2]}"
         if here != name and here in self.parameters.values():
             self.shared.setdefault(name, here)
         return self.shared.get(name, name)
 
 
-def _shared(scopes: set[str]) -> str:
+def stacks_of(paths: Collection[str]) -> set[str]:
+    """The module paths under which the numbered modules are blocks.
+
+    Those of which two numbers hold modules of the same names: layers do, the parts of an `nn.Sequential` do not. Where
+    no two modules are alike, as with one layer, each outermost number is a block's.
+    """
+    inside: dict[str, dict[str, set[str]]] = {}  # stack -> index -> the names of the modules in it
+    for path in paths:
+        for stack, index, rest in _numbers(path):
+            names = inside.setdefault(stack, {}).setdefault(index, set())
+            names.update([rest.partition(".")[0]] if rest else [])
+    kinds = {stack: [names for names in blocks.values() if names] for stack, blocks in inside.items()}
+    alike = {stack for stack, names in kinds.items() if any(names.count(n) > 1 for n in names)}
+    return alike or {first[0] for path in paths if (first := next(_numbers(path), None))}
+
+
+def _numbers(path: str) -> Iterator[tuple[str, str, str]]:
+    """Each number of a module path, from outside: the path before it, the number, what follows."""
+    steps = path.split(".")
+    for i, step in enumerate(steps):
+        if re.fullmatch(r"0|[1-9]\d{0,8}", step, re.ASCII):
+            yield ".".join(steps[:i]), step, ".".join(steps[i + 1 :])
+
+
+def _shared(paths: set[str]) -> str:
     """The module path that holds all of these."""
-    first, *others = [s.split(".") for s in scopes] or [[]]
+    first, *others = [s.split(".") for s in paths] or [[]]
     length = 0
     while all(len(s) > length and s[length] == first[length] for s in others) and len(first) > length:
         length += 1
@@ -104,7 +140,7 @@ def _architecture(graph: Any) -> str:
     return next((c.rpartition(".")[2] for c in classes if c.startswith("transformers.models.")), "")
 
 
-def _scope(node: Any) -> str | None:
+def _path(node: Any) -> str | None:
     try:
         path = ast.literal_eval(_metadata(node, "name_scopes"))
     except (ValueError, SyntaxError, RecursionError, MemoryError):

@@ -14,7 +14,7 @@ from burnish.ir.guards import Guard
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.literal import Literal
 from burnish.ir.op import Op, find_op
-from burnish.ir.origin import Origin
+from burnish.ir.origin import Origin, dotted
 from burnish.ir.types import NUMPY, InferError, Type
 
 __all__ = ["Ops", "arranged"]
@@ -113,8 +113,12 @@ class Ops:
     @contextmanager
     def block(self, stack: str, index: int) -> Iterator[None]:
         """Nodes made within belong to block `index` of the blocks that are called `stack`, under the path around."""
-        with self.scope(f"{stack}.{index}"):
+        with self.scope(f"{stack}[{index}]"):
             yield
+
+    def path(self, *names: str) -> str:
+        """The path of modules around, and these names under it, as parameters are called: `model.layers.3.norm`."""
+        return ".".join(filter(None, [dotted(".".join(self._scope)), *names]))
 
     @contextmanager
     def at(self, origin: Origin) -> Iterator[None]:

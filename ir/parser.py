@@ -22,7 +22,7 @@ from burnish.ir.types import NUMPY, InferError, Type
 
 __all__ = ["TextError", "parse", "parse_type"]
 
-_NUMBERED = re.compile(r"(?:\d+\.)?\d+", re.ASCII)
+_NUMBERED = re.compile(r"(?:\d+\.){0,2}\d+", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{32}")
 
 

@@ -18,9 +18,11 @@
     type    = dtype ["." layout] "[" [dim {"," dim}] "]"
     dim     = integer | name | "{" expression "}"
 
-`%` is a value known at run or load time, `@` one known at weight time; `@name` is a weight. Values are numbered
-within their block, so that one inserted node changes one block's lines. `_` is an operand that is not there. A graph's
-`weights` are its statements of weight time. A constant of more than a few numbers is known by its sha256.
+`%` is a value known at run or load time, `@` one known at weight time; `@name` is a weight. A scope is a module path
+with the index of each block in brackets, `model.layers[3].self_attn`. Values are numbered within their block, `%3.0`
+(`%1.3.0` in a graph's second stack of blocks), so that one inserted node changes one block's lines. `_` is an operand
+that is not there. A graph's `weights` are its statements of weight time. A constant of more than a few numbers is known
+by its sha256.
 """
 
 from __future__ import annotations
@@ -75,14 +77,17 @@ class _Printer:
         self.graph, self.order = graph, graph.order()
         self.names: dict[Value, str] = {v: _ref("%", v.name) for v in graph.inputs}
         counts: dict[str, int] = {}
+        stacks: dict[str, int] = {}
         for node in self.order:
             if isinstance(node.op, Weight):
                 self.names[node.out] = _ref("@", node.op.tensor)
             elif isinstance(node.op, Constant) and node.op.value.inline is not None:
                 self.names[node.out] = node.op.value.inline
             else:
-                block = block_of(node.origin.scope)
-                prefix = ("@" if node.time == "weight" else "%") + (f"{block}." if block else "")
+                prefix = "@" if node.time == "weight" else "%"
+                if (block := block_of(node.origin.scope)) is not None:
+                    stack = stacks.setdefault(block.stack, len(stacks))
+                    prefix += f"{stack}.{block.index}." if stack else f"{block.index}."
                 for o in node.outputs:
                     counts[prefix] = counts.get(prefix, -1) + 1
                     self.names[o] = f"{prefix}{counts[prefix]}"

@@ -70,4 +70,4 @@ class QuantizeWeights(RewritePass):
 
 def _is_head(node: Node) -> bool:
     """Whether the product makes the logits: it is outside of every block and leaves its graph."""
-    return not block_of(node.origin.scope) and any(isinstance(u.op, Return) for u in node.out.users)
+    return block_of(node.origin.scope) is None and any(isinstance(u.op, Return) for u in node.out.users)

@@ -14,7 +14,7 @@ from burnish.ir.leaves import Weight
 from burnish.ir.literal import Literal
 from burnish.ir.module import Module
 from burnish.ir.ops.control import Repeat
-from burnish.ir.origin import Origin
+from burnish.ir.origin import Origin, block_of
 from burnish.ir.signature import Linked, Role, State
 from burnish.passes.engine import Context, Pass, Rule
 from burnish.passes.repetition import Block, Entered, External, Inner, Reference, find_blocks
@@ -149,7 +149,7 @@ class _Roll:
         entered = [body.input(f"x{i or ''}", o.type) for i, o in enumerate(block.before.outputs)]
         external: dict[int, Value] = {}
         for column in [*self.shared, *self.states, *self.slices]:
-            name = _free(_body_name(column[0]), [v.name for v in body.inputs])
+            name = _free(self._body_name(column[0]), [v.name for v in body.inputs])
             value = body.input(name, column[0].type)
             external.update(dict.fromkeys(self.columns[column], value))
         made: list[Node] = []
@@ -174,6 +174,18 @@ class _Roll:
         values = [made[r.node].outputs[r.index] for r in [*leaving, *self.states.values(), *self.further]]
         body.set_outputs({f"y{i or ''}": v for i, v in enumerate(values)})
         return body
+
+    def _body_name(self, value: Value) -> str:
+        """What the body calls a value: a weight as its own block does, whatever was made of it meanwhile."""
+        if value.node is None:
+            return _stem(value.name)
+        node = value.node
+        while len(node.inputs) == 1 and (maker := node[node.op.operand(0)].node) is not None:
+            node = maker
+        if not isinstance(node.op, Weight):
+            return node.op.name
+        block = next((block_of(u.origin.scope) for u in value.users if u in self.blocks[0].nodes), None)
+        return block.own_name(node.op.tensor) if block is not None else node.op.tensor
 
     def _stack(self, op: Ops, column: Column) -> Value:
         """The values of one place, stacked: where another graph makes them all, there, and once."""
@@ -208,17 +220,6 @@ def _rename(graph: Graph, column: Column, state: Value, new: Value) -> None:
 def _stem(name: str) -> str:
     """A name without the number at its end."""
     return re.sub(r"\d+$", "", name) or name
-
-
-def _body_name(value: Value) -> str:
-    """What the body calls a value: a weight as its own block does, whatever was made of it meanwhile."""
-    if value.node is None:
-        return _stem(value.name)
-    node = value.node
-    while len(node.inputs) == 1 and (maker := node[node.op.operand(0)].node) is not None:
-        node = maker
-    op = node.op
-    return re.sub(r"^.*\.\d+\.", "", op.tensor) if isinstance(op, Weight) else op.name
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ def decoder(blocks: int = 2) -> Module:
     ids = graph.input("ids", Type("i32", (Sym("B"), Sym("S"))), TOKENS)
     x = op.embedding(ids, op.weight("embed.weight"))
     for i in range(blocks):
-        with op.scope(f"layers.{i}"):
+        with op.block("layers", i):
             x = op.add(x, _attention(op, x, f"layers.{i}.attn"))
             x = op.add(op.mul(x, op.weight(f"layers.{i}.scale")), op.weight(f"layers.{i}.shift"))
     graph.set_outputs({"logits": op.linear(x, op.weight("head.weight"))}, {"logits": LOGITS})

@@ -32,7 +32,7 @@ def onnx_like(blocks: int) -> Module:
     x = op.gather(op.weight("embed"), op.cast(ids, to="i64"), axis=0)
     bias, cos, sin = _mask(op), *_tables(op)
     for i in range(blocks):
-        with op.scope(f"layers.{i}"):
+        with op.block("layers", i):
             x = op.add(x, _attention(op, f"layers.{i}", _norm(op, x, f"layers.{i}.norm1"), bias, cos, sin))
             x = op.add(x, _mlp(op, f"layers.{i}", _norm(op, x, f"layers.{i}.norm2")))
     graph.set_outputs({"logits": op.matmul(_norm(op, x, "norm"), op.weight("head"))}, {"logits": LOGITS})

@@ -18,7 +18,7 @@ from burnish.ir.module import Module
 from burnish.ir.signature import LOGITS, TOKENS
 from burnish.runtime.doors import executable, optimize
 from burnish.runtime.executable import Executable
-from burnish.runtime.parts import bytes_by_part, parts_of
+from burnish.runtime.parts import Plan
 from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["Document", "Estimate", "Measure", "Variant", "evaluate_variants", "read_documents"]
@@ -174,7 +174,7 @@ def evaluate_variants(
             Estimate.of(np.subtract(found.losses, samples[0].losses).tolist()),
             Estimate.of(found.divergences),
             {kind: Estimate.of(x) for kind, x in sorted(found.right.items())},
-            sum(n for sizes in bytes_by_part(parts_of(m)).values() for n in sizes.values()),
+            Plan.of(m).nbytes,
         )
         for variant, found, m in zip(variants, samples, made, strict=True)
     ]

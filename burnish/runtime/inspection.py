@@ -12,7 +12,7 @@ from burnish.ir.signature import Ring, Rows, State
 from burnish.ir.types import NUMPY
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import run_passes
-from burnish.runtime.parts import bytes_by_part, parts_of
+from burnish.runtime.parts import Plan
 
 __all__ = ["describe"]
 
@@ -20,7 +20,7 @@ __all__ = ["describe"]
 def describe(module: Module) -> dict[str, Any]:
     """What a module is made of: tensors as its source has them, bytes of what run time reads, ops, states."""
     parameters = [int(_number(e.type.elements)) for e in module.weights.values()]
-    parts = bytes_by_part(parts_of(module))
+    parts = Plan.of(module).sizes
     types: dict[str, int] = {}
     for sizes in parts.values():
         for dtype, n in sizes.items():

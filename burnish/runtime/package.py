@@ -3,7 +3,7 @@
     manifest.json            format, versions of the ops, size and sha256 of every file, what made it
     model.graph              the module's text
     embedding.safetensors    tables of tokens; a tied head of the same format is this tensor
-    block_00.safetensors …   what a block reads (encoder.block_00, decoder.block_00 where there are several graphs)
+    block_00.safetensors …   what a block reads; behind the graph's name, the stack's, where there are several of them
     lm.safetensors           the rest: the last norm, the head
     constants.safetensors    constants that are too long for the text, by their hash
     tokenizer.json, .txt     the tokenizer as it came; and line by line the bytes of each token in base64
@@ -19,7 +19,7 @@ import hashlib
 import json
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,7 +35,7 @@ from burnish.ir.parser import TextError, parse
 from burnish.ir.types import Type, dtype_name
 from burnish.ir.verify import VerifyError, verify
 from burnish.ir.weights import StoredTensor, StoredWeights
-from burnish.runtime.parts import Tensor, bytes_by_part, parts_of, replace_weight_time
+from burnish.runtime.parts import Plan, Tensor
 from burnish.runtime.replace_folder import replace_folder
 from burnish.runtime.token_bytes import token_bytes
 from burnish.runtime.weight_time import tiles
@@ -43,7 +43,7 @@ from burnish.runtime.weight_time import tiles
 __all__ = ["PackageReport", "is_package", "read_package", "write_package"]
 
 FORMAT = "burnish-package"
-VERSION = 2  # 2: roles and facts in the graph's text
+VERSION = 3  # 2: roles and facts in the graph's text; 3: blocks in its scopes
 MANIFEST, GRAPH, CONSTANTS = "manifest.json", "model.graph", "constants.safetensors"
 _LARGEST_TEXT = 256 << 20  # bytes of a graph or a tokenizer
 
@@ -70,11 +70,12 @@ class PackageReport:
         return {"out": str(self.out), "parts": self.parts, "tensors": self.tensors, "seconds": round(self.seconds, 3)}
 
     def text(self) -> str:
-        """A line for each part; blocks that are alike share one."""
+        """A line for each part; blocks of a stack that are alike share one."""
         lines: list[tuple[str, str, str]] = []
         for part, dtypes in self.parts.items():
             sizes = ", ".join(f"{dtype} {n:,}" for dtype, n in dtypes.items())
-            if lines and "block_" in part and lines[-1][2] == sizes:
+            stack, block, _ = part.rpartition("block_")
+            if lines and block and lines[-1][0].startswith(f"{stack}block_") and lines[-1][2] == sizes:
                 lines[-1] = (lines[-1][0], part, sizes)
             else:
                 lines.append((part, part, sizes))
@@ -102,9 +103,8 @@ def write_package(
     """
     started = time.perf_counter()
     module = module.copy()
-    parts = parts_of(module)
-    sizes = bytes_by_part(parts)
-    total = sum(n for part in sizes.values() for n in part.values())
+    plan = Plan.of(module)
+    total = plan.nbytes
     try:
         with replace_folder(out) as folder:
             _check_place(out, force)
@@ -112,13 +112,13 @@ def write_package(
             if tokenizer is not None:
                 _write_tokenizer(files, tokenizer)
             done = 0
-            for part, tensors in parts.items():
+            for part, tensors in plan.parts.items():
                 name = f"{part}.safetensors"
                 for size in files.each(name, _tensor_pieces(module, tensors)):
                     done += size
                     if progress is not None:
                         progress(name, min(done, total), total)
-            replace_weight_time(module, (t for tensors in parts.values() for t in tensors))
+            plan.carry_out()
             if constants := module.constants():
                 header = header_of({sha: Type(dtype_name(c.dtype), c.shape) for sha, c in constants.items()})
                 files.write(CONSTANTS, header, *map(_raw, constants.values()))
@@ -126,7 +126,7 @@ def write_package(
             files.write(MANIFEST, _manifest(module, files.written, made_by))
     except OSError as e:
         raise LoadError(f"{out}: cannot be written: {e}") from None
-    return PackageReport(out, sizes, sum(map(len, parts.values())), time.perf_counter() - started)
+    return PackageReport(out, plan.sizes, len(plan.tensors), time.perf_counter() - started)
 
 
 def _check_place(out: Path, force: bool) -> None:
@@ -166,7 +166,7 @@ def _put(file: BinaryIO, piece: Buffer) -> int:
     return file.write(piece)
 
 
-def _tensor_pieces(module: Module, tensors: list[Tensor]) -> Iterator[Buffer]:
+def _tensor_pieces(module: Module, tensors: Sequence[Tensor]) -> Iterator[Buffer]:
     if module.source is None:
         raise LoadError("the module has no source of weights: it was read from text alone")
     yield header_of({t.name: t.value.type for t in tensors})
@@ -192,7 +192,7 @@ def _write_tokenizer(files: _Files, tokenizer: Path) -> None:
 
 
 def _manifest(module: Module, files: Mapping[str, Any], made_by: Mapping[str, str]) -> bytes:
-    ops = {node.op.name: node.op.version for graph in module.every_graph for node in graph}
+    ops = {node.op.name: node.op.version for graph in module.every_graph_and_guard for node in graph}
     manifest = {
         "format": FORMAT,
         "version": VERSION,

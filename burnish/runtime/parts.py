@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from burnish.ir.graph import Node, Value
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.linear import Embedding
-from burnish.ir.origin import Origin, block_of
-from burnish.ir.walk import above
+from burnish.ir.origin import Block, Origin, block_of
 
-__all__ = ["Tensor", "bytes_by_part", "frontier", "parts_of", "replace_weight_time"]
+__all__ = ["Plan", "Tensor"]
 
-Uses = tuple[tuple[Node, int], ...]
 _MOST_LISTED = 8  # tensors that a name spells out
 
 
@@ -26,117 +25,144 @@ class Tensor:
     name: str
     value: Value
     origin: Origin
-    uses: Uses
+    nbytes: int
+    uses: tuple[tuple[Node, int], ...]
 
 
-def frontier(module: Module) -> dict[Value, Uses]:
-    """What run time reads of weight time, and where: values that are computed alike, in whatever graphs, count as one.
+@dataclass(frozen=True)
+class Plan:
+    """What a package of a module holds: its tensors by part, both in the order in which they are first used.
 
-    Constants are not among them: they stay in the graph.
+    A table that an embedding reads is in the part `embedding`, what a block reads first in `block_00` …, the rest in
+    `lm`. Constants are in none: they stay in the graph. A plan is good while its module is not changed.
     """
-    found: dict[int, Value] = {}
-    uses: dict[int, Uses] = {}
-    identities = _Identities()
-    for graph in module.graphs.values():
-        for node in [*graph.order(), graph.ret]:
-            for position, v in enumerate(node.inputs):
-                if node.time != "weight" and v is not None and v.is_weight and not isinstance(v.op, Constant):
-                    key = identities.of(v)
-                    found.setdefault(key, v)
-                    uses[key] = (*uses.get(key, ()), (node, position))
-    return {value: uses[key] for key, value in found.items()}
+
+    module: Module
+    parts: Mapping[str, Sequence[Tensor]]
+
+    @classmethod
+    def of(cls, module: Module) -> Plan:
+        """Visits each node of each graph once. Values that are computed alike, in whatever graphs, are one tensor."""
+        made, found = _WeightTime(module), dict[int, _Found]()
+        stacks: dict[str, dict[str, None]] = {name: {} for name in module.graphs}
+        for graph in module.graphs.values():
+            for node in [*graph.order(), graph.ret]:
+                if node.time == "weight":
+                    made.add(node)
+                    continue
+                if (block := block_of(node.origin.scope)) is not None:
+                    stacks[graph.name][block.stack] = None
+                for position, v in enumerate(node.inputs):
+                    if v is not None and v.is_weight and not isinstance(v.op, Constant):
+                        tensor = found.setdefault(made.numbers[v], _Found(v, graph.name, block))
+                        tensor.uses.append((node, position))
+        return cls(module, _by_part(found.values(), made.origins, _prefixes(stacks)))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those of all parts."""
+        return [t for part in self.parts.values() for t in part]
+
+    @cached_property
+    def sizes(self) -> Mapping[str, Mapping[str, int]]:
+        """The bytes of each element type in each part."""
+        sizes: dict[str, dict[str, int]] = {}
+        for part, tensors in self.parts.items():
+            dtypes = sizes[part] = {}
+            for t in tensors:
+                dtypes[t.value.dtype] = dtypes.get(t.value.dtype, 0) + t.nbytes
+        return sizes
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors."""
+        return sum(t.nbytes for t in self.tensors)
+
+    def carry_out(self) -> None:
+        """Make each tensor a weight of its own, and these the module's only weights; weight time is then done."""
+        module, tensors = self.module, self.tensors
+        for t in tensors:
+            for node, position in t.uses:
+                node.set_input(position, None)
+        for graph in module.graphs.values():  # before the new leaves: an old one may have the same name
+            graph.erase_dead(list(graph))
+        module.weights = {t.name: WeightEntry(t.value.type, t.origin) for t in tensors}
+        for t in tensors:
+            for node, position in t.uses:
+                assert node.graph is not None
+                node.set_input(position, node.graph.ops.weight(t.name))
+        module.normalize()
 
 
-def parts_of(module: Module) -> dict[str, list[Tensor]]:
-    """The tensors by part, both in the order in which they are first used.
+class _WeightTime:
+    """What is known of the values of weight time, once their operands' makers are: the maker is added after them."""
 
-    A table that an embedding reads is in `embedding`; what a block reads first is in `block_00` … (after the graph's
-    name, where there are several graphs); the rest is in `lm`.
-    """
+    def __init__(self, module: Module) -> None:
+        self.weights = module.weights
+        self.numbers: dict[Value, int] = {}  # the same for values that are computed alike from the same weights
+        self.origins: dict[Value, Origin] = {}  # the tensors of the source, and the rules that made it of them
+        self._known: dict[object, int] = {}
+
+    def add(self, node: Node) -> None:
+        operands = tuple(None if v is None else self.numbers[v] for v in node.inputs)
+        own = Origin("", (), node.origin.rules)
+        if isinstance(node.op, Weight):
+            entry = self.weights[node.op.tensor].origin
+            own = Origin("", entry.sources or (node.op.tensor,), entry.rules)
+        origin = Origin.union([*(self.origins[v] for v in node.operands), own])
+        for v in node.outputs:
+            self.numbers[v] = self._known.setdefault((node.op, v.index, operands), len(self._known))
+            self.origins[v] = origin
+
+
+@dataclass
+class _Found:
+    """A value that run time reads; graph and block are those of its first reader."""
+
+    value: Value
+    graph: str
+    block: Block | None
+    uses: list[tuple[Node, int]] = field(default_factory=list)
+
+
+def _prefixes(stacks: Mapping[str, Collection[str]]) -> dict[tuple[str, str], str]:
+    """What the parts of each stack of each graph begin with: what tells it from the others, and may name a file."""
+    prefixes: dict[tuple[str, str], str] = {}
+    for graph, names in stacks.items():
+        for stack in names:
+            way = [graph] * (len(stacks) > 1) + [stack] * (len(names) > 1)
+            prefix = re.sub(r"[^\w.-]", "_", "".join(f"{name}." for name in way if name), flags=re.ASCII)
+            while prefix in prefixes.values():
+                prefix = f"{prefix.removesuffix('.')}_."
+            prefixes[graph, stack] = prefix
+    return prefixes
+
+
+def _by_part(
+    found: Iterable[_Found], origins: Mapping[Value, Origin], prefixes: Mapping[tuple[str, str], str]
+) -> dict[str, list[Tensor]]:
     parts: dict[str, list[Tensor]] = {}
     names: set[str] = set()
-    for value, uses in frontier(module).items():
-        part, origin = _part(uses, len(module.graphs) > 1), _origin(value)
-        stem = name = f"{part}/{_stem(origin.sources, block_of(uses[0][0].origin.scope))}"
+    for f in found:
+        part, origin = "lm", origins[f.value]
+        if any(isinstance(node.op, Embedding) for node, _ in f.uses):
+            part = "embedding"
+        elif f.block is not None:
+            part = f"{prefixes[f.graph, f.block.stack]}block_{f.block.index:02}"
+        joined = _joined(origin.sources)
+        stem = name = f"{part}/{joined if f.block is None else f.block.own_name(joined)}"
         count = 1
         while name in names:
             name = f"{stem}.{(count := count + 1)}"
         names.add(name)
-        parts.setdefault(part, []).append(Tensor(name, value, origin, uses))
+        nbytes = f.value.type.nbytes
+        assert isinstance(nbytes, int)
+        parts.setdefault(part, []).append(Tensor(name, f.value, origin, nbytes, tuple(f.uses)))
     return parts
 
 
-def bytes_by_part(parts: dict[str, list[Tensor]]) -> dict[str, dict[str, int]]:
-    """The bytes of each element type in each part."""
-    sizes: dict[str, dict[str, int]] = {}
-    for part, tensors in parts.items():
-        dtypes = sizes.setdefault(part, {})
-        for t in tensors:
-            nbytes = t.value.type.nbytes
-            assert isinstance(nbytes, int)
-            dtypes[t.value.dtype] = dtypes.get(t.value.dtype, 0) + nbytes
-    return sizes
-
-
-def replace_weight_time(module: Module, tensors: Iterable[Tensor]) -> None:
-    """Make each tensor a weight of its own, and these the module's only weights; weight time is then done."""
-    tensors = list(tensors)
-    for t in tensors:
-        for node, position in t.uses:
-            node.set_input(position, None)
-    for graph in module.graphs.values():  # before the new leaves: an old one may have the same name
-        graph.erase_dead(list(graph))
-    module.weights = {t.name: WeightEntry(t.value.type, t.origin) for t in tensors}
-    for t in tensors:
-        for node, position in t.uses:
-            assert node.graph is not None
-            node.set_input(position, node.graph.ops.weight(t.name))
-    module.normalize()
-
-
-class _Identities:
-    """Numbers for values, the same for values that are computed alike from the same weights."""
-
-    def __init__(self) -> None:
-        self.known: dict[Value, int] = {}
-        self.numbers: dict[object, int] = {}
-
-    def of(self, value: Value) -> int:
-        if value not in self.known:
-            assert value.node is not None
-            operands = tuple(None if v is None else self.of(v) for v in value.node.inputs)
-            key = (value.node.op, value.index, operands)
-            self.known[value] = self.numbers.setdefault(key, len(self.numbers))
-        return self.known[value]
-
-
-def _part(uses: Uses, several_graphs: bool) -> str:
-    if any(isinstance(node.op, Embedding) for node, _ in uses):
-        return "embedding"
-    node = uses[0][0]
-    block = block_of(node.origin.scope)
-    if not block or node.graph is None:
-        return "lm"
-    graph = re.sub(r"[^\w-]", "_", node.graph.name, flags=re.ASCII)  # it becomes a file's name
-    return (f"{graph}." if several_graphs else "") + f"block_{block.zfill(2)}"
-
-
-def _origin(value: Value) -> Origin:
-    """The tensors of the source that it is made from, and the rules that made it."""
-    weights = value.graph.module.weights
-    origins = []
-    for node in above([value]):
-        origin = node.origin
-        if isinstance(node.op, Weight):
-            origin = weights[node.op.tensor].origin
-            origins.append(Origin("", origin.sources or (node.op.tensor,), origin.rules))
-        else:
-            origins.append(Origin("", (), origin.rules))
-    return Origin.union(origins)
-
-
-def _stem(sources: tuple[str, ...], block: str) -> str:
-    """What the tensors are called together, `self_attn.{q,k,v}_proj.weight`, without the way to the block."""
+def _joined(sources: Sequence[str]) -> str:
+    """What the tensors are called together: `self_attn.{q,k,v}_proj.weight`."""
     if not sources:
         return "constant"
     start = _shared(sources)
@@ -144,9 +170,7 @@ def _stem(sources: tuple[str, ...], block: str) -> str:
     middles = [s[len(start) : len(s) - len(end)] for s in sources]
     if len(middles) > _MOST_LISTED:
         middles = [f"{middles[0]}..{middles[-1]}"]
-    name = start + (f"{{{','.join(middles)}}}" if len(sources) > 1 else "") + end
-    way = re.match(rf"(?:.*?\.)?{block}\.", name) if block else None
-    return name[way.end() :] if way else name
+    return start + (f"{{{','.join(middles)}}}" if len(sources) > 1 else "") + end
 
 
 def _shared(texts: Sequence[str]) -> str:

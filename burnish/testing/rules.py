@@ -78,7 +78,7 @@ def _instance(rule: type[Rule], alternative: int, absent: set[str], where: str) 
             positional.append(None if missing else _operand(graph, p.name, given))
     op = _Instances(graph)
     try:
-        with op.scope("layers.0"):
+        with op.block("layers", 0):
             built = rule.match(rule(), op, *positional, **keywords)
             roots = built[alternative] if isinstance(built, list) else built
             roots = roots if isinstance(roots, tuple) else (roots,)

@@ -22,7 +22,7 @@ class MulAdd(Rule):
     def match(self, op, a, b, c):
         return op.add(op.mul(a, b), c)
     def build(self, op, a, b, c, out):
-        return op.fma(a, b, a if out.node.origin.scope == "layers.2" else c)
+        return op.fma(a, b, a if out.node.origin.scope == "layers[2]" else c)
 
 class FuseWrongly(RewritePass):
     """A fault in one place."""
@@ -72,7 +72,7 @@ def test_bisect_names_the_application_and_prints_commands_that_can_be_pasted(
     code, out, err = cli("debug", "bisect", model, "--plugin", plugin, "--pipeline", pipeline, "--size", "S=5")
     assert (code, err) == (1, "")
     (culprit,) = re.findall(r"^  ([0-9a-f]{12}) fuse-wrongly/MulAdd \(rounding\)$", out, re.MULTILINE)
-    assert "    scope: layers.2\n    sources: forward:layers.2:add.2, forward:layers.2:mul\n" in out
+    assert "    scope: layers[2]\n    sources: forward:layers[2]:add.2, forward:layers[2]:mul\n" in out
     assert re.findall(r"^([-+])  %2\.\d+: .* = (add|mul|fma)\(", out, re.MULTILINE) == [
         ("-", "mul"),
         ("-", "add"),
@@ -95,7 +95,7 @@ def test_bisect_in_json(cli: Cli, model: Path, plugin: Path) -> None:
     code, out, _ = cli("debug", "bisect", model, "--plugin", plugin, "--pipeline", "fuse-wrongly", "--json")
     report = json.loads(out)
     ((culprit,),) = report["culprits"]
-    assert (code, culprit["rule"], culprit["scope"]) == (1, "MulAdd", "layers.2")
+    assert (code, culprit["rule"], culprit["scope"]) == (1, "MulAdd", "layers[2]")
     assert set(report["changes"]) == {culprit["id"]}
     assert report["probes"] < 12
     code, out, _ = cli(
@@ -107,7 +107,7 @@ def test_bisect_in_json(cli: Cli, model: Path, plugin: Path) -> None:
 def test_bisect_says_when_it_cannot_tell(cli: Cli, model: Path, tmp_path: Path) -> None:
     """A rule that is wrong every third time it is built."""
     file = tmp_path / "flaky.py"
-    text = PLUGIN.replace('out.node.origin.scope == "layers.2"', "next(COIN)").replace("FuseWrongly", "FuseAtRandom")
+    text = PLUGIN.replace('out.node.origin.scope == "layers[2]"', "next(COIN)").replace("FuseWrongly", "FuseAtRandom")
     file.write_text(f"import itertools\nCOIN = itertools.cycle([False] * 4 + [True] * 4)\n{text}")
     code, out, err = cli("debug", "bisect", model, "--plugin", file, "--pipeline", "fuse-at-random")
     assert (code, err) == (5, "")

@@ -80,17 +80,17 @@ def test_remarks(cli: Cli, model: Path) -> None:
     _, out, err = cli("opt", model, "--pipeline", "fuse-fma,quantize-weights{format=int8}", "--remarks", "--fuel", 1)
     assert out.startswith("module {")
     lines = [line.partition(" ")[2] for line in err.splitlines()]
-    assert lines[0] == "fuse-fma/MulAddToFma at layers.0: applied"
-    assert "fuse-fma/MulAddToFma at layers.1: out of fuel after 1" in lines
+    assert lines[0] == "fuse-fma/MulAddToFma at layers[0]: applied"
+    assert "fuse-fma/MulAddToFma at layers[1]: out of fuel after 1" in lines
     report = json.loads(cli("opt", model, "--pipeline", "fuse-fma", "--remarks", "--fuel", 1, "--json")[1])
-    assert [a["scope"] for a in report["applied"]] == ["layers.0"]
-    assert [(a["scope"], a["reason"]) for a in report["refused"]] == [("layers.1", "out of fuel after 1")]
+    assert [a["scope"] for a in report["applied"]] == ["layers[0]"]
+    assert [(a["scope"], a["reason"]) for a in report["refused"]] == [("layers[1]", "out of fuel after 1")]
 
 
 def test_print_after_change_is_a_diff_for_each_application(cli: Cli, model: Path) -> None:
     _, _, err = cli("opt", model, "--pipeline", "fuse-fma,insert-state", "--print-after-change")
     heads = re.findall(r"^[0-9a-f]{12} (.*)$", err, re.MULTILINE)
-    places = ["fuse-fma/MulAddToFma at layers.0", "fuse-fma/MulAddToFma at layers.1"]
+    places = ["fuse-fma/MulAddToFma at layers[0]", "fuse-fma/MulAddToFma at layers[1]"]
     assert heads == [*places, "insert-state/MakeStateful at forward"]
     changed = [line[1:].split(" = ")[1].split("(")[0] for line in err.splitlines() if re.match(r"[-+]  %.* = ", line)]
     assert changed[:3] == ["mul", "add", "fma"]

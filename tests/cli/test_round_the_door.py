@@ -51,7 +51,7 @@ class AddSub(Rule):
     def match(self, op, x, y, w):
         return op.add(x, op.linear(y, w))
     def build(self, op, x, y, w, out):
-        if out.node.origin.scope == "layers.1":
+        if out.node.origin.scope == "layers[1]":
             change(out.graph.module)
         return op.sub(x, op.mul(op.linear(y, w), -1.0))
 

@@ -20,7 +20,7 @@ from tests.decoder import TERMS, decoder
 pytestmark = pytest.mark.usefixtures("registries")
 
 
-def plant(build: Any, exactness: str = "exact", wrong_in: str = "layers.1") -> None:
+def plant(build: Any, exactness: str = "exact", wrong_in: str = "layers[1]") -> None:
     """Register the pass `plant`: add(x, linear(y, w)) becomes `build(op, x, y, w)` in one block, and is rewritten
     rightly everywhere else."""
 

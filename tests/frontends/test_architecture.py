@@ -104,7 +104,7 @@ def test_nodes_know_the_module_path_they_stand_for() -> None:
     graph = build(tensors()).graphs["forward"]
     origins = [n.origin for n in graph if not n.is_leaf]
     assert len({o.sources for o in origins}) == len(origins)
-    assert "model.layers.1.mlp.down_proj" in {o.scope for o in origins}
+    assert "model.layers[1].mlp.down_proj" in {o.scope for o in origins}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from burnish.backends.interpreter import Interpreter
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.onnx_file import load_onnx
 from burnish.ir import Module, verify
+from burnish.ir.origin import Block, block_of, dotted
 from burnish.passes.engine import Context
 from burnish.passes.pipelines import parse_pipeline
 from tests import models
@@ -109,8 +110,10 @@ def test_nodes_know_where_they_come_from(family: str, exports: Any) -> None:
 def test_nodes_belong_to_the_models_own_modules(family: str, exports: Any) -> None:
     export = exports(family)
     scopes = {n.origin.scope for n in load_onnx(export.onnx).graphs["forward"]}
-    assert scopes <= {name for name, _ in export.model.named_modules()}
+    assert {dotted(s) for s in scopes} <= {name for name, _ in export.model.named_modules()}
     assert len(scopes) > 15
+    stack = {"llama": "model.layers", "bert": "encoder.layer"}[family]
+    assert {block_of(s) for s in scopes} == {None, Block(stack, 0), Block(stack, 1)}
 
 
 @pytest.mark.parametrize(

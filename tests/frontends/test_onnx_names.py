@@ -1,8 +1,11 @@
 """What the names in an exporter's metadata say."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from burnish.frontends.onnx_names import task_of
+from burnish.frontends.onnx_names import Names, stacks_of, task_of
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,50 @@ from burnish.frontends.onnx_names import task_of
 )
 def test_a_class_of_transformers_says_what_it_is_for(architecture: str, task: str) -> None:
     assert task_of(architecture) == task
+
+
+def under(stack: str, count: int, *names: str) -> list[str]:
+    """The paths of so many modules in a stack, and of what is in them."""
+    return [f"{stack}.{i}{name}" for i in range(count) for name in ("", *(f".{n}" for n in names))]
+
+
+LAYER = ("norm", "self_attn", "self_attn.q_proj", "mlp")
+T5 = ("layer.0.SelfAttention", "layer.0.layer_norm", "layer.1.DenseReluDense", "layer.1.layer_norm")
+
+
+PATHS: dict[str, tuple[list[str], set[str]]] = {
+    "a decoder": (["embed", *under("model.layers", 3, *LAYER), "norm"], {"model.layers"}),
+    "two stacks": ([*under("enc.layers", 2, *LAYER), *under("dec.layers", 2, *LAYER)], {"enc.layers", "dec.layers"}),
+    "layers in a block": (under("encoder.block", 2, *T5), {"encoder.block"}),
+    "layers in the only block": (under("encoder.block", 1, *T5), {"encoder.block"}),
+    "a sequence": ([*under("model.0.layer", 2, *LAYER), "model.1", "model.1.linear"], {"model.0.layer"}),
+    "a sequence beside": ([*under("layers", 2, *LAYER), "head.0", "head.2"], {"layers"}),
+    "blocks of two kinds": (["h.0.norm", "h.0.mamba", "h.1.norm", "h.1.attn", "h.2.norm", "h.2.mamba"], {"h"}),
+    "none alike": (["layers.0.mamba", "layers.1.attn", "head.0"], {"layers", "head"}),
+    "nothing in them": (["layers.0", "layers.1"], {"layers"}),
+    "outermost": (["0.norm", "1.norm"], {""}),
+    "no numbers": (["v2.1x", "layers.01", "layers.9999999999", "layers.-1"], set()),
+    "nothing": ([], set()),
+}
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_blocks_are_modules_with_a_number_that_are_alike(case: str) -> None:
+    paths, stacks = PATHS[case]
+    assert stacks_of(paths) == stacks
+
+
+def test_numbers_within_a_block_are_none_of_their_own() -> None:
+    paths = [f"layers.{i}.{name}" for i in (0, 1) for name in ("norm", *under("mlp.experts", 4, "w1"))]
+    nodes = [traced("model"), *(traced("model", f"model.{p}") for p in paths)]
+    graph: Any = SimpleNamespace(metadata_props=[], node=nodes)
+    names = Names.of(graph)
+    scopes = [names.scope(n) for n in graph.node]
+    assert {"layers[0].norm", "layers[1].norm", "layers[1].mlp.experts.3.w1"} <= set(scopes)
+    assert names.module(graph.node[-1]) == "layers.1.mlp.experts.3.w1"
+
+
+def traced(*path: str) -> Any:
+    """A node that was traced in the last of these modules."""
+    scopes = SimpleNamespace(key="pkg.torch.onnx.name_scopes", value=repr(["", *path, "node"]))
+    return SimpleNamespace(metadata_props=[scopes])

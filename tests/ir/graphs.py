@@ -24,7 +24,9 @@ NAMES = st.one_of(
     ),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
 )
-SCOPES = st.sampled_from(["", "model", "model.layers.3.mlp", "model.layers.12.attn", "h.0", 'odd "scope"'])
+SCOPES = st.sampled_from(
+    ["", "model", "model.layers[3].mlp.experts.5", "model.layers[12]", "h[0]", "[3]", "a[x]", "a[01]", 'odd "scope"']
+)
 FLOATS = st.one_of(st.sampled_from([0.0, -0.0, 1.0, math.nan, math.inf, -math.inf, 1e-5, 5e-324, 1e22]), st.floats())
 SYMBOLS = [Sym(n) for n in ("B", "S", "true", "nan")]
 DIMS: st.SearchStrategy[Dim] = st.one_of(

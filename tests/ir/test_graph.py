@@ -6,7 +6,7 @@ import pytest
 from burnish.ir import OPS, Graph, InferError, Module, Origin, Type, WeightEntry, parse
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
-from burnish.ir.origin import block_of
+from burnish.ir.origin import Block, block_of
 from burnish.ir.signature import COUNT, HIDDEN, LOGITS, TOKENS, Rows
 from burnish.ir.weights import MemoryWeights
 
@@ -257,17 +257,15 @@ def test_origins_are_unique() -> None:
     assert made.neg(x).node.origin == fixed and [n.op.name for n in made.made] == ["neg"]
 
 
-def test_what_is_made_of_several_remembers_all() -> None:
-    a = Origin("model.layers.3.mlp", ("up",), ("Recover",))
-    b = Origin("model.layers.3.attn", ("q", "up"), ())
-    assert Origin.union([a, b], "Fuse") == Origin("model.layers.3", ("up", "q"), ("Recover", "Fuse"))
-    assert Origin.union([a]) == a
-    assert Origin.union([]) == Origin()
-    assert Origin.union([a, Origin("modern")]).scope == ""
-
-
-def test_blocks_are_the_first_number_of_a_scope() -> None:
-    assert [block_of(s) for s in ("model.layers.12.mlp.3", "h.0", "3", "model.v2", "")] == ["12", "0", "3", "", ""]
+def test_a_block_says_that_it_is_one() -> None:
+    op = new().ops
+    x = op.graph.input("x", X)
+    with op.scope("model"), op.block("layers", 3), op.scope("mlp.experts.5"):
+        node = op.neg(x).node
+        assert op.path("w1", "weight") == "model.layers.3.mlp.experts.5.w1.weight"
+    assert op.path("ids") == "ids"
+    assert node.origin.scope == "model.layers[3].mlp.experts.5"
+    assert block_of(node.origin.scope) == Block("model.layers", 3)
 
 
 def test_weights_that_a_node_reads_are_known_by_their_sources() -> None:

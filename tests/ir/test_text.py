@@ -37,12 +37,12 @@ module {
   graph forward(%ids: i32[B, S] is tokens, %"0": bool[], %k: f32[B, C] is rows(batch=0, axis=1)) {
     weights {
       @0: f32[64, 64] = cast(@"onnx::MatMul 12", to="f32") <- "cast"
-      scope "model.layers.7.mlp"
+      scope "model.layers[7].mlp"
       @7.0: f32[64] = constant(value="0123456789abcdef0123456789abcdef")
     }
     scope "model"
     %0: f32[B, S, 64] = embedding(%ids, @lm.weight) <- "embed", "tokens" by "FuseEmbedding"
-    scope "model.layers.7.mlp"
+    scope "model.layers[7].mlp"
     %7.0: f32[B, S, 64] = linear(%0, @0, @7.0) <- "linear"
     %7.1: f32[B, S, 64] = layer_norm(%7.0, @"0.3", _, eps=1e-05)
     scope ""
@@ -55,7 +55,7 @@ module {
         return y=%x
       }
     } <- "if"
-    scope "model.layers.7.mlp"
+    scope "model.layers[7].mlp"
     %7.2, %7.3: f32[B, S, 60], f32[B, S, 4] = split(%7.0, axis=-1, sizes=[60, 4]) <- "split"
     return y=%1 is hidden, few=%7.3, k=%k is rows(batch=0, axis=1)
   }
@@ -103,7 +103,7 @@ def test_every_part_of_the_form() -> None:
     nodes = {n.op.name: n for n in module.graphs["forward"]}
     assert nodes["embedding"].origin.sources == ("embed", "tokens")
     assert nodes["embedding"].origin.rules == ("FuseEmbedding",)
-    assert nodes["linear"].origin.scope == "model.layers.7.mlp"
+    assert nodes["linear"].origin.scope == "model.layers[7].mlp"
     assert nodes["layer_norm"].inputs[2] is None
     assert nodes["if"].bodies[0].name == "then"
     assert [nodes[n].time for n in ("cast", "linear")] == ["weight", "run"]

@@ -18,7 +18,7 @@ from tests.decoder import PIPELINE, decoder
 pytestmark = pytest.mark.usefixtures("registries")
 CHAIN = """module {
   graph forward(%x: f32[4]) {
-    scope "layers.0"
+    scope "layers[0]"
     %0.0: f32[4] = neg(%x) <- "first"
     %0.1: f32[4] = exp(%0.0) <- "second"
     %0.2: f32[4] = tanh(%0.1) <- "third"
@@ -90,10 +90,10 @@ def test_a_skipped_application_is_all_that_is_missing(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "made", "sources"),
     [
-        ("fuse-fma", "fma", ["forward:layers.0:add.2", "forward:layers.0:mul"]),
-        ("fuse-qkv", "split", [f"forward:layers.0.attn.{n}:linear" for n in "qkv"]),
-        ("insert-state", "cache_update", ["forward:layers.0.attn:attention"]),
-        ("quantize-weights", "quantize", ["forward:layers.0.attn.q:linear"]),
+        ("fuse-fma", "fma", ["forward:layers[0]:add.2", "forward:layers[0]:mul"]),
+        ("fuse-qkv", "split", [f"forward:layers[0].attn.{n}:linear" for n in "qkv"]),
+        ("insert-state", "cache_update", ["forward:layers[0].attn:attention"]),
+        ("quantize-weights", "quantize", ["forward:layers[0].attn.q:linear"]),
     ],
 )
 def test_what_is_made_knows_what_it_stands_for_and_who_made_it(name: str, made: str, sources: list[str]) -> None:
@@ -101,7 +101,7 @@ def test_what_is_made_knows_what_it_stands_for_and_who_made_it(name: str, made: 
     node = next(n for n in context.module.graphs["forward"] if n.op.name == made)
     assert list(node.origin.sources) == sources
     assert list(node.origin.rules) == [context.applied[0].rule]
-    assert node.origin.scope.startswith("layers.0")
+    assert node.origin.scope.startswith("layers[0]")
     again = context.module.copy()
     assert next(n for n in again.graphs["forward"] if n.op.name == made).origin == node.origin
 
@@ -191,7 +191,7 @@ def test_a_wrong_build_is_refused_by_name_and_place(build: Callable[..., Value],
 
     with pytest.raises(PassError, match=message) as e:
         run(parse(CHAIN), rewriting(Wrong))
-    assert re.search(r"application [0-9a-f]{12} test/Wrong at layers\.0", str(e.value))
+    assert re.search(r"application [0-9a-f]{12} test/Wrong at layers\[0\]", str(e.value))
     assert '  > %0.1: f32[4] = exp(%0.0) <- "second"' in str(e.value)  # the neighbourhood, and the place in it
 
 
@@ -205,7 +205,7 @@ def test_the_verifier_names_the_pass_and_the_application() -> None:
         def build(self, op: Ops, x: Value) -> Value:
             return op.emit_typed(Cast(to="bf16"), [x], [x.type])
 
-    message = r"(?s)after pass test, application \w+ test/Spoil at layers\.0: .*bf16.*  > "
+    message = r"(?s)after pass test, application \w+ test/Spoil at layers\[0\]: .*bf16.*  > "
     with pytest.raises(PassError, match=message):
         run(parse(CHAIN), rewriting(Spoil))
 
@@ -233,7 +233,7 @@ def test_two_equal_identities_are_an_error() -> None:
         def build(self, op: Ops, x: Value) -> Value:
             return op.sub(0.0, x)
 
-    with pytest.raises(PassError, match=r"test/NegToSub at layers\.0 occurs twice"):
+    with pytest.raises(PassError, match=r"test/NegToSub at layers\[0\] occurs twice"):
         run(module, rewriting(NegToSub))
 
 

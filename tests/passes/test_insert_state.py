@@ -53,7 +53,7 @@ def test_what_moved_to_the_encoder_says_where_it_came_from() -> None:
     module, _ = passed("default,insert-state")
     node = module.graphs["encoder"].outputs["cross_k1"].node
     assert node is not None
-    assert node.origin.scope == "decoder.block.1.layer.1.EncDecAttention"
+    assert node.origin.scope == "decoder.block[1].layer.1.EncDecAttention"
     assert node.origin.rules == ("CrossAttentionOnce",)
     assert node.operands[0].node.source_tensors == ("decoder.block.1.layer.1.EncDecAttention.k.weight",)
 

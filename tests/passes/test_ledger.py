@@ -37,7 +37,7 @@ MODEL = """module {
     return all=%0
   }
   graph forward(%ids: i32[B, S] is tokens, %x: f32[4], %c: bool[1], %unread: f32[4]) {
-    scope "layers.0"
+    scope "layers[0]"
     %0.0: f32[4] = mul(%x, @a) <- "mul"
     %0.1: f32[4] = add(%0.0, @b) <- "add"
     %0.2: f32[4] = neg(%0.1) <- "neg"
@@ -285,7 +285,7 @@ OF_ONE_NODE: dict[str, Callable[[Node], object]] = {
     "operands": lambda n: n.set_input(0, forward(n.out.graph.module).inputs[3]),
     "op": lambda n: setattr(n, "op", Exp()),
     "types": lambda n: setattr(n.out, "type", BF16),
-    "origin": lambda n: setattr(n, "origin", Origin("layers.1", ("another",))),
+    "origin": lambda n: setattr(n, "origin", Origin("layers[1]", ("another",))),
 }
 
 

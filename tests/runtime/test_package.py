@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ from burnish.ir.weights import MemoryWeights, StoredWeights
 from burnish.runtime import package
 from burnish.runtime.doors import optimize
 from burnish.runtime.package import is_package, read_package, write_package
-from burnish.runtime.parts import parts_of
+from burnish.runtime.parts import Plan
 from burnish.runtime.token_bytes import token_bytes
 
 assert architectures
@@ -112,8 +113,8 @@ def test_a_node_still_names_its_source_tensors_and_rules(tmp_path: Path) -> None
     ],
 )
 def test_a_tied_table_is_stored_once_for_each_format(formats: str, expected: dict[str, Any]) -> None:
-    parts = package.bytes_by_part(parts_of(llama(f"default,quantize-weights{{{formats}}}")))
-    assert {p: parts[p] for p in expected} == expected
+    sizes = Plan.of(llama(f"default,quantize-weights{{{formats}}}")).sizes
+    assert {p: sizes[p] for p in expected} == expected
 
 
 def test_the_parts_of_an_encoder_decoder(tmp_path: Path) -> None:
@@ -129,6 +130,37 @@ def test_the_parts_of_an_encoder_decoder(tmp_path: Path) -> None:
     ids, count = np.arange(12, dtype="i4").reshape(2, 6), np.array([6, 3], np.int32)
     hidden = [Interpreter(m)("encoder", {"ids": ids, "count": count})["hidden"] for m in (module, again)]
     assert hidden[0].tobytes() == hidden[1].tobytes()
+
+
+@pytest.mark.parametrize("format", ["q4_0", "q8_0"])
+def test_packed_tensors_of_three_axes(tmp_path: Path, format: str) -> None:
+    """Weights of rolled blocks are stacked: [blocks, N, K]; experts are too."""
+    module = llama(f"default,quantize-weights{{format={format}}},roll-blocks")
+    write_package(module, tmp_path / "p")
+    again = read_package(tmp_path / "p", verify_digests=True)
+    rows = {n: e for n, e in again.weights.items() if e.type.rank == 3}
+    assert {str(e.type) for e in rows.values()} == {
+        f"{format}[2, 128, 64]", f"{format}[2, 64, 64]", f"{format}[2, 192, 64]", f"{format}[2, 64, 96]",
+    }  # fmt: skip
+    assert logits(again).tobytes() == logits(module).tobytes()
+    (down,) = (n for n, e in rows.items() if e.type.shape == (2, 64, 96))
+    assert module.source is not None and again.source is not None
+    name = gguf.GGMLQuantizationType[format.upper()]
+    for i in (0, 1):
+        plain = module.source.read(f"model.layers.{i}.mlp.down_proj.weight")
+        stored = again.source.read_part(down, (slice(i, i + 1), slice(0, 64), slice(0, 96)))
+        assert stored.planes["bytes"][0].tobytes() == gguf.quants.quantize(plain, name).tobytes()
+    write_package(again, tmp_path / "again")
+    assert files(tmp_path / "again") == files(tmp_path / "p")
+
+
+def test_the_ops_of_guards_are_recorded_too(tmp_path: Path) -> None:
+    module = guarded()
+    write_package(module, tmp_path / "p")
+    assert json.loads((tmp_path / "p" / "manifest.json").read_text())["ops"] == {"add": 1, "constant": 1, "equal": 1}
+    edit_manifest(tmp_path / "p", lambda m: m["ops"].update(equal=0))
+    with pytest.raises(LoadError, match="op equal has version 0 there, 1 here"):
+        read_package(tmp_path / "p")
 
 
 def test_a_package_can_be_compiled_again(tmp_path: Path) -> None:
@@ -147,7 +179,8 @@ def test_names_that_meet_are_told_apart(tmp_path: Path) -> None:
     assert list(read_package(tmp_path / "p").weights) == ["lm/x", "lm/x.2", "lm/x.3"]
 
 
-def test_long_constants_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
+def guarded() -> Module:
+    """A graph and a guard, each with a long constant."""
     module = Module()
     graph, guard = module.graph("forward"), Module().graph("guard")
     x = graph.input("x", Type("f32", (16,)))
@@ -157,6 +190,11 @@ def test_long_constants_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
     guard.set_outputs({"ok": guard.ops.equal(ones, ones)})
     module.guards.append(AllTrue("all is well", guard))
     module.normalize()
+    return module
+
+
+def test_long_constants_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
+    module = guarded()
     write_package(module, tmp_path / "p")
     assert len(read_header(tmp_path / "p" / "constants.safetensors")[0]) == 2
     assert read_package(tmp_path / "p") == module
@@ -411,8 +449,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json"),
     "half a manifest": (lambda p: (p / "manifest.json").write_text('{"format": '), "not JSON"),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "not a JSON object"),
-    "another format": (lambda p: edit_manifest(p, lambda m: m.update(format="zip")), "'zip' 2"),
-    "a newer version": (lambda p: edit_manifest(p, lambda m: m.update(version=3)), "Compile the model again"),
+    "another format": (lambda p: edit_manifest(p, lambda m: m.update(format="zip")), "'zip' 3"),
+    "a newer version": (lambda p: edit_manifest(p, lambda m: m.update(version=4)), "Compile the model again"),
     "no files": (lambda p: edit_manifest(p, lambda m: m.pop("files")), "must list"),
     "files is a list": (lambda p: edit_manifest(p, lambda m: m.update(files=["model.graph"])), "must list"),
     "no graph": (lambda p: edit_manifest(p, lambda m: m["files"].pop("model.graph")), "must list"),

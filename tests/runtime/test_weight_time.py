@@ -32,6 +32,13 @@ CASES: dict[str, Callable[..., Value]] = {
         op.concat(w("a"), op.transpose(w("c"), perm=(1, 0)), axis=0), format="q4_0"
     ),
     "a format with rows": lambda op, w: op.quantize(w("e"), format="int8"),
+    "packed, of three axes": lambda op, w: op.quantize(w("e"), format="q4_0"),
+    "packed and stacked": lambda op, w: op.stack(
+        op.quantize(w("a"), format="q8_0"), op.quantize(op.transpose(w("c"), perm=(1, 0)), format="q8_0")
+    ),
+    "packed stacks joined": lambda op, w: op.concat(
+        op.quantize(w("e"), format="q4_0"), op.quantize(w("e"), format="q4_0"), axis=1
+    ),
     "packed rows joined": lambda op, w: op.concat(
         op.quantize(w("a"), format="q8_0"), op.quantize(w("b"), format="q8_0"), axis=0
     ),
@@ -102,6 +109,65 @@ def test_each_byte_is_read_once_for_each_operand_that_needs_it(tmp_path: Path, n
     if name == "packed, stacked and indexed":
         expected //= 2  # the row that is not asked for is not read
     assert source.bytes_read == expected
+
+
+@pytest.mark.parametrize("format", ["q4_0", "q8_0", "int8"])
+def test_packed_experts_are_read_row_by_row(tmp_path: Path, format: str) -> None:
+    """Stored packed, [E, N, K]: some rows of one of them are some bytes of the file."""
+    packed = Packed.quantize(np, np.random.default_rng(0).standard_normal((3, 8, 64)).astype("f4"), format)
+    (tmp_path / "experts").write_bytes(raw(packed))
+    source = StoredWeights({"experts": StoredTensor(tmp_path / "experts", 0, Type(format, packed.shape))})
+    op = Module({"experts": WeightEntry(Type(format, packed.shape))}, source=source).graph("forward").ops
+    experts, row = op.weight("experts"), packed.nbytes // (3 * 8)
+    pieces = list(tiles(experts, source, 2 * 64))
+    assert [p.shape for p in pieces] == [(1, 2, 64)] * 12
+    assert b"".join(map(raw, pieces)) == raw(packed)
+    assert source.bytes_read == packed.nbytes
+    one, before = op.index(experts, index=2), source.bytes_read
+    assert b"".join(map(raw, tiles(one, source, 64))) == raw(packed)[-8 * row :]
+    assert source.bytes_read - before == 8 * row, "the other experts are not read"
+    some = source.read_part("experts", (slice(1, 3), slice(3, 4), slice(0, 64)))
+    assert some.shape == (2, 1, 64)
+    assert raw(some) == raw(packed)[11 * row : 12 * row] + raw(packed)[19 * row : 20 * row]
+
+
+# What is made of one stored tensor for a package, and how often each of its bytes is read for all that together.
+SHARED: dict[str, tuple[Callable[[Ops, Value], list[Value]], int]] = {
+    "q, k and v, one after the other": (lambda op, w: list(op.split(w, axis=0, sizes=(32, 16, 16))), 1),
+    "in slices": (lambda op, w: [op.slice(w, axis=0, start=i, stop=i + 16) for i in (0, 16, 32, 48)], 1),
+    "transposed": (lambda op, w: list(op.split(op.transpose(w, perm=(1, 0)), axis=0, sizes=(32, 32, 32))), 1),
+    "split, then transposed": (
+        lambda op, w: [op.transpose(x, perm=(1, 0)) for x in op.split(w, axis=1, sizes=(32, 64))], 1
+    ),
+    "split, then quantized": (
+        lambda op, w: [op.quantize(x, format="q4_0") for x in op.split(w, axis=0, sizes=(32, 32))], 1
+    ),
+    "split and joined in another order": (
+        lambda op, w: [op.concat(*reversed(list(op.split(w, axis=0, sizes=(32, 32)))), axis=0)], 1
+    ),
+    "in two blocks": (lambda op, w: [op.cast(w, to="bf16"), op.transpose(w, perm=(1, 0))], 2),
+    "heads of q and k in turns": (lambda op, w: [op.reshape(x, shape=(32, 96)) for x in in_turns(op, w)], 2),
+}  # fmt: skip
+
+
+def in_turns(op: Ops, w: Value) -> Value:
+    """Rows of q and k as GPT-NeoX fuses them; a reshape takes all, so each of both reads all."""
+    return op.split(op.reshape(w, shape=(4, 2, 8, 96)), axis=1, sizes=(1, 1))
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_a_tensor_that_feeds_several_is_read_a_bounded_number_of_times(tmp_path: Path, case: str) -> None:
+    build, times = SHARED[case]
+    op, source = stored(tmp_path, SHAPES)
+    made = build(op, op.weight("a"))
+    op.graph.set_outputs({f"y{i}": v for i, v in enumerate(made)})
+    op.graph.normalize()
+    for elements in (128, 1000, 1 << 20):  # however small the tiles
+        before = source.bytes_read
+        for value in made:
+            for _ in tiles(value, source, elements):
+                pass
+        assert source.bytes_read - before == times * 4 * math.prod(SHAPES["a"])
 
 
 def test_what_is_cut_away_is_not_read(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "Bert": SIZES,
     "Roberta": SIZES | {"type_vocab_size": 1, "hidden_act": "relu"},
     "XLMRoberta": SIZES | {"type_vocab_size": 1, "pad_token_id": 3},
-    "DistilBert": {"vocab_size": 96, "max_position_embeddings": 64, "dim": 48, "hidden_dim": 80, "n_layers": 2, "n_heads": 3},
-}  # fmt: skip
+    "DistilBert": {"vocab_size": 96, "max_position_embeddings": 64, "dim": 48, "hidden_dim": 80}
+    | {"n_layers": 2, "n_heads": 3},
+}
 HEADS = {
     "Model": {"hidden": "last_hidden_state"},
     "ForMaskedLM": {"logits": "logits"},
