@@ -147,6 +147,11 @@ class Layers(Ops):
         self._stored.asked[name] = type
         return self._leaf_of(name, type, self.path(name.rpartition(".")[2]))
 
+    def data(self, name: str) -> Any:
+        """The numbers of a small stored tensor, for containers that must look at them; None without a source."""
+        source = self._stored.tensors.source
+        return source.read(name) if source is not None and name in self._stored.types else None
+
     def _leaf_of(self, at: str, type: Type, canonical: str) -> Value:
         names = self._stored.canonical.setdefault(at, [])
         if canonical not in names:

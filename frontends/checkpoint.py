@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from burnish.frontends import architectures
+from burnish.frontends import architectures, containers
 from burnish.frontends.architecture import build_module
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.pooling import read_pooling
@@ -16,7 +16,7 @@ from burnish.ir.weights import StoredTensor, StoredWeights
 
 __all__ = ["load_checkpoint"]
 
-assert architectures  # imported so that they are registered
+assert architectures and containers  # imported so that they are registered
 
 
 def load_checkpoint(source: Path) -> Module:
