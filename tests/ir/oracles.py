@@ -485,15 +485,36 @@ ORACLES: dict[str, list[Example]] = {
         Example(op("softmax", axis=0), (np.float32([[1e4, 5], [-1e4, 5]]),), by_torch(lambda x: x.softmax(0))),
     ],
     # shapes
-    "reshape": [Example(op("reshape", shape=(2, -1)), (normal(4, 3),), by_torch(lambda x: x.reshape(2, 6)), units=0)],
+    "reshape": [
+        Example(op("reshape", shape=(2, -1)), (normal(4, 3),), by_torch(lambda x: x.reshape(2, 6)), units=0),
+        Example(op("reshape", shape=(3, 4, 5)), (normal(2, 6, 5),), by_torch(lambda x: x.reshape(3, 4, 5)), units=0),
+        Example(op("reshape", shape=(7, 1, -1)), (Q4,), lambda x: {"bytes": x.planes["bytes"].reshape(7, 1, 36)}),
+        Example(
+            op("reshape", shape=(-1, 3, 64)),
+            (Q8,),
+            lambda x: {k: p.reshape(3, 3, *p.shape[1:]) for k, p in x.planes.items()},
+        ),
+        Example(
+            op("reshape", shape=(6, 32)),
+            (packed("q4_0", 2, 3, 32),),
+            lambda x: {"bytes": x.planes["bytes"].reshape(6, -1)},
+        ),
+    ],
     "transpose": [
-        Example(op("transpose", perm=(2, 0, 1)), (normal(2, 3, 4),), by_torch(lambda x: x.permute(2, 0, 1)), units=0)
+        Example(op("transpose", perm=(2, 0, 1)), (normal(2, 3, 4),), by_torch(lambda x: x.permute(2, 0, 1)), units=0),
+        Example(
+            op("transpose", perm=(1, 0, 2)),
+            (packed("q8_0", 2, 3, 64, layout="planes"),),
+            lambda x: {k: p.transpose(1, 0, 2, 3) for k, p in x.planes.items()},
+        ),
     ],
     "squeeze": [
-        Example(op("squeeze", axes=(0, 2)), (normal(1, 3, 1, 4),), by_torch(lambda x: x.reshape(3, 4)), units=0)
+        Example(op("squeeze", axes=(0, 2)), (normal(1, 3, 1, 4),), by_torch(lambda x: x.reshape(3, 4)), units=0),
+        Example(op("squeeze", axes=(1,)), (packed("q4_0", 3, 1, 32),), lambda x: {"bytes": x.planes["bytes"][:, 0]}),
     ],
     "unsqueeze": [
-        Example(op("unsqueeze", axes=(0, 3)), (normal(3, 4),), by_torch(lambda x: x.reshape(1, 3, 4, 1)), units=0)
+        Example(op("unsqueeze", axes=(0, 3)), (normal(3, 4),), by_torch(lambda x: x.reshape(1, 3, 4, 1)), units=0),
+        Example(op("unsqueeze", axes=(1,)), (Q8,), lambda x: {k: p[:, None] for k, p in x.planes.items()}),
     ],
     "broadcast_to": [
         Example(op("broadcast_to", shape=(2, 3, 4)), (normal(3, 1),), by_torch(lambda x: x.expand(2, 3, 4)), units=0)
@@ -513,11 +534,17 @@ ORACLES: dict[str, list[Example]] = {
     "split": [
         Example(
             op("split", axis=1, sizes=(2, 0, 3)), (normal(2, 5),), lambda x: (x[:, :2], x[:, 2:2], x[:, 2:]), units=0
-        )
+        ),
+        Example(
+            op("split", axis=0, sizes=(2, 5)),
+            (Q4,),
+            lambda x: ({"bytes": x.planes["bytes"][:2]}, {"bytes": x.planes["bytes"][2:]}),
+        ),
     ],
     "slice": [
         Example(op("slice", axis=-1, start=1, stop=4), (normal(2, 5),), lambda x: x[:, 1:4], units=0),
         Example(op("slice", axis=0, start=1, stop=3), (normal(3, 5),), lambda x: x[1:], units=0),
+        Example(op("slice", axis=0, start=2, stop=4), (Q8,), lambda x: {k: p[2:4] for k, p in x.planes.items()}),
     ],
     "stack": [
         Example(op("stack"), (normal(3, 4), normal(3, 4)), by_torch(lambda *x: torch.stack(x)), units=0),
@@ -540,6 +567,11 @@ ORACLES: dict[str, list[Example]] = {
             (normal(200), np.array([-1, -128, 127], "i1")),
             lambda x, i: x[[199, 72, 127]],
             units=0,
+        ),
+        Example(
+            op("gather", axis=0),
+            (Q8, np.array([[6, 0], [-1, 99]], "i4")),
+            lambda x, i: {k: p[[[6, 0], [8, 8]]] for k, p in x.planes.items()},
         ),
     ],
     "gather_elements": [
