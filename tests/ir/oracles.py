@@ -336,6 +336,17 @@ def gguf_floats(x: Packed) -> np.ndarray:
     return gguf.quants.dequantize(x.relayout(np, "").planes["bytes"], gguf.GGMLQuantizationType[x.format.upper()])
 
 
+def chosen(k: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """The k largest numbers of each row and where they stand, by sorting pairs."""
+
+    def oracle(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = [sorted(enumerate(row), key=lambda p: (-p[1], p[0]))[:k] for row in x.reshape(-1, x.shape[-1]).tolist()]
+        pairs = np.array(rows).reshape(*x.shape[:-1], k, 2)
+        return pairs[..., 1], pairs[..., 0].astype("i4")
+
+    return oracle
+
+
 # ----------------------------------------------------------------------------------------------------------- the table
 
 X, W, B = normal(5, 64), normal(7, 64), normal(7)
@@ -606,6 +617,12 @@ ORACLES: dict[str, list[Example]] = {
         Example(op("embedding"), (OUT_OF_BOUNDS, TABLE), lambda i, w: w[[[0, 9, 9], [0, 0, 9]]], units=0),
         Example(op("embedding"), (np.array([6, 0], "i4"), Q4), lambda i, w: gguf_floats(w)[[6, 0]], units=0),
         Example(op("embedding", to="bf16"), (np.array([[8]], "i4"), Q8), lambda i, w: gguf_floats(w)[[[8]]], units=0),
+    ],
+    # experts
+    "top_k": [
+        Example(op("top_k", k=3), (normal(2, 5, 8),), chosen(3)),
+        Example(op("top_k", k=4), (np.float32([[1, 3, 3, -2, 3], [0, 0, -0.0, 0, 0]]),), chosen(4)),
+        Example(op("top_k", k=2), (integers(-9, 9, 5),), chosen(2)),
     ],
     # normalisation
     # half of the error of the mean of squares, which has no signs, and five operations

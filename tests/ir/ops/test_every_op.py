@@ -13,7 +13,7 @@ from burnish.ir.types import require
 from burnish.testing import Example, check_op
 from tests.ir.oracles import ORACLES, STRUCTURE, family, ours, without_oracle
 
-FAMILIES = "attention control elementwise linear normalization quantization recurrence reduction shape".split()
+FAMILIES = "attention control elementwise experts linear normalization quantization recurrence reduction shape".split()
 
 
 def test_every_op_has_an_oracle() -> None:
