@@ -33,9 +33,9 @@ parser.add_argument("--json", action="store_true", help="print JSON, one object,
 TINY = Path(__file__).parents[1] / "examples/tiny-lm"
 WAYS = {
     "numpy f32": ("default", "numpy"),
-    "numpy q4_0 W4A8": ("default,quantize-weights{format=q4_0}", "numpy"),
+    "numpy q4_0 W4A8": ("recover,quantize-weights{recipe=q4_0},fuse", "numpy"),
     "xla f32": ("default", "xla"),
-    "xla q4_0 W4A16": ("default,quantize-weights{format=q4_0}", "xla"),
+    "xla q4_0 W4A16": ("recover,quantize-weights{recipe=q4_0},fuse", "xla"),
 }
 
 

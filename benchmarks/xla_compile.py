@@ -26,6 +26,7 @@ from burnish.frontends.architecture import Config, build_module, parameters
 from burnish.frontends.architectures.llama import Llama
 from burnish.ir.module import Module
 from burnish.ir.weights import MemoryWeights
+from burnish.passes.pipelines import quantized
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--blocks", type=int, nargs="+", default=[4, 16, 64], help="depths")
@@ -67,8 +68,7 @@ def model(blocks: int, format: str) -> Module:
     types = parameters(Llama, config)
     arrays = {name: rng.standard_normal(t.sizes, dtype="f4") / t.sizes[-1] ** 0.5 for name, t in types.items()}
     module = build_module(Llama.names[0], config, types, MemoryWeights(arrays))
-    quantize = f",quantize-weights{{format={format}}}" if format else ""
-    return burnish.optimize(module, f"default{quantize}")
+    return burnish.optimize(module, quantized(format or "none"))
 
 
 def ours(module: Module, context: int) -> dict[str, Any]:

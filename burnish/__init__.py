@@ -2,7 +2,7 @@
 
     module = burnish.load("path/to/model")              # any supported file or folder -> the graph IR
     print(module)                                       # what it is made of, as text
-    module = burnish.optimize(module)                   # passes; burnish.optimize(module, "default,quantize-weights")
+    module = burnish.optimize(module)                   # passes; or "recover,quantize-weights{recipe=q4_0},fuse"
     burnish.compile(module, "out")                      # a package, free of any target
     executable = burnish.executable(module)             # prefill, decode, generate; backend="xla" for JAX
 

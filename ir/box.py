@@ -9,7 +9,7 @@ from typing import Any
 
 from burnish.ir.format import Packed
 
-__all__ = ["Box", "boxes_of", "cut", "moved", "under", "whole"]
+__all__ = ["Box", "boxes_of", "cut", "moved", "reshaped", "under", "whole"]
 
 Array = Any  # a numpy.ndarray, or Packed
 Box = tuple[slice, ...]  # an axis each, with start and stop
@@ -30,6 +30,48 @@ def under(box: Box, shape: Sequence[int]) -> Box:
     """The box of an operand of this shape that broadcasts to `box` of the result."""
     last = box[len(box) - len(shape) :]
     return tuple(slice(0, 1) if d == 1 else s for s, d in zip(last, shape, strict=True))
+
+
+def reshaped(box: Box, after: Sequence[int], before: Sequence[int]) -> tuple[Box, Box]:
+    """A box of the shape `after` that holds `box`, and that of `before`, another shape of as many elements, with the
+    same elements: row-major order is kept. The smallest ones, if `box` is a range of an axis; no size may be 0.
+    """
+    held: list[slice] = []
+    source: list[slice] = []
+    cuts, cuts_before = _cuts(after), _cuts(before)
+    for elements in sorted(cuts.keys() & cuts_before.keys()):  # axes up to there have as many elements in both
+        axes = after[len(held) : cuts[elements]]
+        axes_before = before[len(source) : cuts_before[elements]]
+        part = box[len(held) : cuts[elements]]
+        strides = [math.prod(axes[i + 1 :]) for i in range(len(axes))]
+        low = sum(s.start * n for s, n in zip(part, strides, strict=True))
+        high = sum((s.stop - 1) * n for s, n in zip(part, strides, strict=True)) + 1
+        while True:
+            inside, start, stop = _side_by_side(axes, low, high)
+            inside_before, low, high = _side_by_side(axes_before, start, stop)
+            if (low, high) == (start, stop):
+                break
+        held += inside
+        source += inside_before
+    return tuple(held), tuple(source)
+
+
+def _cuts(shape: Sequence[int]) -> dict[int, int]:
+    """How many elements the first axes have together: the largest number of axes for each."""
+    return {math.prod(shape[:axes]): axes for axes in range(len(shape) + 1)}
+
+
+def _side_by_side(shape: Sequence[int], low: int, high: int) -> tuple[Box, int, int]:
+    """The smallest box of neighbours in memory that holds the elements from `low` to `high` - 1, and its own range."""
+    if not shape:
+        return (), low, high
+    stride = math.prod(shape[1:])
+    first, last = low // stride, (high - 1) // stride
+    if first < last:
+        return (slice(first, last + 1), *whole(shape[1:])), first * stride, (last + 1) * stride
+    at = first * stride
+    inner, start, stop = _side_by_side(shape[1:], low - at, high - at)
+    return (slice(first, last + 1), *inner), at + start, at + stop
 
 
 def cut(array: Array, box: Box) -> Array:

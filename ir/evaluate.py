@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from burnish.ir.format import LAYOUTS, Packed
 from burnish.ir.op import Array, Arrays, Op
 from burnish.ir.types import FLOATS, NUMPY
@@ -47,10 +45,19 @@ def _as_type(xp: Arrays, x: Array, dtype: str) -> Array:
     return x if x.dtype == NUMPY[dtype] else x.astype(NUMPY[dtype])
 
 
-def _plane_by_plane(op: Op, xp: Arrays, inputs: Sequence[Array | None], first: Packed) -> Packed:
-    planes = {
-        name: op.eval(xp, *[x.planes[name] if isinstance(x, Packed) else x for x in inputs]) for name in first.planes
-    }
-    name, plane = next(iter(planes.items()))
-    inner = first.planes[name].ndim - first.ndim + 1  # a plane's axes for the one axis of inputs
-    return first.with_planes(planes, (*np.shape(plane)[: plane.ndim - inner], first.shape[-1]))
+def _plane_by_plane(
+    op: Op, xp: Arrays, inputs: Sequence[Array | None], first: Packed
+) -> tuple[Packed, ...]:
+    lead = first.ndim - 1
+    planes: dict[str, tuple[Array, ...]] = {}
+    for name, plane in first.planes.items():
+        operands = [x.planes[name] if isinstance(x, Packed) else x for x in inputs]
+        made = op.on_plane(lead, plane.shape[lead:]).eval(xp, *operands)
+        planes[name] = made if isinstance(made, tuple) else (made,)
+    results = []
+    for made in zip(*planes.values(), strict=True):
+        result = dict(zip(planes, made, strict=True))
+        name, plane = next(iter(result.items()))
+        inner = first.planes[name].ndim - lead  # a plane's axes for the one axis of inputs
+        results.append(first.with_planes(result, (*plane.shape[: plane.ndim - inner], first.shape[-1])))
+    return tuple(results)

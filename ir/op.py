@@ -47,10 +47,14 @@ Axes = tuple[int | None, ...]
 
 
 class Part(NamedTuple):
-    """What makes a box of a result: an op, and the box of each operand that it is given (None: it does without)."""
+    """What makes a box of a result: an op, and the box of each operand that it is given (None: it does without).
+
+    Where the op makes more than that, `cut` is the box of what it makes.
+    """
 
     op: Op
     boxes: tuple[Box | None, ...]
+    cut: Box | None = None
 
 
 class Operand(NamedTuple):
@@ -74,7 +78,7 @@ class Op:
     commutative: ClassVar[bool] = False
     #: plain floats below f32 are widened to f32 before `eval`
     widen: ClassVar[bool] = True
-    #: on packed operands `eval` runs once for each plane, and the result is packed
+    #: on packed operands `eval` runs once for each plane (see `on_plane`), and the results are packed
     planewise: ClassVar[bool] = False
     #: `eval` takes packed operands as they are; otherwise they are dequantized for it
     takes_packed: ClassVar[bool] = False
@@ -111,6 +115,10 @@ class Op:
         the keyword `bodies`, each a function of arrays.
         """
         raise NotImplementedError(f"{self.name}.eval")
+
+    def on_plane(self, lead: int, inner: tuple[int, ...]) -> Op:
+        """The op for a plane of a packed operand: it has the operand's first `lead` axes, then `inner` for its last."""
+        return self
 
     def overwrite(self, *operands: Any) -> Any:
         """What `eval` gives, the first result written into the operand that `inplace` names; for NumPy."""

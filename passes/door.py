@@ -124,7 +124,7 @@ class Pass:
         raise NotImplementedError(self.name)
 
     def __str__(self) -> str:
-        """The pass and its options as the command line takes them: `quantize-weights{format=q4_0}`."""
+        """The pass and its options as the command line takes them: `quantize-weights{recipe=q4_0}`."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]  # made a dataclass above
         options = [f"{f.name}={_option(v)}" for f in fields if (v := getattr(self, f.name)) != f.default]
         return self.name + ("{" + ",".join(options) + "}" if options else "")

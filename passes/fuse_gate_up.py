@@ -5,6 +5,7 @@ from __future__ import annotations
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Value
 from burnish.passes.engine import Pattern, RewritePass, Rule
+from burnish.passes.fuse_qkv import cannot_join
 
 
 class FuseGateAndUp(Rule):
@@ -29,11 +30,7 @@ class FuseGateAndUp(Rule):
         return [op.mul(op.silu(gate), up), op.mul(op.gelu(gate, approximate=approximate), up)]
 
     def where(self, wg: Value, wu: Value, bg: Value | None, bu: Value | None) -> str | None:
-        if not (wg.is_weight and wu.is_weight):
-            return "they are not both weights"
-        if wg.dtype != wu.dtype or wg.type.format:
-            return f"they are stored as {wg.type} and {wu.type}"
-        return None if (bg is None) == (bu is None) else "only one of them has a bias"
+        return cannot_join([wg, wu], [bg, bu])
 
     def build(self, op: Ops, x: Value, wg: Value, wu: Value, bg: Value | None, bu: Value | None, out: Value) -> Value:
         bias = None if bg is None else op.concat(bg, bu, axis=0)

@@ -32,13 +32,7 @@ class FuseQueryKeyValue(Rule):
         places = [_attention_operand(v) for v in outs]
         if [name for _, name in places] != ["q", "k", "v"] or len({node for node, _ in places}) > 1:
             return ""  # not the query, key and value of one attention
-        if not all(w.is_weight for w in (wq, wk, wv)):
-            return "they are not all weights"
-        if len({w.dtype for w in (wq, wk, wv)}) > 1 or wq.type.format:
-            return f"they are stored as {wq.type}, {wk.type}, {wv.type}"
-        if len({b is None for b in (bq, bk, bv)}) > 1:
-            return "not all of them have a bias"
-        return None
+        return cannot_join([wq, wk, wv], [bq, bk, bv])
 
     def build(
         self, op: Ops, x: Value, wq: Value, wk: Value, wv: Value, bq: Value | None, bk: Value | None, bv: Value | None
@@ -50,6 +44,15 @@ class FuseQueryKeyValue(Rule):
     def around(self, op: Ops, q: Value, k: Value, v: Value) -> Value:
         heads = [op.reshape(y, shape=(*y.shape[:2], -1, 4)) for y in (q, k, v)]
         return op.attention(*heads, causal=True, scale=0.5)
+
+
+def cannot_join(weights: list[Value], biases: list[Value | None]) -> str | None:
+    """Why products of one operand cannot be one product with their weights' rows one after the other, or None."""
+    if not all(w.is_weight for w in weights):
+        return "they are not all weights"
+    if len({w.dtype for w in weights}) > 1:
+        return f"they are stored as {', '.join(str(w.type) for w in weights)}"
+    return "not all of them have a bias" if len({b is None for b in biases}) > 1 else None
 
 
 def _attention_operand(value: Value) -> tuple[Node | None, str]:

@@ -11,7 +11,7 @@ from burnish.ir.module import Module
 from burnish.ir.origin import block_of
 from burnish.passes.engine import PASSES, Context, Controller, Observer, Pass, PassError
 
-__all__ = ["PIPELINES", "Expect", "PipelineError", "parse_pass", "parse_pipeline", "run_passes"]
+__all__ = ["PIPELINES", "Expect", "PipelineError", "parse_pass", "parse_pipeline", "quantized", "run_passes"]
 
 
 class PipelineError(ValueError):
@@ -33,10 +33,15 @@ class Expect(Pass):
             raise PassError(f"{self}: found {len(found)} of {wanted} {self.op} in {len(blocks)} blocks")
 
 
-# Each entry says why it stands where it does, where its place matters.
+# Each entry, a pass or a pipeline, says why it stands where it does, where its place matters.
 PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
     # What every import gets: the same for all targets.
     "default": (
+        ("recover", "quantize-weights stands behind it: a recipe's names are those of the products as they are found"),
+        ("fuse", "joins products whose weights are stored alike"),
+    ),
+    # The ops that an import is made of.
+    "recover": (
         ("canonicalize", ""),
         ("simplify-memory", "recovery and fusion look through no views"),
         ("recover-gather", ""),
@@ -48,7 +53,10 @@ PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
         ("recover-mask", ""),
         ("simplify-memory", "the transposes that recovery put around rope and attention cancel"),
         ("recover-positions", "at rope, once the views of what it counts have merged"),
-        ("fuse-linear", "before qkv and gate-up, which join linears"),
+        ("fuse-linear", ""),
+    ),
+    # Ops joined.
+    "fuse": (
         ("fuse-qkv", ""),
         ("fuse-gate-up", ""),
         ("fuse-fma", "after all that recovers an op from its parts: an fma hides the addition"),
@@ -74,10 +82,15 @@ def parse_pipeline(text: str) -> list[Pass]:
     passes: list[Pass] = []
     for entry in re.findall(r"[^,{\s]+(?:\{[^}]*\})?", text):
         if entry in PIPELINES:
-            passes += [parse_pass(p) for p, _ in PIPELINES[entry]]
+            passes += [q for p, _ in PIPELINES[entry] for q in parse_pipeline(p)]
         else:
             passes.append(parse_pass(entry))
     return passes
+
+
+def quantized(recipe: str) -> str:
+    """The default pipeline, with weights quantized by a recipe before products are joined."""
+    return "default" if recipe == "none" else f"recover,quantize-weights{{recipe={recipe}}},fuse"
 
 
 def run_passes(
@@ -109,7 +122,10 @@ def parse_pass(text: str) -> Pass:
     missing = [k for k, f in fields.items() if f.default is dataclasses.MISSING and k not in options]
     if missing:
         raise PipelineError(f"{m[1]} needs {', '.join(missing)}")
-    return cls(**options)
+    try:
+        return cls(**options)
+    except ValueError as e:
+        raise PipelineError(f"{m[1]}: {e}") from None
 
 
 def _convert(pass_name: str, key: str, value: str, type_name: str) -> Any:

@@ -22,6 +22,7 @@ import torch
 
 import burnish
 from burnish.ir.module import Module
+from burnish.passes.pipelines import quantized
 from tests import models
 
 ROOT = Path(__file__).parents[1]
@@ -94,8 +95,7 @@ def _rounded(x: torch.Tensor) -> torch.Tensor:
 @cache
 def module_of(row: Row, packaged: bool) -> Module:
     """The optimised module, as it is or read back from a package."""
-    format = PRECISIONS[row.precision][0]
-    pipeline = "default" if format == "none" else f"default,quantize-weights{{format={format}}}"
+    pipeline = quantized(PRECISIONS[row.precision][0])
     module = burnish.optimize(burnish.load(source_of(row.family, row.source)), pipeline)
     if not packaged:
         return module

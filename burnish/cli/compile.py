@@ -18,38 +18,32 @@ from burnish.cli import json_option, load_module, plugin_option, show_progress, 
 )
 @click.option(
     "--quantize",
-    metavar="FORMAT",
+    metavar="RECIPE",
     default="none",
     show_default=True,
-    help="For the weights of the blocks: q4_0, q8_0, int8, or what a plugin defines.",
+    help="A format for the weights of products (q4_0, q8_0, int8, a plugin's), or rules: '*.v_proj=q8_0;lm=none;q4_0'.",
 )
-@click.option("--lm", metavar="FORMAT", default="", help="For the head.  [default: that of --quantize]")
-@click.option("--embedding", metavar="FORMAT", default="none", show_default=True, help="For the table of tokens.")
-@click.option(
-    "--pipeline", metavar="PASSES", default="default", show_default=True, help="What runs before quantization."
-)
+@click.option("--pipeline", metavar="PASSES", help="All passes to run, instead.  [default: default]")
 @click.option("--force", is_flag=True, help="Replace a package that is there.")
 @plugin_option
 @json_option
 def command(
-    source: Path, out: Path, quantize: str, lm: str, embedding: str, pipeline: str, force: bool, as_json: bool
+    source: Path, out: Path, quantize: str, pipeline: str | None, force: bool, as_json: bool
 ) -> None:
     """Compile SRC into a package: import it, optimise it, quantize it, and write what run time needs.
 
+    A recipe's rules are names=format, of which the first that fits decides. Names are a glob over module paths, or lm
+    (the head), embedding (tables of tokens), router; none leaves a weight as it is; of q4_0|int8 the first that fits
+    its width is taken. --quantize RECIPE is short for --pipeline 'recover,quantize-weights{recipe=RECIPE},fuse';
     `burnish opt --list` shows the passes. The folder appears when it is complete, and not before.
     """
-    from burnish.ir.format import FORMATS
-    from burnish.passes.pipelines import parse_pipeline, run_passes
+    from burnish.passes.pipelines import parse_pipeline, quantized, run_passes
     from burnish.runtime.package import write_package
     from burnish.runtime.sources import tokenizer_of
 
-    for format in (quantize, lm, embedding):
-        if format not in ("", "none", *FORMATS):
-            raise click.UsageError(f"unknown format {format!r}; there are {', '.join(sorted(FORMATS))}")
-    passes = pipeline
-    if {quantize, lm or "none", embedding} != {"none"}:
-        head = f",lm={lm}" if lm else ""
-        passes += f",quantize-weights{{format={quantize}{head},embedding={embedding}}}"
+    if pipeline is not None and quantize != "none":
+        raise click.UsageError("--quantize and --pipeline: put quantize-weights{recipe=…} into the pipeline")
+    passes = quantized(quantize) if pipeline is None else pipeline
     parse_pipeline(passes)  # before the model is read
     context = run_passes(load_module(source), passes)
     kept = Counter(r.reason for r in context.remarks if r.reason and r.application.pass_name == "quantize-weights")
@@ -66,4 +60,5 @@ def command(
     else:
         click.echo(report.text())
         for reason, count in kept.items():
-            click.echo(f"note: {count} weights stay as they are: {reason}", err=True)
+            stay = "1 weight stays as it is" if count == 1 else f"{count} weights stay as they are"
+            click.echo(f"note: {stay}: {reason}", err=True)

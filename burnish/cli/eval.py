@@ -31,7 +31,7 @@ from burnish.cli import (
     default="none,int8,q8_0,q4_0,q4_0/int8",
     show_default=True,
     metavar="A,B,…",
-    help="format[+head][/activations]",
+    help="recipe[/activations]",
 )
 @click.option("--documents", metavar="N", type=click.IntRange(2), help="Only the first N.")
 @backend_option
@@ -40,20 +40,20 @@ from burnish.cli import (
 def command(source: Path, data: Path, variants: str, documents: int | None, backend: str, as_json: bool) -> None:
     """Measure what quantization costs SRC: loss, divergence and right answers in several formats, on held-out text.
 
-    A variant is a format for the weights of the blocks (none leaves them as they are), +head for the head and the
-    table of tokens too, /int8 for 8-bit activations. The first is what the others are compared with, document by
-    document.
+    A variant is a recipe for the weights, as `burnish compile --quantize` takes it, with /int8 for 8-bit activations.
+    The first is what the others are compared with, document by document.
     """
     from burnish.frontends.architecture import LoadError
-    from burnish.ir.format import FORMATS
+    from burnish.passes.pipelines import parse_pipeline
     from burnish.runtime.evaluation import Variant, evaluate_variants, read_documents
     from burnish.runtime.sources import tokenizer_of
     from burnish.runtime.tokenizer import Tokenizer
 
     wanted = [Variant.parse(v) for v in variants.split(",")]
     for v in wanted:
-        if v.weights not in ("none", *FORMATS) or v.activations not in ("float", "int8"):
-            raise click.UsageError(f"cannot read the variant {v}; formats are none, {', '.join(sorted(FORMATS))}")
+        if v.activations not in ("float", "int8"):
+            raise click.UsageError(f"cannot read the variant {v}: activations are float or int8")
+        parse_pipeline(v.pipeline)
     module = load_module(source)
     file = tokenizer_of(source)
     if file is None:
@@ -66,9 +66,10 @@ def command(source: Path, data: Path, variants: str, documents: int | None, back
         return
     tokens = sum(len(d.ids) for d in texts)
     click.echo(f"{len(texts)} documents, {tokens:,} tokens; loss and KL in nats a token, means ± standard errors")
-    head = f"{'variant':16}{'loss':>18}{'difference':>20}{'KL':>20}"
+    wide = max(16, *(len(m.variant) + 2 for m in measures))
+    head = f"{'variant':{wide}}{'loss':>18}{'difference':>20}{'KL':>20}"
     click.echo(head + "".join(f"{k + ' right':>18}" for k in measures[0].right) + f"{'bytes':>15}")
     for m in measures:
-        row = f"{m.variant:16}{m.loss!s:>18}{m.loss_difference!s:>20}{m.divergence!s:>20}"
+        row = f"{m.variant:{wide}}{m.loss!s:>18}{m.loss_difference!s:>20}{m.divergence!s:>20}"
         shares = (f"{100 * e.mean:.1f} ± {100 * e.error:.1f} %" for e in m.right.values())
         click.echo(row + "".join(f"{share:>18}" for share in shares) + f"{m.bytes:>15,}")

@@ -15,7 +15,9 @@ import numpy as np
 
 from burnish.frontends.architecture import LoadError
 from burnish.ir.module import Module
+from burnish.ir.ops.quantization import Quantize
 from burnish.ir.signature import LOGITS, TOKENS
+from burnish.passes.pipelines import quantized
 from burnish.runtime.doors import executable, optimize
 from burnish.runtime.executable import Executable
 from burnish.runtime.parts import Plan
@@ -36,29 +38,24 @@ class Document:
 
 @dataclass(frozen=True)
 class Variant:
-    """A format for the blocks' weights (`none` leaves them), one for the head and the table, and the activations."""
+    """A recipe for the weights (`none` leaves them), and the activations."""
 
-    weights: str = "none"
+    recipe: str = "none"
     activations: str = "float"
-    head: str = "none"
 
     @classmethod
     def parse(cls, text: str) -> Variant:
-        """Read `format[+head][/activations]`: q4_0, q4_0/int8, q4_0+head/int8."""
-        weights, _, activations = text.partition("/")
-        weights, plus, _ = weights.partition("+")
-        return cls(weights, activations or "float", weights if plus else "none")
+        """Read `recipe[/activations]`: q4_0, q4_0/int8, lm=none;q4_0/int8."""
+        recipe, _, activations = text.partition("/")
+        return cls(recipe, activations or "float")
 
     @property
     def pipeline(self) -> str:
         """The passes that make it."""
-        if self.weights == "none":
-            return "default"
-        return f"default,quantize-weights{{format={self.weights},lm={self.head},embedding={self.head}}}"
+        return quantized(self.recipe)
 
     def __str__(self) -> str:
-        head = "+head" if self.head != "none" else ""
-        return f"{self.weights}{head}" + (f"/{self.activations}" if self.activations != "float" else "")
+        return self.recipe + (f"/{self.activations}" if self.activations != "float" else "")
 
 
 @dataclass(frozen=True)
@@ -182,9 +179,8 @@ def evaluate_variants(
 
 def _made(module: Module, variant: Variant) -> Module:
     made = optimize(module, variant.pipeline)
-    formats = {v.dtype for graph in made.graphs.values() for node in graph for v in node.operands}
-    if variant.weights != "none" and variant.weights not in formats:
-        raise LoadError(f"variant {variant}: none of the weights can be stored as {variant.weights}")
+    if variant.recipe != "none" and not any(isinstance(n.op, Quantize) for g in made.graphs.values() for n in g):
+        raise LoadError(f"variant {variant}: none of the weights can be stored so")
     return made
 
 

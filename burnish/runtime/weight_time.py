@@ -58,7 +58,8 @@ class _Parts:
             for v, b in zip(node.inputs, part.boxes, strict=True):
                 if v is None or b is not None:
                     operands.append(None if v is None or b is None else self.of(v, b))
-            return evaluate(part.op, np, operands, [value.dtype])[0]
+            (made,) = evaluate(part.op, np, operands, [value.dtype])
+            return made if part.cut is None else cut(made, part.cut)
         every = whole(value.type.sizes)
         if box != every:
             return cut(self.of(value, every), box)

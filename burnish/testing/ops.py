@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from burnish.ir.box import cut, whole
-from burnish.ir.format import Packed
+from burnish.ir.format import FORMATS, LAYOUTS, Packed
 from burnish.ir.graph import Graph
 from burnish.ir.leaves import Constant
 from burnish.ir.module import Module
@@ -64,7 +64,7 @@ def check_op(op_class: type[Op], *given: Example) -> None:
 
     It has a docstring, `infer` and `eval`; the results have the inferred types; NumPy, JAX and the oracle agree in
     f32 and bf16; the operands stay as they are; what the class declares of itself
-    (`commutative`, `inplace`, `along`, `part`) is so; a graph of it verifies, and its text
+    (`commutative`, `inplace`, `along`, `part`, `planewise`) is so; a graph of it verifies, and its text
     reads back equal.
     """
     name = op_class.name
@@ -89,6 +89,8 @@ def check_op(op_class: type[Op], *given: Example) -> None:
         _check_results(trial, ours, trial.results, f"{where}: JAX against NumPy", rounded=2)
         if trial.expected is not None:
             _check_results(trial, ours, trial.expected, f"{where}: JAX against the oracle")
+    if op_class.planewise:
+        _check_planes(name, cases)
     for example in cases:
         _check_graph(example)
 
@@ -244,12 +246,45 @@ def _check_parts(trial: _Trial, index: int, where: str) -> None:
             parts = [None if x is None or b is None else cut(x, b) for x, b in zip(inputs, part.boxes, strict=True)]
             given = [p for p, x in zip(parts, inputs, strict=True) if x is None or p is not None]
             (some,) = run_numpy(part.op, given, example.bodies)
+            some = some if part.cut is None else cut(some, part.cut)
             expected = cut(result, box)
             if example.op.reproducible:
                 assert type_of(some) == type_of(expected), f"{where}: gives {type_of(some)}, not {type_of(expected)}"
                 assert bytes_of(some) == bytes_of(expected), f"{where}: differs in {box} of {type_of(result)}"
             else:
                 _check_close(example, some, expected, None if size is None else cut(size, box), where)
+
+
+def _check_planes(name: str, cases: Sequence[Example]) -> None:
+    """Of packed operands, in each layout that lies by rows, it makes what it makes of the numbers they stand for."""
+    calls: list[tuple[Op, Sequence[Array | None], Sequence[Graph]]] = []
+    expected: list[tuple[Array, ...]] = []
+    for example in cases:
+        given: list[Any] = list(example.inputs)
+        quantized = [Packed.quantize(np, x, "int8") if is_float(x) and x.ndim else x for x in given]
+        for inputs in (given, quantized):
+            packed = [x for x in inputs if isinstance(x, Packed)]
+            try:
+                example.op.results(*(None if x is None else type_of(x) for x in inputs))
+            except InferError:  # it would take the rows apart
+                continue
+            floats = [x.dequantize(np) if isinstance(x, Packed) else x for x in inputs]
+            for layout in [k for k, v in LAYOUTS.items() if v.by_rows] if packed else ():
+                if all(LAYOUTS[layout].accepts(FORMATS[x.format], x.shape) is None for x in packed):
+                    laid = [x.relayout(np, layout) if isinstance(x, Packed) else x for x in inputs]
+                    calls.append((example.op, laid, ()))
+                    expected.append(run_numpy(example.op, floats))
+    assert calls, f"{name}: declares `planewise`, but no example has packed operands, or could have"
+    by_jax = run_all_jax(calls)
+    for (op, operands, _), wanted, theirs in zip(calls, expected, by_jax, strict=True):
+        types = [type_of(x) for x in operands if x is not None]
+        where = f"{op!r} of {', '.join(map(str, types))}, plane by plane"
+        inferred = list(op.results(*types))
+        for results in (run_numpy(op, operands), theirs):
+            made = [*map(type_of, results)]
+            assert made == inferred, f"{where}: gives {made}, not {inferred}"
+            stood = [r.dequantize(np) if isinstance(r, Packed) else r for r in results]
+            assert all_equal(stood, wanted), f"{where}: other numbers than those of floats"
 
 
 def _check_graph(example: Example) -> None:

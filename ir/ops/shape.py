@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from burnish.ir.box import Box, moved, under
+from burnish.ir.box import Box, moved, reshaped, under
 from burnish.ir.dims import Dim, Sym, dim_text, divide, product
+from burnish.ir.format import LAYOUTS
 from burnish.ir.guards import assume_at_most, assume_equal, assume_sizes, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op, Part
 from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps, axes_with, by_along
@@ -28,9 +29,9 @@ class Reshape(_Memory):
     """The elements of x, in row-major order, in another shape; one size may be -1, which is what is left over."""
 
     shape: tuple[Dim, ...]
+    planewise = True
 
     def infer(self, x: Type) -> Type:
-        require(x.format is None, f"reshape: {x} is packed")
         shape = list(self.shape)
         if -1 in shape:
             at = shape.index(-1)
@@ -41,10 +42,20 @@ class Reshape(_Memory):
         else:
             same = divide(x.shape, self.shape) == 1 or product(x.shape) == product(self.shape)
             require(same, f"reshape: {x} has not as many elements as {_shape(shape)}")
+        _require_rows("reshape", x, tuple(shape[-1:]) == x.shape[-1:])
         return x.with_shape(shape)
 
-    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> None:
-        """It takes all: a box of rows is a box of x in rare cases only."""
+    def on_plane(self, lead: int, inner: tuple[int, ...]) -> Op:
+        return Reshape(shape=(*self.shape[:-1], *inner))
+
+    def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part | None:
+        (x,) = operands
+        assert x is not None
+        if 0 in x.sizes:
+            return None
+        held, source = reshaped(box, self.results(x)[0].sizes, x.sizes)
+        inside = tuple(slice(b.start - h.start, b.stop - h.start) for b, h in zip(box, held, strict=True))
+        return Part(Reshape(shape=tuple(h.stop - h.start for h in held)), (source,), inside)
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
         """Independent where tokens stay apart, each with as many numbers behind it, and sequences are outermost."""
@@ -66,11 +77,15 @@ class Transpose(_Memory):
     """x with its axes in the order `perm`"""
 
     perm: tuple[int, ...]
+    planewise = True
 
     def infer(self, x: Type) -> Type:
-        require(x.format is None, f"transpose: {x} is packed")
         require(sorted(self.perm) == list(range(x.rank)), f"transpose: {list(self.perm)} does not permute {x}")
+        _require_rows("transpose", x, self.perm[-1:] == (x.rank - 1,))
         return x.with_shape(x.shape[i] for i in self.perm)
+
+    def on_plane(self, lead: int, inner: tuple[int, ...]) -> Op:
+        return Transpose(perm=(*self.perm[:-1], *range(lead, lead + len(inner))))
 
     def along(self, x: Type) -> tuple[Axes, ...]:
         return (tuple(self.perm.index(i) for i in range(x.rank)),)
@@ -83,8 +98,10 @@ class Squeeze(_Memory):
     """x without the unit dimensions listed in `axes`"""
 
     axes: tuple[int, ...]
+    planewise = True
 
     def infer(self, x: Type) -> Type:
+        _require_rows("squeeze", x, x.rank - 1 not in self.axes)
         where = f"squeeze: axes {list(self.axes)} of {x} are not of size 1"
         require(all(0 <= a < x.rank for a in self.axes), where)
         for a in self.axes:
@@ -103,11 +120,13 @@ class Unsqueeze(_Memory):
     """x with unit dimensions added; `axes` are theirs in the result"""
 
     axes: tuple[int, ...]
+    planewise = True
 
     def infer(self, x: Type) -> Type:
         rank = x.rank + len(self.axes)
         good = len(set(self.axes)) == len(self.axes) and all(0 <= a < rank for a in self.axes)
         require(good, f"unsqueeze: axes {list(self.axes)} do not fit {x}")
+        _require_rows("unsqueeze", x, rank - 1 not in self.axes)
         rest = iter(x.shape)
         return x.with_shape(1 if i in self.axes else next(rest) for i in range(rank))
 
@@ -124,6 +143,7 @@ class BroadcastTo(_Memory):
     shape: tuple[Dim, ...]
 
     def infer(self, x: Type) -> Type:
+        require(x.format is None, f"broadcast_to: {x} is packed")
         where = f"broadcast_to: {x} to {_shape(self.shape)}"
         assume_sizes(self.shape, where)
         require(broadcast(self.shape, x.shape, where=where) == self.shape, where)
@@ -162,8 +182,7 @@ class Concat(_Memory):
         require(xs, "concat: there is no operand")
         first = xs[0]
         axis = first.axis(self.axis)
-        good = first.format is None or axis == self.axis < first.rank - 1  # planes may have more axes at the end
-        require(good, f"concat: axis {self.axis} of {first} is not one of its axes in front, counted from the front")
+        _require_rows("concat", first, 0 <= self.axis < first.rank - 1)
         shape = list(first.shape)
         for x in xs[1:]:
             require((x.dtype, x.layout, x.rank) == (first.dtype, first.layout, first.rank), f"concat: {first} and {x}")
@@ -195,9 +214,10 @@ class Split(_Memory):
 
     axis: int
     sizes: tuple[Dim, ...]
+    planewise = True
 
     def infer(self, x: Type) -> tuple[Type, ...]:
-        require(x.format is None, f"split: {x} is packed")
+        _require_rows("split", x, 0 <= self.axis < x.rank - 1)
         axis = x.axis(self.axis)
         where = f"split: {_shape(self.sizes)} do not add up to axis {axis} of {x}"
         total: Dim = 0
@@ -228,9 +248,10 @@ class Slice(_Memory):
     start: Dim
     stop: Dim
     version = 2  # bounds lie within the axis
+    planewise = True
 
     def infer(self, x: Type) -> Type:
-        require(x.format is None, f"slice: {x} is packed")
+        _require_rows("slice", x, 0 <= self.axis < x.rank - 1)
         axis = x.axis(self.axis)
         where = f"slice: {self.start}:{self.stop} of axis {axis} of {x}"
         assume_at_most(0, self.start, where)
@@ -260,6 +281,7 @@ class Stack(_Memory):
 
     def infer(self, *xs: Type) -> Type:
         require(xs and all(x == xs[0] for x in xs), f"stack: {', '.join(map(str, xs))} differ, or are none")
+        _require_rows("stack", xs[0], True)
         return xs[0].with_shape((len(xs), *xs[0].shape))
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
@@ -280,7 +302,8 @@ class Index(_Memory):
     planewise = True
 
     def infer(self, x: Type) -> Type:
-        require(x.rank > (x.format is not None), f"index: {x} has no axis to index")
+        require(x.rank > 0, f"index: {x} has no axis to index")
+        _require_rows("index", x, x.rank > 1)
         where = f"index: {x} has no row {self.index}"
         require(self.index >= 0, where)
         assume_at_most(self.index + 1, x.shape[0], where)
@@ -315,9 +338,10 @@ class Gather(_Memory):
     """x at `indices` along `axis`; those out of bounds are clipped to the nearest, negative ones count from the end"""
 
     axis: int
+    planewise = True
 
     def infer(self, x: Type, indices: Type) -> Type:
-        require(x.format is None, f"gather: {x} is packed; embedding is the op for rows")
+        _require_rows("gather", x, 0 <= self.axis < x.rank - 1)
         require(indices.is_integer, f"gather: {indices} are not integers")
         axis = x.axis(self.axis)
         return x.with_shape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
@@ -392,6 +416,14 @@ def _within(xp: Arrays, indices: Array, size: int) -> Array:
     if indices.dtype.itemsize < 4:
         indices = indices.astype("int32")  # the size may not fit
     return xp.clip(xp.where(indices < 0, indices + size, indices), 0, size - 1)
+
+
+def _require_rows(what: str, x: Type, kept: bool) -> None:
+    """A packed operand must lie by rows, and the op keep its last axis: the groups of a row are never cut or moved."""
+    if x.format is not None:
+        why = "its last axis must stay last, and whole; axes are counted from the front"
+        require(kept, f"{what}: {x} is packed: {why}")
+        require(LAYOUTS[x.layout].by_rows, f"{what}: {x} does not lie by rows; do this before it is laid out")
 
 
 def _but(rank: int, axis: int) -> Axes:

@@ -22,7 +22,7 @@ from burnish.runtime.executable import Executable
 from burnish.testing.ops import gamma
 from tests import models
 
-Q4 = "quantize-weights{format=q4_0,lm=q8_0,embedding=q8_0}"
+Q4 = "quantize-weights{recipe=embedding=q8_0;lm=q8_0;q4_0}"
 UNROLLED = "stateful,set-layouts{layout=planes}"
 
 
@@ -88,7 +88,7 @@ def test_encoders_and_cross_attention(family: str, tmp_path: Path) -> None:
         "stateful,xla",
         f"{Q4},stateful,xla",
         f"{Q4},{UNROLLED}",
-        "quantize-weights{format=int8},stateful,xla",
+        "quantize-weights{recipe=int8},stateful,xla",
         f"{Q4},stateful,quantize-activations,xla",
     ],
 )

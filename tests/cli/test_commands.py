@@ -100,9 +100,23 @@ def test_what_no_group_divides_is_named(cli: Cli, tmp_path: Path, capsys: pytest
     capsys.readouterr()  # transformers shows its progress
     code, _, err = cli("compile", folder, "-o", tmp_path / "package", "--quantize", "q4_0")
     assert code == 0
-    assert err == "note: 7 weights stay as they are: q4_0: groups of 32 do not divide an input axis of 48\n"
+    assert err.splitlines() == [
+        "note: 1 weight stays as it is: the recipe has no rule for it",  # the table of tokens
+        "note: 13 weights stay as they are: q4_0: groups of 32 do not divide an input axis of 48",
+    ]
     code, out, _ = cli("compile", folder, "-o", tmp_path / "other", "--quantize", "q4_0", "--json")
-    assert list(json.loads(out)["not_quantized"].values()) == [7]
+    assert list(json.loads(out)["not_quantized"].values()) == [1, 13]
+
+
+def test_a_recipe_says_which_weight_gets_which_format(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    recipe = "*.v_proj=q8_0;embedding=q8_0;lm=none;q4_0"
+    code, out, err = cli("compile", llama, "-o", tmp_path / "package", "--quantize", recipe)
+    assert (code, err) == (0, "note: 1 weight stays as it is: the recipe says lm=none\n")
+    assert "embedding: q8_0 " in out and "block_00 to block_01: f32 512, q4_0 " in out and "lm: f32 " in out
+    manifest = json.loads((tmp_path / "package" / "manifest.json").read_text())
+    assert manifest["made_by"]["pipeline"] == f"recover,quantize-weights{{recipe={recipe}}},fuse"
+    code, _, err = cli("compile", llama, "-o", tmp_path / "other", "--quantize", "*.v_porj=q8_0;q4_0")
+    assert (code, "no weight is called '*.v_porj'; there are model.layers.0.self_attn.v_proj" in err) == (4, True)
 
 
 def test_a_folder_in_the_way_stays(cli: Cli, llama: Path, tmp_path: Path) -> None:
@@ -156,12 +170,12 @@ def test_bench_needs_a_model_that_makes_text(cli: Cli, bert: Path) -> None:
 
 
 def test_eval_is_a_table_of_variants(cli: Cli, llama: Path, heldout: Path) -> None:
-    code, out, err = cli("eval", llama, "--data", heldout, "--variants", "none,q4_0+head,q4_0/int8")
+    code, out, err = cli("eval", llama, "--data", heldout, "--variants", "none,embedding=q4_0;q4_0,q4_0/int8")
     assert (code, err) == (0, "")
     about, head, *rows = out.splitlines()
     assert about.startswith("3 documents, ")
     assert head.split() == ["variant", "loss", "difference", "KL", "end", "right", "bytes"]
-    assert [row.split()[0] for row in rows] == ["none", "q4_0+head", "q4_0/int8"]
+    assert [row.split()[0] for row in rows] == ["none", "embedding=q4_0;q4_0", "q4_0/int8"]
     assert rows[0].split()[4:10] == ["0.00000", "±", "0.00000"] * 2
     assert len({len(line) for line in (head, *rows)}) == 1  # aligned
     measures = json.loads(cli("eval", llama, "--data", heldout, "--variants", "none,q4_0", "--json").out)["measures"]
@@ -172,7 +186,7 @@ def test_eval_is_a_table_of_variants(cli: Cli, llama: Path, heldout: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--variants", "none,q5"), 2, "cannot read the variant q5; formats are none, "),
+        (("--variants", "none,q5"), 2, "unknown format 'q5'; there are int8, "),
         (("--variants", "none,q4_0/int3"), 2, "cannot read the variant q4_0/int3"),
         (("--data", "nowhere.jsonl"), 3, "nowhere.jsonl: "),
     ],

@@ -76,7 +76,9 @@ def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
     ("arguments", "message"),
     [
         (("--quantize", "q9"), "unknown format 'q9'; there are int8, "),
-        (("--lm", "q9"), "unknown format 'q9'"),
+        (("--quantize", "lm=q9"), "unknown format 'q9'"),
+        (("--quantize", "lm=q4_0,*=q8_0"), "quantize-weights has no option '*=q8_0'"),
+        (("--quantize", "q4_0", "--pipeline", "default"), "put quantize-weights{recipe=…} into the pipeline"),
         (("--pipeline", "defualt"), "there is no pass 'defualt'; did you mean default?"),
         (("--pipeline", "fuse-fma{speed=9}"), "fuse-fma has no option 'speed=9'; it has none"),
     ],

@@ -77,7 +77,7 @@ def test_fuel(cli: Cli, model: Path, fuel: int) -> None:
 
 
 def test_remarks(cli: Cli, model: Path) -> None:
-    _, out, err = cli("opt", model, "--pipeline", "fuse-fma,quantize-weights{format=int8}", "--remarks", "--fuel", 1)
+    _, out, err = cli("opt", model, "--pipeline", "fuse-fma,quantize-weights{recipe=int8}", "--remarks", "--fuel", 1)
     assert out.startswith("module {")
     lines = [line.partition(" ")[2] for line in err.splitlines()]
     assert lines[0] == "fuse-fma/MulAddToFma at layers[0]: applied"

@@ -54,7 +54,7 @@ def test_every_family_keeps_its_word(family: str, tmp_path: Path) -> None:
     """An encoder's results reach its decoder, the last row is that of the last token."""
     module = burnish.load(models.saved(getattr(models, family)(), tmp_path))
     stateful = ",stateful" if module.facts.makes_text else ""
-    verdicts = Checker(module)(f"default{stateful},quantize-weights{{format=q8_0}},canonicalize")
+    verdicts = Checker(module)(f"default{stateful},quantize-weights{{recipe=q8_0}},canonicalize")
     assert [v.fault for v in verdicts] == [None] * len(verdicts)
 
 

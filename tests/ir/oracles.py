@@ -336,6 +336,17 @@ def gguf_floats(x: Packed) -> np.ndarray:
     return gguf.quants.dequantize(x.relayout(np, "").planes["bytes"], gguf.GGMLQuantizationType[x.format.upper()])
 
 
+def chosen(k: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """The k largest numbers of each row and where they stand, by sorting pairs."""
+
+    def oracle(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = [sorted(enumerate(row), key=lambda p: (-p[1], p[0]))[:k] for row in x.reshape(-1, x.shape[-1]).tolist()]
+        pairs = np.array(rows).reshape(*x.shape[:-1], k, 2)
+        return pairs[..., 1], pairs[..., 0].astype("i4")
+
+    return oracle
+
+
 # ----------------------------------------------------------------------------------------------------------- the table
 
 X, W, B = normal(5, 64), normal(7, 64), normal(7)
@@ -485,15 +496,36 @@ ORACLES: dict[str, list[Example]] = {
         Example(op("softmax", axis=0), (np.float32([[1e4, 5], [-1e4, 5]]),), by_torch(lambda x: x.softmax(0))),
     ],
     # shapes
-    "reshape": [Example(op("reshape", shape=(2, -1)), (normal(4, 3),), by_torch(lambda x: x.reshape(2, 6)), units=0)],
+    "reshape": [
+        Example(op("reshape", shape=(2, -1)), (normal(4, 3),), by_torch(lambda x: x.reshape(2, 6)), units=0),
+        Example(op("reshape", shape=(3, 4, 5)), (normal(2, 6, 5),), by_torch(lambda x: x.reshape(3, 4, 5)), units=0),
+        Example(op("reshape", shape=(7, 1, -1)), (Q4,), lambda x: {"bytes": x.planes["bytes"].reshape(7, 1, 36)}),
+        Example(
+            op("reshape", shape=(-1, 3, 64)),
+            (Q8,),
+            lambda x: {k: p.reshape(3, 3, *p.shape[1:]) for k, p in x.planes.items()},
+        ),
+        Example(
+            op("reshape", shape=(6, 32)),
+            (packed("q4_0", 2, 3, 32),),
+            lambda x: {"bytes": x.planes["bytes"].reshape(6, -1)},
+        ),
+    ],
     "transpose": [
-        Example(op("transpose", perm=(2, 0, 1)), (normal(2, 3, 4),), by_torch(lambda x: x.permute(2, 0, 1)), units=0)
+        Example(op("transpose", perm=(2, 0, 1)), (normal(2, 3, 4),), by_torch(lambda x: x.permute(2, 0, 1)), units=0),
+        Example(
+            op("transpose", perm=(1, 0, 2)),
+            (packed("q8_0", 2, 3, 64, layout="planes"),),
+            lambda x: {k: p.transpose(1, 0, 2, 3) for k, p in x.planes.items()},
+        ),
     ],
     "squeeze": [
-        Example(op("squeeze", axes=(0, 2)), (normal(1, 3, 1, 4),), by_torch(lambda x: x.reshape(3, 4)), units=0)
+        Example(op("squeeze", axes=(0, 2)), (normal(1, 3, 1, 4),), by_torch(lambda x: x.reshape(3, 4)), units=0),
+        Example(op("squeeze", axes=(1,)), (packed("q4_0", 3, 1, 32),), lambda x: {"bytes": x.planes["bytes"][:, 0]}),
     ],
     "unsqueeze": [
-        Example(op("unsqueeze", axes=(0, 3)), (normal(3, 4),), by_torch(lambda x: x.reshape(1, 3, 4, 1)), units=0)
+        Example(op("unsqueeze", axes=(0, 3)), (normal(3, 4),), by_torch(lambda x: x.reshape(1, 3, 4, 1)), units=0),
+        Example(op("unsqueeze", axes=(1,)), (Q8,), lambda x: {k: p[:, None] for k, p in x.planes.items()}),
     ],
     "broadcast_to": [
         Example(op("broadcast_to", shape=(2, 3, 4)), (normal(3, 1),), by_torch(lambda x: x.expand(2, 3, 4)), units=0)
@@ -513,11 +545,17 @@ ORACLES: dict[str, list[Example]] = {
     "split": [
         Example(
             op("split", axis=1, sizes=(2, 0, 3)), (normal(2, 5),), lambda x: (x[:, :2], x[:, 2:2], x[:, 2:]), units=0
-        )
+        ),
+        Example(
+            op("split", axis=0, sizes=(2, 5)),
+            (Q4,),
+            lambda x: ({"bytes": x.planes["bytes"][:2]}, {"bytes": x.planes["bytes"][2:]}),
+        ),
     ],
     "slice": [
         Example(op("slice", axis=-1, start=1, stop=4), (normal(2, 5),), lambda x: x[:, 1:4], units=0),
         Example(op("slice", axis=0, start=1, stop=3), (normal(3, 5),), lambda x: x[1:], units=0),
+        Example(op("slice", axis=0, start=2, stop=4), (Q8,), lambda x: {k: p[2:4] for k, p in x.planes.items()}),
     ],
     "stack": [
         Example(op("stack"), (normal(3, 4), normal(3, 4)), by_torch(lambda *x: torch.stack(x)), units=0),
@@ -540,6 +578,11 @@ ORACLES: dict[str, list[Example]] = {
             (normal(200), np.array([-1, -128, 127], "i1")),
             lambda x, i: x[[199, 72, 127]],
             units=0,
+        ),
+        Example(
+            op("gather", axis=0),
+            (Q8, np.array([[6, 0], [-1, 99]], "i4")),
+            lambda x, i: {k: p[[[6, 0], [8, 8]]] for k, p in x.planes.items()},
         ),
     ],
     "gather_elements": [
@@ -574,6 +617,12 @@ ORACLES: dict[str, list[Example]] = {
         Example(op("embedding"), (OUT_OF_BOUNDS, TABLE), lambda i, w: w[[[0, 9, 9], [0, 0, 9]]], units=0),
         Example(op("embedding"), (np.array([6, 0], "i4"), Q4), lambda i, w: gguf_floats(w)[[6, 0]], units=0),
         Example(op("embedding", to="bf16"), (np.array([[8]], "i4"), Q8), lambda i, w: gguf_floats(w)[[[8]]], units=0),
+    ],
+    # experts
+    "top_k": [
+        Example(op("top_k", k=3), (normal(2, 5, 8),), chosen(3)),
+        Example(op("top_k", k=4), (np.float32([[1, 3, 3, -2, 3], [0, 0, -0.0, 0, 0]]),), chosen(4)),
+        Example(op("top_k", k=2), (integers(-9, 9, 5),), chosen(2)),
     ],
     # normalisation
     # half of the error of the mean of squares, which has no signs, and five operations

@@ -211,6 +211,8 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("gather", "f32[S, 8] | i32[B, S]", {"axis": 1}, AGAINST),
     ("gather_elements", "f32[B, S, 8] | i32[B, S, 2]", {"axis": 2}, INDEPENDENT),
     ("gather_elements", "f32[B, S, 8] | i32[B, S, 8]", {"axis": 1}, f"{MIXES} x, f32[B, S, 8]"),
+    ("top_k", "f32[B, S, 8]", {"k": 2}, INDEPENDENT),
+    ("top_k", "f32[B, S]", {"k": 2}, f"{MIXES} x, f32[B, S]"),
     ("gather_nd", "f32[99, 8] | i32[B, S, 1]", {}, INDEPENDENT),
     ("gather_nd", "f32[B, S, 8] | i32[T, 2]", {}, f"{MIXES} x, f32[B, S, 8]"),
 ]

@@ -5,6 +5,6 @@ from collections.abc import Callable
 import pytest
 
 
-@pytest.mark.parametrize("case", ["activations", "refused"])
+@pytest.mark.parametrize("case", ["activations", "packed", "refused"])
 def test_golden(golden: Callable[[str, str], None], case: str) -> None:
     golden("fuse-gate-up", case)

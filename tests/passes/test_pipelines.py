@@ -3,14 +3,15 @@
 import pytest
 
 from burnish.passes.engine import PASSES, Context, PassError
-from burnish.passes.pipelines import PIPELINES, PipelineError, parse_pass, parse_pipeline
+from burnish.passes.pipelines import PIPELINES, PipelineError, parse_pass, parse_pipeline, quantized
 from tests.decoder import decoder
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_a_named_pipeline_is_its_passes(name: str) -> None:
     passes = parse_pipeline(name)
-    assert [str(p) for p in passes] == [p for p, _ in PIPELINES[name]]
+    parts = [q for p, _ in PIPELINES[name] for q in (parse_pipeline(p) if p in PIPELINES else [parse_pass(p)])]
+    assert passes == parts
     assert parse_pipeline(",".join(map(str, passes))) == passes
 
 
@@ -18,8 +19,8 @@ def test_a_named_pipeline_is_its_passes(name: str) -> None:
     "text",
     [
         "fuse-fma",
-        "quantize-weights{format=q8_0}",
-        "quantize-weights{format=q8_0,lm=none,embedding=q4_0}",
+        "quantize-weights{recipe=q8_0}",
+        "quantize-weights{recipe=embedding=q4_0;lm=none;q8_0}",
         "expect{op=linear,per_block=2,plus=1}",
     ],
 )
@@ -28,14 +29,20 @@ def test_a_pass_prints_as_it_is_read(text: str) -> None:
 
 
 def test_options_that_are_the_defaults_are_not_printed() -> None:
-    assert str(parse_pass("quantize-weights{format=q4_0,embedding=none}")) == "quantize-weights"
+    assert str(parse_pass("quantize-weights{recipe=q4_0}")) == "quantize-weights"
 
 
 def test_names_and_options_mix() -> None:
-    passes = parse_pipeline("default,quantize-weights{format=q8_0,lm=none}, fuse-fma")
-    assert str(passes[-2]) == "quantize-weights{format=q8_0,lm=none}"
+    passes = parse_pipeline("recover,quantize-weights{recipe=lm=none;q8_0},fuse, fuse-fma")
+    assert str(passes[len(parse_pipeline("recover"))]) == "quantize-weights{recipe=lm=none;q8_0}"
     assert str(passes[-1]) == "fuse-fma"
-    assert len(passes) == len(PIPELINES["default"]) + 2
+    assert len(passes) == len(parse_pipeline("default")) + 2
+
+
+def test_quantization_stands_between_what_finds_products_and_what_joins_them() -> None:
+    assert parse_pipeline("default") == parse_pipeline("recover,fuse")
+    assert quantized("lm=none;q8_0") == "recover,quantize-weights{recipe=lm=none;q8_0},fuse"
+    assert quantized("none") == "default"
 
 
 @pytest.mark.parametrize(
@@ -43,12 +50,13 @@ def test_names_and_options_mix() -> None:
     [
         ("fuse-fmm", "no pass 'fuse-fmm'; did you mean fuse-fma"),
         ("defaults", "did you mean default"),
-        ("quantize-weights{bits=4}", "has no option 'bits=4'; it has format, lm, embedding"),
-        ("quantize-weights{format}", "has no option 'format'"),
+        ("quantize-weights{bits=4}", "has no option 'bits=4'; it has recipe"),
+        ("quantize-weights{recipe}", "has no option 'recipe'"),
         ("fuse-fma{a=1}", "it has none"),
         ("expect", "expect needs op"),
         ("expect{op=linear,per_block=two}", "per_block must be of type int, not 'two'"),
-        ("fuse fma", "no pass 'fuse'"),
+        ("quantize-weights{recipe=q9}", "quantize-weights: unknown format 'q9'"),
+        ("squeeze fma", "no pass 'squeeze'"),
         ("}", "cannot read the pass"),
     ],
 )
@@ -66,4 +74,4 @@ def test_expect_counts_by_block() -> None:
 
 
 def test_every_pass_of_a_pipeline_exists() -> None:
-    assert {parse_pass(p).name for entries in PIPELINES.values() for p, _ in entries} <= PASSES.keys()
+    assert {p.name for name in PIPELINES for p in parse_pipeline(name)} <= PASSES.keys()

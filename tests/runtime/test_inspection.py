@@ -58,7 +58,7 @@ def test_a_tied_table_counts_once(tmp_path) -> None:
 
 
 def test_bytes_of_quantized_weights(families) -> None:
-    module = burnish.optimize(burnish.load(families["llama"][1]), "default,quantize-weights{format=q4_0,lm=none}")
+    module = burnish.optimize(burnish.load(families["llama"][1]), "recover,quantize-weights{recipe=lm=none;q4_0},fuse")
     facts = describe(module)
     weights = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96)
     assert facts["bytes_by_type"]["q4_0"] == weights * 18 // 32

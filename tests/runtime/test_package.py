@@ -23,6 +23,7 @@ from burnish.ir.guards import AllTrue
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import Type
 from burnish.ir.weights import MemoryWeights, StoredWeights
+from burnish.passes.pipelines import quantized
 from burnish.runtime import package
 from burnish.runtime.doors import optimize
 from burnish.runtime.package import is_package, read_package, write_package
@@ -68,7 +69,7 @@ def logits(module: Module) -> np.ndarray:
 
 @pytest.mark.parametrize("format", ["none", "q4_0", "q8_0", "int8"])
 def test_a_reloaded_package_gives_the_same_numbers(tmp_path: Path, format: str) -> None:
-    module = llama(f"default,quantize-weights{{format={format},embedding={format}}}")
+    module = llama(quantized(f"embedding={format};{format}"))
     before = str(module)
     write_package(module, tmp_path / "p")
     assert str(module) == before
@@ -76,7 +77,7 @@ def test_a_reloaded_package_gives_the_same_numbers(tmp_path: Path, format: str) 
 
 
 def test_the_parts_of_a_decoder(tmp_path: Path) -> None:
-    report = write_package(llama("default,quantize-weights{format=q4_0}", tie_word_embeddings=False), tmp_path / "p")
+    report = write_package(llama(quantized("q4_0"), tie_word_embeddings=False), tmp_path / "p")
     assert {p: set(dtypes) for p, dtypes in report.parts.items()} == {
         "embedding": {"f32"}, "block_00": {"f32", "q4_0"}, "block_01": {"f32", "q4_0"}, "lm": {"f32", "q4_0"},
     }  # fmt: skip
@@ -93,7 +94,7 @@ def test_the_parts_of_a_decoder(tmp_path: Path) -> None:
 
 
 def test_a_node_still_names_its_source_tensors_and_rules(tmp_path: Path) -> None:
-    module = llama("default,quantize-weights{format=q4_0}")
+    module = llama(quantized("q4_0"))
     write_package(module, tmp_path / "p")
     again = read_package(tmp_path / "p")
     nodes, reloaded = ({n.origin: n.source_tensors for n in m.graphs["forward"] if n.operands} for m in (module, again))
@@ -102,23 +103,23 @@ def test_a_node_still_names_its_source_tensors_and_rules(tmp_path: Path) -> None
     row = again.weights["block_00/self_attn.{q,k,v}_proj.weight"]
     assert str(row.type) == "q4_0[128, 64]"
     assert row.origin.sources == tuple(f"model.layers.0.self_attn.{x}_proj.weight" for x in "qkv")
-    assert row.origin.rules == ("FuseQueryKeyValue", "QuantizeWeight")
+    assert row.origin.rules == ("QuantizeWeight", "FuseQueryKeyValue")
 
 
 @pytest.mark.parametrize(
-    ("formats", "expected"),
+    ("recipe", "expected"),
     [
-        ("format=q8_0,embedding=q8_0", {"embedding": {"q8_0": 6528}, "lm": {"f32": 256}}),
-        ("format=q8_0,embedding=none", {"embedding": {"f32": 24576}, "lm": {"f32": 256, "q8_0": 6528}}),
+        ("embedding=q8_0;q8_0", {"embedding": {"q8_0": 6528}, "lm": {"f32": 256}}),
+        ("q8_0", {"embedding": {"f32": 24576}, "lm": {"f32": 256, "q8_0": 6528}}),
     ],
 )
-def test_a_tied_table_is_stored_once_for_each_format(formats: str, expected: dict[str, Any]) -> None:
-    sizes = Plan.of(llama(f"default,quantize-weights{{{formats}}}")).sizes
+def test_a_tied_table_is_stored_once_for_each_format(recipe: str, expected: dict[str, Any]) -> None:
+    sizes = Plan.of(llama(quantized(recipe))).sizes
     assert {p: sizes[p] for p in expected} == expected
 
 
 def test_the_parts_of_an_encoder_decoder(tmp_path: Path) -> None:
-    module = model("T5ForConditionalGeneration", T5, "default,quantize-weights{format=q4_0,lm=q8_0,embedding=q8_0}")
+    module = model("T5ForConditionalGeneration", T5, quantized("embedding=q8_0;lm=q8_0;q4_0"))
     write_package(module, tmp_path / "p")
     again = read_package(tmp_path / "p")
     assert {f for f in files(tmp_path / "p") if f.endswith(".safetensors")} == {
@@ -135,7 +136,7 @@ def test_the_parts_of_an_encoder_decoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["q4_0", "q8_0"])
 def test_packed_tensors_of_three_axes(tmp_path: Path, format: str) -> None:
     """Weights of rolled blocks are stacked: [blocks, N, K]; experts are too."""
-    module = llama(f"default,quantize-weights{{format={format}}},roll-blocks")
+    module = llama(f"{quantized(format)},roll-blocks")
     write_package(module, tmp_path / "p")
     again = read_package(tmp_path / "p", verify_digests=True)
     rows = {n: e for n, e in again.weights.items() if e.type.rank == 3}
@@ -164,7 +165,7 @@ def test_the_ops_of_guards_are_recorded_too(tmp_path: Path) -> None:
 
 
 def test_a_package_can_be_compiled_again(tmp_path: Path) -> None:
-    write_package(llama("default,quantize-weights{format=q4_0}"), tmp_path / "a")
+    write_package(llama(quantized("q4_0")), tmp_path / "a")
     write_package(read_package(tmp_path / "a"), tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
@@ -208,7 +209,7 @@ def test_progress_counts_the_bytes_of_the_tensors(tmp_path: Path) -> None:
 
 
 def test_weights_are_read_from_the_files_as_they_are_asked_for(tmp_path: Path) -> None:
-    write_package(llama("default,quantize-weights{format=q4_0,embedding=q4_0}"), tmp_path / "p")
+    write_package(llama(quantized("embedding=q4_0;q4_0")), tmp_path / "p")
     source = read_package(tmp_path / "p").source
     assert isinstance(source, StoredWeights) and source.bytes_read == 0
     row = source.read_part("embedding/model.embed_tokens.weight", (slice(7, 8), slice(0, 64)))
@@ -306,7 +307,7 @@ def fail_at(number: int, monkeypatch: pytest.MonkeyPatch, error: BaseException) 
 def test_a_failure_at_any_write_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    module, other = llama(), llama("default,quantize-weights{format=q4_0}")
+    module, other = llama(), llama(quantized("q4_0"))
     write_package(module, tmp_path / "old")
     before = files(tmp_path / "old")
     writes = fail_at(-1, monkeypatch, error)
@@ -343,7 +344,7 @@ def rename(old, new):
 
 package._put = put
 Path.rename = rename
-package.write_package(llama("default,quantize-weights{format=q4_0}"), out, force=True)
+package.write_package(llama("recover,quantize-weights{recipe=q4_0},fuse"), out, force=True)
 """
 
 
@@ -480,7 +481,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out: Path = tmp_path_factory.mktemp("sound") / "p"
-    write_package(llama("default,quantize-weights{format=q4_0}", head_dim=32), out)
+    write_package(llama(quantized("q4_0"), head_dim=32), out)
     return out
 
 

@@ -25,6 +25,7 @@ COMPILE = """
 import hashlib, json, sys
 from pathlib import Path
 from burnish.ir.op import Op
+from burnish.passes.pipelines import quantized
 from burnish.runtime.doors import load, optimize
 from burnish.runtime.package import write_package
 
@@ -44,7 +45,7 @@ for format in formats:
         head.set_input(1, graph.ops.planted(graph.ops.cast(head.inputs[1], to="f32")))
         module.normalize()
     else:
-        module = optimize(load(source), f"default,quantize-weights{{format={format},embedding={format}}}")
+        module = optimize(load(source), quantized(f"embedding={format};{format}"))
     folder = Path(out, format)
     write_package(module, folder, tokenizer=Path(source, "tokenizer.json"), made_by={"pipeline": format})
     found[format] = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from burnish.ir import OPS, Op, Type
-from burnish.ir.box import Box
+from burnish.ir.box import Box, whole
 from burnish.ir.op import Array, Arrays, Axes, Part
+from burnish.ir.types import require
 from burnish.testing import Example, check_op
 from tests.ir.oracles import ORACLES, STRUCTURE, family, ours, without_oracle
 
-FAMILIES = "attention control elementwise linear normalization quantization recurrence reduction shape".split()
+FAMILIES = "attention control elementwise experts linear normalization quantization recurrence reduction shape".split()
 
 
 def test_every_op_has_an_oracle() -> None:
@@ -166,7 +167,31 @@ def test_a_false_declaration_is_found(registries: None) -> None:
         def eval(self, xp: Arrays, a: Array, b: Array) -> Array:
             return a - b
 
+    class Cut(Parts):
+        """x"""
+
+        def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:
+            return Part(self, (whole(operands[0].sizes),), whole([s.stop - s.start for s in box]))
+
+        def eval(self, xp: Arrays, x: Array) -> Array:
+            return x
+
+    class Planes(_Faulty):
+        """Twice x."""
+
+        planewise = True
+
+    class NoPlanes(Planes):
+        """Twice x."""
+
+        def infer(self, x: Type) -> Type:
+            require(x.format is None, "packed")
+            return x
+
     oracle = lambda x: np.cumsum(x, axis=0)  # noqa: E731
+    assert "`part`" in refused(Cut, oracle=lambda x: x)
+    assert "other numbers than those of floats" in refused(Planes)
+    assert "declares `planewise`, but no example" in refused(NoPlanes)
     assert "`part`" in refused(Parts, oracle=oracle)
     assert "declares `along` 0" in refused(LastAxis, oracle=oracle)
     assert "declares `elementwise`" in refused(Elementwise)

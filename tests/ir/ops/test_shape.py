@@ -5,6 +5,7 @@ import pytest
 
 from burnish.ir import OPS, InferError, Op, Type
 from burnish.ir.dims import Dim, Sym
+from burnish.ir.format import Layout
 from burnish.ir.guards import Guard, recording
 from burnish.testing import check_op, run_jax, run_numpy
 from tests.ir.oracles import ORACLES, family, op
@@ -66,9 +67,63 @@ def test_packed_rows_join_but_not_their_insides() -> None:
             op("concat", axis=axis).results(x, x)
     with pytest.raises(InferError, match="concat"):
         op("concat", axis=0).results(x, Type("q8_0", (4, 64)))
-    for name, attributes in [("reshape", {"shape": (256,)}), ("transpose", {"perm": (1, 0)})]:
+
+
+@pytest.mark.parametrize(
+    ("applied", "shape"),
+    [
+        (op("reshape", shape=(2, 3, 64)), (2, 3, 64)),
+        (op("reshape", shape=(-1, 2, 64)), (3, 2, 64)),
+        (op("transpose", perm=(0, 1)), (6, 64)),
+        (op("squeeze", axes=()), (6, 64)),
+        (op("unsqueeze", axes=(0, 2)), (1, 6, 1, 64)),
+        (op("slice", axis=0, start=1, stop=4), (3, 64)),
+        (op("stack"), (1, 6, 64)),
+        (op("index", index=5), (64,)),
+    ],
+)
+def test_rows_of_a_packed_value_move_as_those_of_any_other(applied: Op, shape: tuple[int, ...]) -> None:
+    for layout in ("", "planes"):
+        assert applied.results(Type("q4_0", (6, 64), layout)) == (Type("q4_0", shape, layout),)
+
+
+@pytest.mark.parametrize(
+    "applied",
+    [
+        op("reshape", shape=(12, 32)),
+        op("reshape", shape=(6, 2, 32)),
+        op("reshape", shape=(384,)),
+        op("transpose", perm=(1, 0)),
+        op("unsqueeze", axes=(2,)),
+        op("broadcast_to", shape=(2, 6, 64)),
+        op("split", axis=1, sizes=(32, 32)),
+        op("split", axis=-2, sizes=(2, 4)),
+        op("slice", axis=1, start=0, stop=32),
+        op("slice", axis=-2, start=0, stop=2),
+    ],
+)
+def test_the_groups_of_a_packed_value_stay_together(applied: Op) -> None:
+    with pytest.raises(InferError, match="is packed"):
+        applied.results(Type("q4_0", (6, 64)))
+
+
+def test_what_has_rows_no_more_is_refused() -> None:
+    vector, at = Type("int8", (1,)), Type("i32", (2,))
+    for applied, more in ((op("squeeze", axes=(0,)), ()), (op("index", index=0), ()), (op("gather", axis=0), (at,))):
         with pytest.raises(InferError, match="is packed"):
-            op(name, **attributes).results(x)
+            applied.results(vector, *more)
+
+
+def test_rows_are_moved_before_they_are_laid_out_for_a_kernel(registries: None) -> None:
+    class Interleaved(Layout):
+        """Rows side by side."""
+
+        name = "interleaved"
+        by_rows = False
+
+    for applied in (op("reshape", shape=(2, 3, 64)), op("concat", axis=0), op("stack"), op("index", index=0)):
+        with pytest.raises(InferError, match="before it is laid out"):
+            applied.results(Type("q4_0", (6, 64), "interleaved"))
 
 
 def test_slices_and_splits_are_checked() -> None:
