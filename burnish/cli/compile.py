@@ -39,9 +39,10 @@ def command(
     `burnish opt --list` shows the passes. The folder appears when it is complete, and not before.
     """
     from burnish.ir.format import FORMATS
-    from burnish.passes.pipelines import parse_pipeline, run_passes
+    from burnish.passes.pipelines import run_passes
     from burnish.runtime.package import write_package
     from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.targets import read_pipeline
 
     for format in (quantize, lm, embedding):
         if format not in ("", "none", *FORMATS):
@@ -50,8 +51,8 @@ def command(
     if {quantize, lm or "none", embedding} != {"none"}:
         head = f",lm={lm}" if lm else ""
         passes += f",quantize-weights{{format={quantize}{head},embedding={embedding}}}"
-    parse_pipeline(passes)  # before the model is read
-    context = run_passes(load_module(source), passes)
+    read = read_pipeline(passes)  # before the model is
+    context = run_passes(load_module(source), read)
     kept = Counter(r.reason for r in context.remarks if r.reason and r.application.pass_name == "quantize-weights")
     report = write_package(
         context.module,

@@ -48,17 +48,16 @@ def command(source: Path, data: Path, variants: str, documents: int | None, back
     from burnish.ir.format import FORMATS
     from burnish.runtime.evaluation import Variant, evaluate_variants, read_documents
     from burnish.runtime.sources import tokenizer_of
-    from burnish.runtime.tokenizer import Tokenizer
 
     wanted = [Variant.parse(v) for v in variants.split(",")]
     for v in wanted:
         if v.weights not in ("none", *FORMATS) or v.activations not in ("float", "int8"):
             raise click.UsageError(f"cannot read the variant {v}; formats are none, {', '.join(sorted(FORMATS))}")
     module = load_module(source)
-    file = tokenizer_of(source)
-    if file is None:
+    tokenizer = tokenizer_of(source)
+    if tokenizer is None:
         raise LoadError(f"{source}: eval needs a tokenizer.json beside the model")
-    texts = read_documents(data, Tokenizer.load(file), module.facts.context)[:documents]
+    texts = read_documents(data, tokenizer, module.facts.context)[:documents]
     progress = None if as_json else show_progress
     measures = evaluate_variants(module, texts, wanted, backend, progress)
     if as_json:

@@ -11,6 +11,7 @@ from burnish.ir.leaves import Constant, Weight
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.origin import Origin, block_of
+from burnish.ir.structure import Identities
 from burnish.ir.walk import above
 
 __all__ = ["Tensor", "bytes_by_part", "frontier", "parts_of", "replace_weight_time"]
@@ -36,7 +37,7 @@ def frontier(module: Module) -> dict[Value, Uses]:
     """
     found: dict[int, Value] = {}
     uses: dict[int, Uses] = {}
-    identities = _Identities()
+    identities = Identities()
     for graph in module.graphs.values():
         for node in [*graph.order(), graph.ret]:
             for position, v in enumerate(node.inputs):
@@ -92,22 +93,6 @@ def replace_weight_time(module: Module, tensors: Iterable[Tensor]) -> None:
             assert node.graph is not None
             node.set_input(position, node.graph.ops.weight(t.name))
     module.normalize()
-
-
-class _Identities:
-    """Numbers for values, the same for values that are computed alike from the same weights."""
-
-    def __init__(self) -> None:
-        self.known: dict[Value, int] = {}
-        self.numbers: dict[object, int] = {}
-
-    def of(self, value: Value) -> int:
-        if value not in self.known:
-            assert value.node is not None
-            operands = tuple(None if v is None else self.of(v) for v in value.node.inputs)
-            key = (value.node.op, value.index, operands)
-            self.known[value] = self.numbers.setdefault(key, len(self.numbers))
-        return self.known[value]
 
 
 def _part(uses: Uses, several_graphs: bool) -> str:
