@@ -66,7 +66,7 @@ def executable(module: Module, backend: str = "numpy", activations: str = "", pi
     from burnish.runtime.executable import Executable
     from burnish.runtime.targets import read_pipeline
 
-    done = {text.partition("{")[0] for text in module.facts.passes}
-    if done.isdisjoint(p.name for p in read_pipeline(pipeline)):
+    done, passes = {text.partition("{")[0] for text in module.facts.passes}, read_pipeline(pipeline)
+    if passes and done.isdisjoint(p.name for p in passes):
         module = optimize(module, pipeline)
     return Executable(module, backend, activations)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -122,3 +123,67 @@ def test_a_graph_of_a_fixed_batch_says_so(exports) -> None:
     with pytest.raises(ValueError, match="graph forward is fixed to a batch of 1, not 2"):
         model.start(2, 8)
     assert len(list(model.generate([5, 6, 7], 3, stop=()))) == 3
+
+
+# --------------------------------------------------------------------------------------------------- what it is made of
+
+Q4 = "default,quantize-weights{format=q4_0,lm=q8_0,embedding=q8_0}"
+
+
+def held(model: Executable) -> dict[int, int]:
+    """The bytes of each array that is there before run time, by its identity."""
+    return {id(x): x.nbytes for a in model.static.arrays.values() for x in jax.tree.leaves(getattr(a, "planes", a))}
+
+
+@pytest.mark.parametrize("pipeline", ["default", Q4])
+@pytest.mark.parametrize("backend", ["numpy", "xla"])
+def test_the_plain_and_the_stateful_form_hold_weights_once(oracle, tmp_path, backend: str, pipeline: str) -> None:
+    module = burnish.optimize(burnish.load(models.saved(oracle, tmp_path)), pipeline)
+    both, stateful = (burnish.executable(module, backend) for _ in range(2))
+    ids = models.tokens((1, 4))
+    both.forward(ids)
+    plain = held(both)
+    both.prefill(ids, both.start(1, 8))
+    assert held(both) == plain, "not a byte more"
+    stateful.prefill(ids, stateful.start(1, 8))
+    assert sorted(held(stateful).values()) == sorted(plain.values()), "apart, each holds its own"
+    assert sum(plain[i] for i in held(stateful).keys() & plain.keys()) < 100, "but for constants of the graph"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "xla"])
+def test_what_encoder_and_decoder_both_read_is_held_once(tmp_path, backend: str) -> None:
+    """T5's table of tokens is that of the encoder, of the decoder, and its head."""
+    module = burnish.load(models.saved(models.t5(), tmp_path))
+    model, ids = burnish.executable(module, backend), models.tokens((1, 4))
+    model.forward(ids, graph="encoder")
+    model.prefill(ids, model.start(1, 8, encoder_ids=ids))
+    assert sum(held(model).values()) == sum(e.type.nbytes for e in module.weights.values())
+
+
+def test_it_is_optimised_unless_it_was_or_that_is_not_wanted(tmp_path) -> None:
+    module = burnish.load(models.saved(models.llama(), tmp_path))
+    text = str(module)
+    assert str(burnish.executable(module).module) == str(burnish.optimize(module))
+    assert str(module) == text, "the module itself stays as it is"
+    assert burnish.executable(module, pipeline="").module is module
+    for pipeline in ("default", "fuse-qkv", "default,quantize-weights{format=q8_0}"):
+        done = burnish.optimize(module, pipeline)
+        assert burnish.executable(done).module is done, "what has been optimised, in whatever way, is left alone"
+    quantized = burnish.optimize(module, "quantize-weights{format=q8_0}")
+    assert burnish.executable(quantized).module is not quantized, "that was no pass of the pipeline"
+    burnish.compile(burnish.optimize(module), tmp_path / "package")
+    package = burnish.load(tmp_path / "package")
+    assert burnish.executable(package).module is package
+
+
+def test_what_is_optimised_gives_the_same_numbers(oracle, tmp_path) -> None:
+    module, ids = burnish.load(models.saved(oracle, tmp_path)), models.tokens((2, 9))
+    expected = models.logits_of(oracle, input_ids=ids)
+    for pipeline in ("default", ""):
+        logits = burnish.executable(module, pipeline=pipeline).forward(ids)["logits"]
+        assert np.abs(logits - expected).max() < models.WITHIN * np.abs(expected).max()
+
+
+def test_an_unknown_backend_is_refused_with_the_nearest_name(oracle, tmp_path) -> None:
+    with pytest.raises(ValueError, match="there is no backend 'nunpy'; did you mean numpy"):
+        burnish.executable(burnish.load(models.saved(oracle, tmp_path)), "nunpy")
