@@ -1,62 +1,80 @@
-"""What a backend is, and how one is found."""
+"""What a backend is, and what it says of how it runs a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
+from burnish.backends.kernels.kernel import Kernel, find_kernel
+from burnish.ir.graph import Node
 from burnish.ir.module import Module
 from burnish.ir.op import Array
 from burnish.ir.types import Type
 
-__all__ = ["BACKENDS", "Backend", "make_backend"]
+__all__ = ["Backend", "Way", "find_way"]
 
 
-class Backend(Protocol):
+@dataclass(frozen=True)
+class Way:
+    """How a node runs: by a kernel, or without one as `evaluate` says."""
+
+    how: str  # in words
+    kernel: Kernel | None = None
+    dequantizes: bool = False  # a product whose quantized operands are dequantized as a whole first
+
+
+def find_way(node: Node, types: Sequence[Type | None], table: Mapping[str, Kernel], otherwise: str) -> Way:
+    """By the first kernel of the table that can; `otherwise` says what runs the node without one."""
+    kernel, why_not = find_kernel(node.op, types, table)
+    if kernel is not None:
+        return Way(kernel.how(node.op, *types), kernel)
+    if node.op.kind in ("linear", "matmul") and any(v.type.format for v in node.operands):
+        return Way(f"{otherwise}, dequantized ({why_not})", dequantizes=True)
+    return Way(otherwise)
+
+
+class Backend(ABC):
     """Runs every graph of one module.
 
     The array of a state is the backend's own kind, comes from `zeros`, and may be written in place, so that only the
     returned one is valid afterwards.
     """
 
-    name: ClassVar[str]
     module: Module
+    #: whether a probe can watch a run node by node
+    has_probes: ClassVar[bool] = False
 
-    def __init__(self, module: Module) -> None: ...
-
+    @abstractmethod
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Any = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises BindError for inputs that do not fit it or its guards."""
 
+    @abstractmethod
     def zeros(self, type: Type) -> Array:
         """An empty state; the type has no symbols."""
 
+    @abstractmethod
     def to_numpy(self, array: Array) -> np.ndarray:
         """A result as a NumPy array."""
 
+    @abstractmethod
     def length(self, wanted: int) -> int:
         """The number of tokens or cache rows to use for `wanted`: a backend that compiles for each size rounds up."""
 
+    @abstractmethod
+    def ways(self, graph: str) -> Iterable[tuple[Node, Way]]:
+        """How each node of a graph's run time runs, those of bodies too: just what the run itself goes by."""
+
     def plan_text(self, graph: str) -> str:
-        """What runs how: one line for each way, with the reason where something has no kernel."""
+        """How many nodes of each op run how; those in a loop are counted once."""
+        lines = Counter(f"{node.op.name}: {way.how}" for node, way in self.ways(graph))
+        return "\n".join(f"{count} x {line}" for line, count in lines.items())
 
     def fallbacks(self, graph: str) -> list[str]:
-        """The products with quantized weights that are dequantized as a whole first: which, and why."""
-
-
-BACKENDS = ("numpy", "xla")
-
-
-def make_backend(name: str, module: Module) -> Backend:
-    """The backend called `name`, for `module`. Raises ValueError for a name that is none."""
-    match name:
-        case "numpy":
-            from burnish.backends.interpreter import Interpreter
-
-            return Interpreter(module)
-        case "xla":
-            from burnish.backends.xla import Xla
-
-            return Xla(module)
-    raise ValueError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")
+        """The products with quantized operands that are dequantized as a whole first: which, and why."""
+        found = [(node, way) for node, way in self.ways(graph) if way.dequantizes]
+        return [f"{n.op.name}({', '.join(str(v.type) for v in n.operands)}): {way.how}" for n, way in found]

@@ -6,47 +6,49 @@ freed at their last use, compiled kernels run where their table has one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
+from burnish.backends.backend import Backend, Way, find_way
 from burnish.backends.binding import bind_symbols, check_guards
-from burnish.backends.kernels import Kernel, find_kernel
-from burnish.ir.graph import Graph, Node, Value
+from burnish.backends.kernels import KERNELS
+from burnish.backends.kernels.kernel import Kernel, run_kernel
+from burnish.backends.recent import Recent
+from burnish.backends.static import Static
+from burnish.ir.graph import Graph, Node
 from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
-from burnish.ir.run import Body, Chosen, Plan, Probe, evaluate_numpy, make_plan, static_operands, static_values
+from burnish.ir.run import Body, Chosen, Plan, Probe, evaluate_numpy, make_plan, static_operands
 from burnish.ir.signature import State
 from burnish.ir.types import NUMPY, Type
+from burnish.ir.walk import every_graph
 
 __all__ = ["Interpreter"]
 
 
 @dataclass
-class Interpreter:
+class Interpreter(Backend):
     """Runs the graphs of a module on NumPy. Plans are kept by the sizes that the symbols are bound to.
 
-    With `check`, each result is held to the type that the graph declares: RunError.
+    `kernels` are those that may run. With `check`, each result is held to the type that the graph declares: RunError.
     """
 
-    name: ClassVar[str] = "numpy"
+    has_probes: ClassVar[bool] = True
     module: Module
-    plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
-    static: dict[Value, Array] = field(default_factory=dict)  # what weights and constants alone determine
+    static: Static = field(default_factory=Static)
+    kernels: Mapping[str, Kernel] = field(default_factory=lambda: KERNELS)
     check: bool = False
+    plans: Recent[Plan] = field(default_factory=Recent)
 
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Probe | None = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises ValueError for inputs that do not fit it or its guards."""
         g = self.module.graphs[graph]
         sizes = bind_symbols(g, inputs)
-        key = (graph, tuple(sorted(sizes.items())))
-        plan = self.plans.get(key)
-        if plan is None:
-            check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
-            plan = self.plans[key] = self.plan(g, sizes)
+        plan = self.plans.of((graph, *sorted(sizes.items())), lambda: self.guarded_plan(g, sizes))
         return dict(zip(g.outputs, plan({v: inputs[v.name] for v in g.inputs}, probe, self.check), strict=True))
 
     def zeros(self, type: Type) -> Array:
@@ -61,60 +63,39 @@ class Interpreter:
         """Just what is wanted."""
         return wanted
 
-    def plan_text(self, graph: str) -> str:
-        """How many nodes of each op run how."""
-        ways: dict[str, int] = {}
-        for node in self.module.graphs[graph].order():
-            if node.time == "run":
-                line = f"{node.op.name}: {_way(node)[1]}"
-                ways[line] = ways.get(line, 0) + 1
-        return "\n".join(f"{count} x {line}" for line, count in ways.items())
+    def ways(self, graph: str) -> Iterable[tuple[Node, Way]]:
+        """How each node of a graph's run time runs."""
+        for g in every_graph([self.module.graphs[graph]]):
+            yield from ((node, self.way(node)) for node in g.order() if node.time == "run")
 
-    def fallbacks(self, graph: str) -> list[str]:
-        """The products with quantized operands that no kernel runs."""
-        nodes = [n for n in self.module.graphs[graph].order() if n.time == "run" and _is_packed_product(n)]
-        ways = [(n, *_way(n)) for n in nodes]
-        return [f"{n.op.name}({', '.join(str(v.type) for v in n.operands)}): {how}" for n, k, how in ways if k is None]
+    def way(self, node: Node) -> Way:
+        """How a node runs: into the state that it alone reads, by a kernel, or as NumPy evaluates it."""
+        if _writes_in_place(node):
+            return Way("numpy, in place")
+        return find_way(node, [None if v is None else v.type for v in node.inputs], self.kernels, "numpy")
 
     def run_guard(self, graph: Graph, sizes: Mapping[str, int]) -> bool:
         """Whether the only output of a guard's graph is all true."""
         (result,) = self.plan(graph, sizes)({})
         return bool(np.all(result))
 
+    def guarded_plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan:
+        """The steps of a graph at sizes that break no guard. Raises BindError."""
+        check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
+        return self.plan(graph, sizes)
+
     def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan:
         """The steps of a graph at these sizes."""
-        wanted = static_operands(graph)
-        self.static.update(static_values(v for v in wanted if v not in self.static))
-        static = {v: self.static[v] for v in wanted}
-        return make_plan(graph, graph.inputs, sizes, _choose, self.check, static)
+        static = self.static.of(static_operands(graph))
+        return make_plan(graph, graph.inputs, sizes, self._choose, self.check, static)
 
-
-def _choose(node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
-    dtypes = [o.dtype for o in node.outputs]
-    kernel, how = _way(node)
-    if _writes_in_place(node):
-        return partial(_overwrite, op), how
-    if kernel is not None:
-        return partial(_compiled, kernel, op, dtypes), how
-    return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), how
-
-
-def _way(node: Node) -> tuple[Kernel | None, str]:
-    """The kernel that runs a node, if one does; and how it runs, in words."""
-    if _writes_in_place(node):
-        return None, "numpy, in place"
-    kernel, why_not = find_kernel(node.op, [None if v is None else v.type for v in node.inputs])
-    if kernel is not None:
-        return kernel, f"kernel {kernel.name}"
-    return None, f"numpy, dequantized ({why_not})" if _is_packed_product(node) else "numpy"
-
-
-def _is_packed_product(node: Node) -> bool:
-    return node.op.kind in ("linear", "matmul") and any(v.type.format for v in node.operands)
-
-
-def _compiled(kernel: Kernel, op: Op, dtypes: Sequence[str], operands: Sequence[Array | None]) -> tuple[Array, ...]:
-    return kernel(op, dtypes, *operands)
+    def _choose(self, node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
+        dtypes, way = [o.dtype for o in node.outputs], self.way(node)
+        if _writes_in_place(node):
+            return partial(_overwrite, op), way.how
+        if way.kernel is not None:
+            return partial(run_kernel, way.kernel, op, dtypes, bodies), way.how
+        return partial(evaluate_numpy, op, dtypes=dtypes, bodies=bodies), way.how
 
 
 def _writes_in_place(node: Node) -> bool:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from burnish.backends.backend import Backend, Way, find_way
 from burnish.backends.binding import bind_symbols, check_guards
-from burnish.backends.xla_kernels import UNPACKED, evaluate_xla, how
+from burnish.backends.kernels.kernel import Kernel, run_kernel
+from burnish.backends.recent import Recent
+from burnish.backends.static import Static
+from burnish.backends.xla_kernels import XLA_KERNELS, InStack, RepeatAsLoop, XlaKernel, whole
+from burnish.ir.evaluate import evaluate
 from burnish.ir.graph import Graph, Node, Value
-from burnish.ir.leaves import Constant, Weight
+from burnish.ir.leaves import Constant
 from burnish.ir.module import Module
-from burnish.ir.op import Array
-from burnish.ir.run import run_graph, static_operands, static_values
+from burnish.ir.op import Array, Op
+from burnish.ir.ops.control import Repeat
+from burnish.ir.run import Body, Chosen, make_plan, read_leaf, run_graph, static_operands
 from burnish.ir.signature import State
 from burnish.ir.types import NUMPY, Type
 
@@ -27,19 +33,16 @@ SHORTEST = 16  # tokens or cache rows; fewer are filled up, but for the single t
 
 
 @dataclass
-class Xla:
+class Xla(Backend):
     """Runs the graphs of a module as XLA compiles them, one function for each graph and sizes of its symbols."""
 
-    name: ClassVar[str] = "xla"
     module: Module
-    compiled: dict[tuple[object, ...], Any] = field(default_factory=dict)
-    _weights: dict[str, dict[Value, Array]] = field(default_factory=dict)
-    _tensors: dict[str, Array] = field(default_factory=dict)  # on the device, by the weight's name
-
-    @property
-    def compilations(self) -> int:
-        """How many functions were compiled so far."""
-        return len(self.compiled)
+    static: Static = field(default_factory=Static)  # on the device
+    kernels: Mapping[str, Kernel] = field(default_factory=lambda: XLA_KERNELS)
+    compiled: Recent[Any] = field(default_factory=Recent)
+    compilations: int = 0  # how many functions were compiled so far
+    _ways: dict[str, dict[Node, Way]] = field(default_factory=dict)
+    _weights: dict[str, list[Array]] = field(default_factory=dict)
 
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Any = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises BindError for inputs that do not fit it or its guards."""
@@ -47,13 +50,10 @@ class Xla:
             raise ValueError("XLA runs a graph as one function, node by node is for the NumPy backend")
         g = self.module.graphs[graph]
         sizes = bind_symbols(g, inputs)
-        key = (graph, *sorted(sizes.items()))
-        if key not in self.compiled:
-            check_guards(self.module, sizes, partial(_all_true, sizes=sizes))
-            self.compiled[key] = self.lower(graph, sizes).compile()
+        function = self.compiled.of((graph, *sorted(sizes.items())), lambda: self._compile(graph, sizes))
         with jax.enable_x64(True):
             arrays = {v.name: jnp.asarray(inputs[v.name], NUMPY[v.dtype]) for v in g.inputs}
-            results: dict[str, Array] = self.compiled[key](*_by_state(g, arrays), self.weights(graph))
+            results: dict[str, Array] = function(*_by_state(g, arrays), self.weights(graph))
         return results
 
     def lower(self, graph: str, sizes: Mapping[str, int]) -> Any:
@@ -81,36 +81,22 @@ class Xla:
         """1, or the next power of two from 16 on: each length is compiled once."""
         return wanted if wanted <= 1 else max(SHORTEST, 1 << (wanted - 1).bit_length())
 
-    def plan_text(self, graph: str) -> str:
-        """How many nodes of each op run how; those in a loop are counted once."""
-        ways: dict[str, int] = {}
-        for node, in_loop in _nodes(self.module.graphs[graph]):
-            if node.time == "run":
-                types = [None if v is None else v.type for v in node.inputs]
-                line = f"{node.op.name}: {how(node.op, types, in_loop)}{' (in the loop)' if in_loop else ''}"
-                ways[line] = ways.get(line, 0) + 1
-        return "\n".join(f"{count} x {line}" for line, count in ways.items())
-
-    def fallbacks(self, graph: str) -> list[str]:
-        """The products whose quantized weights are unpacked as a whole, not a block of rows at a time."""
-        found = []
-        for node, in_loop in _nodes(self.module.graphs[graph]):
-            way = how(node.op, [None if v is None else v.type for v in node.inputs], in_loop)
-            if node.time == "run" and UNPACKED in way:
-                found.append(f"{node.op.name}({', '.join(str(v.type) for v in node.operands)}): {way}")
-        return found
+    def ways(self, graph: str) -> Iterable[tuple[Node, Way]]:
+        """How each node of a graph's run time runs; a body of a loop is there once."""
+        return [(node, way) for node, way in self._ways_of(graph).items() if node.time == "run"]
 
     def weights(self, graph: str) -> list[Array]:
         """What weights and constants alone determine, on the device: the last argument of a graph's function."""
-        wanted = _arguments_of(self.module.graphs[graph])
         if graph not in self._weights:
-            made = self._weights[graph] = {v: self._tensors[t] for v in wanted if (t := _tensor(v)) in self._tensors}
             with jax.enable_x64(True):
-                for v, array in static_values(v for v in wanted if v not in made):
-                    made[v] = jax.tree.map(jnp.asarray, array)
-                    if tensor := _tensor(v):
-                        self._tensors[tensor] = made[v]
-        return [self._weights[graph][v] for v in wanted]
+                arrays = self.static.of(_arguments_of(self.module.graphs[graph]), partial(jax.tree.map, jnp.asarray))
+            self._weights[graph] = list(arrays.values())
+        return self._weights[graph]
+
+    def _compile(self, graph: str, sizes: Mapping[str, int]) -> Any:
+        check_guards(self.module, sizes, partial(_all_true, sizes=sizes))
+        self.compilations += 1
+        return self.lower(graph, sizes).compile()
 
     def _arguments(self, graph: str, sizes: Mapping[str, int]) -> tuple[Any, ...]:
         g = self.module.graphs[graph]
@@ -125,9 +111,62 @@ class Xla:
         def function(states: dict[str, Array], others: dict[str, Array], weights: list[Array]) -> dict[str, Array]:
             known = {v: (states | others)[v.name] for v in g.inputs}
             known |= dict(zip(_arguments_of(g), weights, strict=True))
-            return dict(zip(g.outputs, run_graph(g, known, sizes, evaluate_xla), strict=True))
+            return dict(zip(g.outputs, make_plan(g, known, sizes, choose)(known), strict=True))
 
+        choose = partial(_choose, self._ways_of(graph))
         return jax.jit(function, donate_argnums=0)
+
+    def _ways_of(self, graph: str) -> dict[Node, Way]:
+        if graph not in self._ways:
+            self._ways[graph] = dict(_find_ways(self.module.graphs[graph], self.kernels))
+        return self._ways[graph]
+
+
+def _find_ways(
+    graph: Graph, kernels: Mapping[str, Kernel], stacked: Collection[Value] = (), loop: str = ""
+) -> Iterator[tuple[Node, Way]]:
+    """How each node runs; `stacked` are the inputs that lie in a stack, `loop` is what the plan adds within one."""
+    stacked = set(stacked)
+    for node in graph.order():
+        lies = [(None if v is None else v.type, v in stacked) for v in node.inputs]
+        types = [InStack.of(t) if t is not None and in_stack else t for t, in_stack in lies]
+        way = find_way(node, types, kernels, "XLA")
+        yield node, replace(way, how=way.how + loop)
+        if node.op.inplace in _in_stack(way) and node[node.op.inplace] in stacked:
+            stacked.add(node.out)
+        for body in node.bodies:
+            if isinstance(way.kernel, RepeatAsLoop):
+                yield from _find_ways(body, kernels, _slots(node, body, stacked), " (in the loop)")
+            else:
+                yield from _find_ways(body, kernels, (), loop)
+
+
+def _slots(node: Node, body: Graph, stacked: Collection[Value]) -> list[Value]:
+    """The inputs of a loop's body that lie in a stack: its own, and what is shared and does."""
+    assert isinstance(node.op, Repeat)
+    _, shared, own = node.op.apart(body.inputs)
+    _, given, _ = node.op.apart(node.operands)
+    return [*own, *(v for v, outer in zip(shared, given, strict=True) if outer in stacked)]
+
+
+def _in_stack(way: Way) -> tuple[str, ...]:
+    return way.kernel.in_stack if isinstance(way.kernel, XlaKernel) else ()
+
+
+def _choose(ways: Mapping[Node, Way], node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
+    if node.is_leaf:
+        return lambda _: (read_leaf(node),), "read"
+    return partial(_run, ways[node], op, [o.dtype for o in node.outputs], bodies), ways[node].how
+
+
+def _run(
+    way: Way, op: Op, dtypes: Sequence[str], bodies: Sequence[Body], operands: Sequence[Array | None]
+) -> tuple[Array, ...]:
+    in_stack = _in_stack(way)
+    operands = [x if op.operand(i) in in_stack else whole(x) for i, x in enumerate(operands)]
+    if way.kernel is None:
+        return evaluate(op, jnp, operands, dtypes, bodies)
+    return run_kernel(way.kernel, op, dtypes, bodies, operands)
 
 
 def _by_state(graph: Graph, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -141,17 +180,5 @@ def _arguments_of(graph: Graph) -> list[Value]:
     return [v for v in static_operands(graph) if not (isinstance(v.op, Constant) and v.op.value.inline is not None)]
 
 
-def _tensor(value: Value) -> str:
-    """The name of the weight that it is, or ""."""
-    return value.op.tensor if isinstance(value.op, Weight) else ""
-
-
 def _all_true(graph: Graph, sizes: Mapping[str, int]) -> bool:
     return all(bool(np.all(x)) for x in run_graph(graph, {}, sizes))
-
-
-def _nodes(graph: Graph, in_loop: bool = False) -> Iterator[tuple[Node, bool]]:
-    for node in graph:
-        yield node, in_loop
-        for body in node.bodies:
-            yield from _nodes(body, in_loop or node.op.name == "repeat")

@@ -4,7 +4,7 @@
     print(module)                                       # what it is made of, as text
     module = burnish.optimize(module)                   # passes; or "recover,quantize-weights{recipe=q4_0},fuse"
     burnish.compile(module, "out")                      # a package, free of any target
-    executable = burnish.executable(module)             # prefill, decode, generate; backend="xla" for JAX
+    executable = burnish.executable(module)             # prefill, decode, generate; optimises what was not optimised
 
 The command `burnish` has the same doors.
 """

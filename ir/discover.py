@@ -22,7 +22,7 @@ def import_all(package: str, path: Iterable[str]) -> None:
 
 
 def load_plugin(file: Path) -> ModuleType:
-    """Import a Python file that defines ops, rules, passes, formats, layouts or architectures.
+    """Import a Python file that defines whatever a `Registry` holds: ops, rules, formats, kernels, targets, sources, …
 
     A file is known by its content: the same again, wherever it lies, changes nothing. Where it fails, nothing of it
     stays. Raises OSError when it cannot be read, and whatever the file itself raises.

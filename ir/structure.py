@@ -8,12 +8,34 @@ from burnish.ir.guards import AllTrue
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.origin import Origin
 from burnish.ir.text import is_inline
+from burnish.ir.walk import above
 
 if TYPE_CHECKING:
     from burnish.ir.graph import Graph, Node, Value
     from burnish.ir.module import Module
 
-__all__ = ["same_module", "structure"]
+__all__ = ["Identities", "same_module", "structure"]
+
+
+class Identities:
+    """Numbers for values, the same for values that are computed alike from the same weights, in whatever graph.
+
+    Graphs that are numbered with the same `numbers` must be of forms of one module.
+    """
+
+    def __init__(self, numbers: dict[object, int] | None = None) -> None:
+        self.known: dict[Value, int] = {}
+        self.numbers = {} if numbers is None else numbers
+
+    def of(self, value: Value) -> int:
+        """The number of a value that depends on no input."""
+        if value not in self.known:
+            for node in above([value], self.known):
+                operands = tuple(None if v is None else self.known[v] for v in node.inputs)
+                alike = node if node.bodies else node.op  # bodies are not compared
+                for o in node.outputs:
+                    self.known[o] = self.numbers.setdefault((alike, o.index, o.type, operands), len(self.numbers))
+        return self.known[value]
 
 
 def structure(graph: Graph, *, names: bool = True, provenance: bool = True) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from burnish.ir.module import Module
@@ -33,8 +33,10 @@ class Expect(Pass):
             raise PassError(f"{self}: found {len(found)} of {wanted} {self.op} in {len(blocks)} blocks")
 
 
+Entries = tuple[tuple[str, str], ...]
+
 # Each entry, a pass or a pipeline, says why it stands where it does, where its place matters.
-PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
+PIPELINES: dict[str, Entries] = {
     # What every import gets: the same for all targets.
     "default": (
         ("recover", "quantize-weights stands behind it: a recipe's names are those of the products as they are found"),
@@ -62,13 +64,6 @@ PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fuse-fma", "after all that recovers an op from its parts: an fma hides the addition"),
         ("canonicalize", "what the fusions left over"),
     ),
-    # The NumPy interpreter's own.
-    "numpy": (),
-    # XLA's own, after all passes that are free of a target.
-    "xla": (
-        ("set-layouts{layout=planes}", "before roll-blocks, which stacks the weights as they lie"),
-        ("roll-blocks", "last: whatever made blocks unequal is done, and no pass need look into a loop"),
-    ),
     # Prefill and decode with caches.
     "stateful": (
         ("insert-state", ""),
@@ -77,14 +72,14 @@ PIPELINES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def parse_pipeline(text: str) -> list[Pass]:
-    """Read `name,pass{option=value,…},…`, names of PIPELINES or of passes. Raises PipelineError."""
+def parse_pipeline(text: str, named: Mapping[str, Entries] = PIPELINES) -> list[Pass]:
+    """Read `name,pass{option=value,…},…`, names of pipelines (`named`) or of passes. Raises PipelineError."""
     passes: list[Pass] = []
     for entry in re.findall(r"[^,{\s]+(?:\{[^}]*\})?", text):
-        if entry in PIPELINES:
-            passes += [q for p, _ in PIPELINES[entry] for q in parse_pipeline(p)]
+        if entry in named:
+            passes += [q for p, _ in named[entry] for q in parse_pipeline(p, named)]
         else:
-            passes.append(parse_pass(entry))
+            passes.append(parse_pass(entry, named))
     return passes
 
 
@@ -94,10 +89,13 @@ def quantized(recipe: str) -> str:
 
 
 def run_passes(
-    module: Module, pipeline: str, controller: Controller | None = None, observers: Sequence[Observer] = ()
+    module: Module,
+    pipeline: str | Sequence[Pass],
+    controller: Controller | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Context:
     """Run the passes of a pipeline over a module, which they change. Raises PipelineError, PassError."""
-    passes = parse_pipeline(pipeline)
+    passes = parse_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
     context = Context(module, observers=observers)
     context.controller = controller or context.controller
     for pass_ in passes:
@@ -105,12 +103,12 @@ def run_passes(
     return context
 
 
-def parse_pass(text: str) -> Pass:
-    """Read `pass{option=value,…}`. Raises PipelineError, with the nearest names."""
+def parse_pass(text: str, others: Iterable[str] = PIPELINES) -> Pass:
+    """Read `pass{option=value,…}`. Raises PipelineError, with the nearest names, those of `others` among them."""
     m = re.fullmatch(r"\s*([\w-]+)(?:\{(.*)\})?\s*", text)
     if m is None:
         raise PipelineError(f"cannot read the pass {text!r}; its form is name{{option=value}}")
-    cls = PASSES.find(m[1], PipelineError, PIPELINES)
+    cls = PASSES.find(m[1], PipelineError, others)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every Pass is a dataclass
     options: dict[str, Any] = {}
     for item in filter(None, (m[2] or "").split(",")):

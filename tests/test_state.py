@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import burnish
-from burnish.backends.backend import Backend, make_backend
+from burnish.backends.backend import Backend
+from burnish.backends.target import make_backend
 from burnish.frontends.architecture import Config, Layers, build_module, parameters
 from burnish.frontends.architectures.llama import Llama
 from burnish.frontends.checkpoint import load_checkpoint

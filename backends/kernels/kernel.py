@@ -1,25 +1,30 @@
-"""What a kernel is, the table of them, and the search for the one that runs a node."""
+"""What a kernel is, the NumPy interpreter's table of them, and the search for the one that runs a node."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from burnish.ir.format import FORMATS
 from burnish.ir.op import Array, Op
 from burnish.ir.registry import Registry
+from burnish.ir.run import Body
 from burnish.ir.types import Type
 
-__all__ = ["KERNELS", "Choice", "Kernel", "find_kernel", "layouts_for"]
+__all__ = ["KERNELS", "Choice", "Kernel", "find_kernel", "layouts_for", "run_kernel"]
+
+KERNELS: Registry[Kernel] = Registry("kernel")
 
 
 class Kernel:
-    """A compiled replacement for `evaluate` on some nodes of one op, over NumPy arrays.
+    """A replacement for `evaluate` on some nodes of one op, over the arrays of one backend: NumPy's, unless said.
 
     A subclass that gives a `name` is registered by being defined; one without is a base for others. It means exactly
     what `evaluate` means, to the rounding of f32 sums.
     """
 
+    #: where those of its backend stand
+    table: ClassVar[Registry[Any]] = KERNELS
     #: what the plan prints: "linear.q4_0"
     name: ClassVar[str]
     #: the name of the op that it runs
@@ -27,7 +32,7 @@ class Kernel:
 
     def __init_subclass__(cls, replace: bool = False) -> None:
         if "name" in cls.__dict__:
-            KERNELS.add(cls.name, cls(), replace)
+            cls.table.add(cls.name, cls(), replace)
 
     def layout_for(self, format: str) -> str | None:
         """The layout in which the kernel reads weights of `format` fastest on this CPU; None: it does not read them."""
@@ -36,16 +41,20 @@ class Kernel:
     def why_not(self, op: Any, *operands: Any) -> str | None:
         """None where the kernel can run `op` on operands of these types, else the reason. The op's name is checked.
 
-        A kernel names the operands, as `infer` does: `why_not(self, op, x, w, b=None)`.
+        A kernel names the operands, as `infer` does: `why_not(self, op, x, w, b=None)`. Symbols may not be bound yet.
         """
         raise NotImplementedError
 
-    def __call__(self, op: Any, dtypes: Sequence[str], *operands: Any) -> tuple[Array, ...]:
-        """The results of `op`, of the element types `dtypes`. Called only where `why_not` gave None."""
+    def how(self, op: Any, *operands: Any) -> str:
+        """What the plan says of a node that it runs."""
+        return f"kernel {self.name}"
+
+    def __call__(self, op: Any, dtypes: Sequence[str], *operands: Any, **bodies: Any) -> tuple[Array, ...]:
+        """The results of `op`, of the element types `dtypes`. Called only where `why_not` gave None.
+
+        That of an op with bodies gets them as the keyword `bodies`, each a function of arrays.
+        """
         raise NotImplementedError
-
-
-KERNELS: Registry[Kernel] = Registry("kernel")
 
 
 class Choice(NamedTuple):
@@ -55,10 +64,10 @@ class Choice(NamedTuple):
     why_not: str
 
 
-def find_kernel(op: Op, inputs: Sequence[Type | None]) -> Choice:
+def find_kernel(op: Op, inputs: Sequence[Type | None], table: Mapping[str, Kernel] = KERNELS) -> Choice:
     """The first kernel that can run `op` on operands of these types. Without one, `evaluate` runs it."""
     refusals = []
-    for kernel in KERNELS.values():
+    for kernel in table.values():
         if kernel.op != op.name:
             continue
         reason = kernel.why_not(op, *inputs)
@@ -66,6 +75,13 @@ def find_kernel(op: Op, inputs: Sequence[Type | None]) -> Choice:
             return Choice(kernel, "")
         refusals.append(f"{kernel.name}: {reason}")
     return Choice(None, "; ".join(refusals) or f"no kernel runs {op.name}")
+
+
+def run_kernel(
+    kernel: Kernel, op: Op, dtypes: Sequence[str], bodies: Sequence[Body], operands: Sequence[Array | None]
+) -> tuple[Array, ...]:
+    """What a kernel that was found gives; it gets bodies where the op has any."""
+    return kernel(op, dtypes, *operands, bodies=bodies) if op.bodies else kernel(op, dtypes, *operands)
 
 
 def layouts_for(op: str) -> dict[str, str]:

@@ -146,14 +146,31 @@ def load_module(source: Path) -> Module:
     return load(source, task=click.get_current_context().meta["task"])
 
 
+class _TargetName(click.ParamType[str]):
+    """A target's name; plugins may add some, so that the choice is made when it is asked for."""
+
+    name = "backend"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return self._choice().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self._choice().get_metavar(param, ctx)
+
+    def _choice(self) -> click.Choice[str]:
+        from burnish.backends.target import TARGETS
+
+        return click.Choice(list(TARGETS))
+
+
 def backend_option(function: F) -> F:
     """`--backend`."""
     return click.option(
         "--backend",
-        type=click.Choice(["numpy", "xla"]),
+        type=_TargetName(),
         default="numpy",
         show_default=True,
-        help="numpy starts at once and is the reference; xla compiles first.",
+        help="numpy starts at once and is the reference; xla compiles first; a plugin may add others.",
     )(function)
 
 
@@ -194,7 +211,7 @@ def plugin_option(function: F) -> F:
         "plugins",
         multiple=True,
         type=click.Path(path_type=Path),
-        help="A Python file that defines ops, rules, passes, formats or architectures.",
+        help="A Python file that defines ops, rules, formats, architectures, kernels, targets, sources, …",
         callback=_load_plugins,
         is_eager=True,
         expose_value=False,

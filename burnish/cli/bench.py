@@ -46,16 +46,12 @@ def command(
 ) -> None:
     """Measure how fast SRC runs: tokens a second in prefill and decode, medians of the runs.
 
-    On NumPy one more run, with a probe, shows the share of each kind of op.
+    Where nodes run one by one (NumPy), one more run, with a probe, shows the share of each kind of op.
     """
-    from burnish.runtime.doors import executable, optimize
+    from burnish.runtime.doors import executable
     from burnish.runtime.profile import TimeShare
-    from burnish.runtime.sources import kind_of
 
-    module = load_module(source)
-    if kind_of(source) != "package":
-        module = optimize(module)
-    model = executable(module, backend, activations or "")
+    model = executable(load_module(source), backend, activations or "")
     if not model.is_generative:
         raise click.UsageError("the model makes no text; bench measures prefill and decode")
     encodes = model.has_encoder  # what reads the prompt, then; the decoder begins with one token
@@ -69,7 +65,7 @@ def command(
     ids = np.ones((1, prompt_tokens), np.int32)
     prefill, decode = [], []
     shares = {"prefill": TimeShare(), "decode": TimeShare()}
-    for run in range(repeat + 1 + (backend == "numpy")):
+    for run in range(repeat + 1 + model.stateful.has_probes):
         probed = run > repeat  # apart from the timed runs: a probe costs time itself
         probe = shares["prefill"] if probed else None
         started = time.perf_counter()

@@ -37,15 +37,16 @@ def command(
     its width is taken. --quantize RECIPE is short for --pipeline 'recover,quantize-weights{recipe=RECIPE},fuse';
     `burnish opt --list` shows the passes. The folder appears when it is complete, and not before.
     """
-    from burnish.passes.pipelines import parse_pipeline, quantized, run_passes
+    from burnish.passes.pipelines import quantized, run_passes
     from burnish.runtime.package import write_package
     from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.targets import read_pipeline
 
     if pipeline is not None and quantize != "none":
         raise click.UsageError("--quantize and --pipeline: put quantize-weights{recipe=…} into the pipeline")
     passes = quantized(quantize) if pipeline is None else pipeline
-    parse_pipeline(passes)  # before the model is read
-    context = run_passes(load_module(source), passes)
+    read = read_pipeline(passes)  # before the model is
+    context = run_passes(load_module(source), read)
     kept = Counter(r.reason for r in context.remarks if r.reason and r.application.pass_name == "quantize-weights")
     report = write_package(
         context.module,

@@ -53,9 +53,9 @@ def check(
     Exact: the same bits. Rounding: an error against float64 of at most four times the plain graph's. Lossy: reported.
     """
     from burnish.debug.controllers import Skip
-    from burnish.passes.pipelines import parse_pipeline
+    from burnish.runtime.targets import read_pipeline
 
-    passes = parse_pipeline(pipeline)
+    passes = read_pipeline(pipeline)
     verdicts = []
     for verdict in _checker(source, inputs, seed, sizes).verdicts(passes, Skip(skip)):
         verdicts.append(verdict)

@@ -47,7 +47,6 @@ def command(source: Path, data: Path, variants: str, documents: int | None, back
     from burnish.passes.pipelines import parse_pipeline
     from burnish.runtime.evaluation import Variant, evaluate_variants, read_documents
     from burnish.runtime.sources import tokenizer_of
-    from burnish.runtime.tokenizer import Tokenizer
 
     wanted = [Variant.parse(v) for v in variants.split(",")]
     for v in wanted:
@@ -55,10 +54,10 @@ def command(source: Path, data: Path, variants: str, documents: int | None, back
             raise click.UsageError(f"cannot read the variant {v}: activations are float or int8")
         parse_pipeline(v.pipeline)
     module = load_module(source)
-    file = tokenizer_of(source)
-    if file is None:
+    tokenizer = tokenizer_of(source)
+    if tokenizer is None:
         raise LoadError(f"{source}: eval needs a tokenizer.json beside the model")
-    texts = read_documents(data, Tokenizer.load(file), module.facts.context)[:documents]
+    texts = read_documents(data, tokenizer, module.facts.context)[:documents]
     progress = None if as_json else show_progress
     measures = evaluate_variants(module, texts, wanted, backend, progress)
     if as_json:

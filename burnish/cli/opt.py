@@ -45,9 +45,9 @@ def command(
         raise click.UsageError("give SRC, or --list")
     from burnish.debug.controllers import All, Fuel, PrintChanges, Skip, graphs_text
     from burnish.passes.engine import Application, Context
-    from burnish.passes.pipelines import parse_pipeline
+    from burnish.runtime.targets import read_pipeline
 
-    passes = parse_pipeline(pipeline)
+    passes = read_pipeline(pipeline)
     if stop_after is not None:
         names = [p.name for p in passes]
         if stop_after not in names:
@@ -90,7 +90,7 @@ def command(
 
 def _listing() -> dict[str, Any]:
     from burnish.passes.engine import PASSES
-    from burnish.passes.pipelines import PIPELINES
+    from burnish.runtime.targets import named_pipelines
 
     passes = {
         name: {
@@ -100,7 +100,7 @@ def _listing() -> dict[str, Any]:
         }
         for name, cls in sorted(PASSES.items())
     }
-    pipelines = {k: [{"pass": p, "reason": r} for p, r in entries] for k, entries in PIPELINES.items()}
+    pipelines = {k: [{"pass": p, "reason": r} for p, r in entries] for k, entries in named_pipelines().items()}
     return {"passes": passes, "pipelines": pipelines}
 
 

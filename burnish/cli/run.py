@@ -71,19 +71,14 @@ def command(
         raise click.UsageError("give either --prompt or --prompt-ids")
     if not math.isfinite(temperature):
         raise click.UsageError(f"--temperature {temperature} is not a finite number")
-    from burnish.runtime.doors import executable, optimize
-    from burnish.runtime.executable import sampler
-    from burnish.runtime.sources import kind_of, tokenizer_of
-    from burnish.runtime.tokenizer import Tokenizer
+    from burnish.runtime.doors import executable
+    from burnish.runtime.sampling import sampler
+    from burnish.runtime.sources import tokenizer_of
 
     times = _Times()
-    module = load_module(source)
-    if kind_of(source) != "package":
-        module = optimize(module)
-    file = tokenizer_of(source)
-    tokenizer = Tokenizer.load(file) if file else None
-    ids = _ids(prompt, prompt_ids, tokenizer, _vocabulary(module))
-    model = executable(module, backend, activations or "")
+    model = executable(load_module(source), backend, activations or "")
+    tokenizer = tokenizer_of(source)
+    ids = _ids(prompt, prompt_ids, tokenizer, _vocabulary(model.module))
     limit = _room(model, ids, max_new_tokens)
     if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
         fault = "its folder is not there" if model.is_generative else "the model makes no text"
@@ -110,7 +105,7 @@ def command(
     else:
         report = _embed(model, ids, quiet=as_json)
         times.mark()
-        if not module.facts.task:
+        if not model.module.facts.task:
             click.echo("note: SRC does not say what it is for; --task text-generation goes on from a prompt", err=True)
     numbers = times.numbers(len(ids))
     if as_json:

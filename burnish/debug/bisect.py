@@ -17,7 +17,8 @@ from typing import Any
 from burnish.debug.check import Checker
 from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip, graphs_text
 from burnish.passes.engine import Application, Context, Controller, PassError, Unaccounted
-from burnish.passes.pipelines import Expect, parse_pipeline
+from burnish.passes.pipelines import Expect
+from burnish.runtime.targets import read_pipeline
 
 __all__ = ["Bisection", "Outcome", "Probe", "bisect", "changes_of", "probe_of"]
 
@@ -46,7 +47,7 @@ def probe_of(checker: Checker, pipeline: str, skipped: Collection[str] = ()) -> 
 
     What the pipeline says must match does not count: with something left out, less does.
     """
-    passes = [p for p in parse_pipeline(pipeline) if not isinstance(p, Expect)]
+    passes = [p for p in read_pipeline(pipeline) if not isinstance(p, Expect)]
 
     def probe(controller: Controller) -> Outcome:
         record = Record(All([Skip(skipped), controller]))
@@ -67,7 +68,7 @@ def changes_of(checker: Checker, pipeline: str, ids: Collection[str], skipped: C
     context = Context(checker.module.copy(), Skip(skipped))
     context.observers = [PrintChanges(lambda a, text: found.update({a.id: text}), graphs_text(context.module), ids)]
     with suppress(PassError):  # a crash ends it; what came before is told
-        for pass_ in parse_pipeline(pipeline):
+        for pass_ in read_pipeline(pipeline):
             context.run(pass_)
     return found
 

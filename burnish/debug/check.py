@@ -19,7 +19,7 @@ from burnish.debug.numbers import error, made_up_inputs, made_up_weights, run_al
 from burnish.ir.module import Module
 from burnish.ir.op import Array
 from burnish.passes.engine import Context, Controller, Exactness, Observer, Pass
-from burnish.passes.pipelines import parse_pipeline
+from burnish.runtime.targets import read_pipeline
 
 __all__ = ["FACTOR", "Checker", "Verdict"]
 
@@ -100,7 +100,7 @@ class Checker:
         self, pipeline: str, controller: Controller | None = None, observers: Sequence[Observer] = ()
     ) -> list[Verdict]:
         """A verdict on every pass of a pipeline. Raises PipelineError, PassError."""
-        return list(self.verdicts(parse_pipeline(pipeline), controller, observers))
+        return list(self.verdicts(read_pipeline(pipeline), controller, observers))
 
     def verdicts(
         self, passes: Sequence[Pass], controller: Controller | None = None, observers: Sequence[Observer] = ()

@@ -19,7 +19,7 @@ __all__ = ["compile", "executable", "load", "optimize"]
 def load(source: str | Path, plugins: Sequence[str | Path] = (), task: str = "") -> Module:
     """The plain graph of a model: a Hugging Face folder, a `.safetensors` or `.onnx` file, a package, or graph text.
 
-    `plugins` are Python files that define ops, rules, passes, formats or architectures. `task` is what the model is
+    `plugins` are Python files that define further ops, rules, formats, sources and so on. `task` is what the model is
     for, by the names of Hugging Face's pipelines, where its source does not say (an ONNX file, as a rule). Raises
     LoadError.
     """
@@ -34,13 +34,14 @@ def optimize(
     controller: Controller | None = None,
     observers: Sequence[Observer] = (),
 ) -> Module:
-    """A copy of the module with the passes of `pipeline` applied, verified after each.
+    """A copy of the module with the passes of `pipeline` applied, verified after each; it may name a target.
 
     Raises PipelineError for a pipeline that cannot be read, PassError for a pass that breaks a promise.
     """
     from burnish.passes.pipelines import run_passes
+    from burnish.runtime.targets import read_pipeline
 
-    return run_passes(module.copy(), pipeline, controller, observers).module
+    return run_passes(module.copy(), read_pipeline(pipeline), controller, observers).module
 
 
 def compile(module: Module, out: str | Path, tokenizer: str | Path | None = None, force: bool = False) -> PackageReport:
@@ -49,16 +50,23 @@ def compile(module: Module, out: str | Path, tokenizer: str | Path | None = None
     `tokenizer` is a `tokenizer.json`. Raises LoadError where `out` is in the way and `force` is not given.
     """
     from burnish.runtime.package import write_package
+    from burnish.runtime.tokenizer import Tokenizer
 
-    return write_package(module, Path(out), tokenizer=Path(tokenizer) if tokenizer else None, force=force)
+    read = Tokenizer.load(Path(tokenizer)) if tokenizer else None
+    return write_package(module, Path(out), tokenizer=read, force=force)
 
 
-def executable(module: Module, backend: str = "numpy", activations: str = "") -> Executable:
+def executable(module: Module, backend: str = "numpy", activations: str = "", pipeline: str = "default") -> Executable:
     """The module made ready to run on a backend: `forward`, `prefill`, `decode`, `generate`.
 
-    `activations` is `int8` or `float`, for all products with quantized weights; unless given, the NumPy backend takes
-    int8 just where it has a kernel for it, and XLA float.
+    A module that none of the passes of `pipeline` has changed yet, as its facts say, is first optimised with it; ""
+    leaves it as it is. `activations` is `int8` or `float`, for all products with quantized weights; unless given, the
+    NumPy backend takes int8 just where it has a kernel for it, and XLA float.
     """
     from burnish.runtime.executable import Executable
+    from burnish.runtime.targets import read_pipeline
 
+    done, passes = {text.partition("{")[0] for text in module.facts.passes}, read_pipeline(pipeline)
+    if passes and done.isdisjoint(p.name for p in passes):
+        module = optimize(module, pipeline)
     return Executable(module, backend, activations)

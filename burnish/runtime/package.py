@@ -28,6 +28,7 @@ import numpy as np
 
 from burnish.frontends.config import LoadError, read_object, shown
 from burnish.frontends.safetensors_file import header_of, read_header
+from burnish.frontends.source import Source
 from burnish.ir.format import Packed
 from burnish.ir.module import Module
 from burnish.ir.op import OPS, Array
@@ -38,6 +39,7 @@ from burnish.ir.weights import StoredTensor, StoredWeights
 from burnish.runtime.parts import Plan, Tensor
 from burnish.runtime.replace_folder import replace_folder
 from burnish.runtime.token_bytes import token_bytes
+from burnish.runtime.tokenizer import Tokenizer
 from burnish.runtime.weight_time import tiles
 
 __all__ = ["PackageReport", "is_package", "read_package", "write_package"]
@@ -45,7 +47,7 @@ __all__ = ["PackageReport", "is_package", "read_package", "write_package"]
 FORMAT = "burnish-package"
 VERSION = 3  # 2: roles and facts in the graph's text; 3: blocks in its scopes
 MANIFEST, GRAPH, CONSTANTS = "manifest.json", "model.graph", "constants.safetensors"
-_LARGEST_TEXT = 256 << 20  # bytes of a graph or a tokenizer
+_LARGEST_TEXT = 256 << 20  # bytes of a graph
 
 Progress = Callable[[str, int, int], None]
 Buffer = bytes | memoryview
@@ -90,14 +92,14 @@ def write_package(
     module: Module,
     out: Path,
     *,
-    tokenizer: Path | None = None,
+    tokenizer: Tokenizer | None = None,
     made_by: Mapping[str, str] = {},
     force: bool = False,
     progress: Progress | None = None,
 ) -> PackageReport:
     """Do the weight-time work of every graph, and write what is left as a package. `module` stays as it is.
 
-    `tokenizer` is a `tokenizer.json`; `made_by` goes into the manifest; `progress(file, bytes done, bytes in all)` is
+    `made_by` goes into the manifest; `progress(file, bytes done, bytes in all)` is
     told of each tile. The folder appears when it is complete, and not before. Raises LoadError where `out` is in the
     way (`force` replaces a package, and nothing else), where a weight cannot be read, or the disk is full.
     """
@@ -179,15 +181,12 @@ def _raw(x: Array) -> memoryview:
     return np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data
 
 
-def _write_tokenizer(files: _Files, tokenizer: Path) -> None:
-    if tokenizer.stat().st_size > _LARGEST_TEXT:
-        raise LoadError(f"{tokenizer}: {tokenizer.stat().st_size} bytes are too many for a tokenizer")
-    raw = tokenizer.read_bytes()
+def _write_tokenizer(files: _Files, tokenizer: Tokenizer) -> None:
     try:
-        tokens = token_bytes(raw.decode())
-    except Exception as e:  # the library raises the base class
-        raise LoadError(f"{tokenizer}: is not a tokenizer: {e}") from None
-    files.write("tokenizer.json", raw)
+        tokens = token_bytes(tokenizer.text)
+    except Exception as e:  # of settings that the library does not look at
+        raise LoadError(f"{tokenizer.where}: is not a tokenizer: {e}") from None
+    files.write("tokenizer.json", tokenizer.text.encode())
     files.write("tokenizer.txt", b"".join(base64.b64encode(t) + b"\n" for t in tokens))
 
 
@@ -204,6 +203,19 @@ def _manifest(module: Module, files: Mapping[str, Any], made_by: Mapping[str, st
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
+
+
+class Package(Source):
+    """A folder that `write_package` made."""
+
+    name = "package"
+    form = f"a folder with a {MANIFEST}"
+
+    def matches(self, path: Path) -> bool:
+        return (path / MANIFEST).exists()
+
+    def load(self, path: Path) -> Module:
+        return read_package(path)
 
 
 def is_package(path: Path) -> bool:

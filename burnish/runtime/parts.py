@@ -12,6 +12,7 @@ from burnish.ir.leaves import Constant, Weight
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.origin import Block, Origin, block_of
+from burnish.ir.structure import Identities
 
 __all__ = ["Plan", "Tensor"]
 
@@ -54,7 +55,7 @@ class Plan:
                     stacks[graph.name][block.stack] = None
                 for position, v in enumerate(node.inputs):
                     if v is not None and v.is_weight and not isinstance(v.op, Constant):
-                        tensor = found.setdefault(made.numbers[v], _Found(v, graph.name, block))
+                        tensor = found.setdefault(made.identities.of(v), _Found(v, graph.name, block))
                         tensor.uses.append((node, position))
         return cls(module, _by_part(found.values(), made.origins, _prefixes(stacks)))
 
@@ -99,19 +100,16 @@ class _WeightTime:
 
     def __init__(self, module: Module) -> None:
         self.weights = module.weights
-        self.numbers: dict[Value, int] = {}  # the same for values that are computed alike from the same weights
+        self.identities = Identities()
         self.origins: dict[Value, Origin] = {}  # the tensors of the source, and the rules that made it of them
-        self._known: dict[object, int] = {}
 
     def add(self, node: Node) -> None:
-        operands = tuple(None if v is None else self.numbers[v] for v in node.inputs)
         own = Origin("", (), node.origin.rules)
         if isinstance(node.op, Weight):
             entry = self.weights[node.op.tensor].origin
             own = Origin("", entry.sources or (node.op.tensor,), entry.rules)
         origin = Origin.union([*(self.origins[v] for v in node.operands), own])
         for v in node.outputs:
-            self.numbers[v] = self._known.setdefault((node.op, v.index, operands), len(self._known))
             self.origins[v] = origin
 
 

@@ -45,8 +45,7 @@ class Session:
         Raises ValueError where there is no room.
         """
         counts = counts_of(ids, count)
-        if int((self.past + counts).max()) > self.capacity:
-            raise ValueError(f"{self.past + counts} tokens do not fit a session of {self.capacity}")
+        self.check_room(counts)
         padded = np.zeros((ids.shape[0], self.backend.length(ids.shape[1])), np.int32)
         padded[:, : ids.shape[1]] = ids
         graph = self.backend.module.graphs[self.graph]
@@ -54,6 +53,11 @@ class Session:
         self.states = {name: results.pop(name) for name in self.states}
         self.past = (self.past + counts).astype(np.int32)
         return results
+
+    def check_room(self, counts: np.ndarray) -> None:
+        """Raise ValueError where `counts[b]` more tokens do not fit."""
+        if int((self.past + counts).max()) > self.capacity:
+            raise ValueError(f"{self.past + counts} tokens do not fit a session of {self.capacity}")
 
     def copy(self) -> Session:
         """The session as it is, to go back to: tokens of a draft may be rejected."""

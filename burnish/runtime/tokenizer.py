@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from burnish.frontends.architecture import LoadError
+from burnish.frontends.source import read_tokenizer
 
 __all__ = ["Tokenizer"]
 
 
 class Tokenizer:
-    """A `tokenizer.json`."""
+    """What the text of a `tokenizer.json` says; `where` it came from. Raises LoadError for another text."""
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    def __init__(self, text: str, where: str) -> None:
+        import tokenizers
+
+        self.text, self.where = text, where
+        try:
+            self._inner = tokenizers.Tokenizer.from_str(text)
+        except Exception as e:  # the library raises the base class
+            raise LoadError(f"{where}: is not a tokenizer: {e}") from None
+        self._inner.no_padding()
+        self._inner.no_truncation()
 
     @classmethod
     def load(cls, file: Path) -> Tokenizer:
-        """Read a `tokenizer.json`. Raises LoadError."""
-        import tokenizers
-
-        try:
-            inner = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as e:  # the library raises the base class
-            raise LoadError(f"{file}: {e}") from None
-        inner.no_padding()
-        inner.no_truncation()
-        return cls(inner)
+        """That of a file. Raises LoadError."""
+        return cls(read_tokenizer(file), str(file))
 
     def encode(self, text: str) -> list[int]:
         """Ids, with the special tokens that the tokenizer adds."""

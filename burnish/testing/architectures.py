@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from burnish.backends.backend import Backend, make_backend
+from burnish.backends.backend import Backend
+from burnish.backends.target import make_backend
 from burnish.frontends.architecture import Architecture, Config, LoadError, build_module, parameters
 from burnish.frontends.stored import Tensors
 from burnish.ir.graph import Graph

@@ -13,7 +13,7 @@ from burnish.backends import xla_kernels
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.xla import Xla
-from burnish.backends.xla_kernels import evaluate_xla
+from burnish.backends.xla_kernels import XLA_KERNELS
 from burnish.ir import Module, parse
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed
@@ -60,7 +60,7 @@ def test_a_ragged_batch_and_the_tokens_that_follow(oracle, executable) -> None:
 
 
 def test_a_prompt_in_chunks_and_the_forward_of_all_positions(oracle, executable, monkeypatch) -> None:
-    monkeypatch.setattr("burnish.runtime.executable.CHUNK", 8)
+    monkeypatch.setattr("burnish.runtime.generate.CHUNK", 8)
     ids = models.tokens((2, 21))
     expected = models.logits_of(oracle, input_ids=ids)
     assert close(executable.prefill(ids, executable.start(2, 32)), expected[:, -1])
@@ -189,7 +189,7 @@ def test_a_linear_in_blocks_of_rows(dtype: str, rows: int, monkeypatch) -> None:
     stored = w.astype("bfloat16") if dtype == "bf16" else Packed.quantize(np, w, dtype).relayout(np, "planes")
     op = find_op("linear")(to="f32")
     (expected,) = evaluate(op, np, (x, stored, b), ["f32"])
-    run = jax.jit(lambda *operands: evaluate_xla(op, operands, ["f32"], ())[0])
+    run = jax.jit(lambda *operands: XLA_KERNELS["linear.rows"](op, ["f32"], *operands)[0])
     assert close(np.asarray(run(x, stored, b)), expected)
     assert "stablehlo.while" in run.lower(x, stored, b).as_text()
 
@@ -241,7 +241,7 @@ def test_attention_to_rows_before_and_a_ring() -> None:
     expected = reference("forward", inputs)
     assert expected["ring"] is inputs["ring"] and np.array_equal(got["ring"], expected["ring"])
     assert close(got["y"], expected["y"])
-    assert "keys at a time" not in ours.plan_text("forward") and "in place" in reference.plan_text("forward")
+    assert "attention.keys" not in ours.plan_text("forward") and "in place" in reference.plan_text("forward")
 
 
 @pytest.mark.parametrize("rows", [0, 3, 6])
@@ -324,12 +324,11 @@ def test_a_step_holds_neither_a_cache_nor_an_unpacked_matrix(large, quantize: st
 
 
 @pytest.mark.slow
-def test_left_to_xla_it_holds_both(large, monkeypatch) -> None:
+def test_left_to_xla_it_holds_both(large) -> None:
     """So that the test above can fail."""
-    for op in ("linear", "attention", "cache_update"):
-        monkeypatch.delitem(xla_kernels._KERNELS, op)
+    kernels = {name: k for name, k in XLA_KERNELS.items() if k.op not in ("linear", "attention", "cache_update")}
     module = burnish.optimize(large, f"default,{Q4},stateful,xla")
-    memory = Xla(module).lower("forward", {"B": 4, "S": 1, "C": 2048}).compile().memory_analysis()
+    memory = Xla(module, kernels=kernels).lower("forward", {"B": 4, "S": 1, "C": 2048}).compile().memory_analysis()
     assert memory.temp_size_in_bytes > 512 * 1024 * 4 + 4 * 2048 * 2 * 64 * 4
 
 
@@ -363,12 +362,19 @@ def test_weights_are_on_the_device_once(large) -> None:
 def test_the_plan_says_what_runs_how(module) -> None:
     ours = Xla(burnish.optimize(module, f"{Q4},stateful,xla"))
     plan = ours.plan_text("forward").splitlines()
-    assert "4 x linear: in blocks of rows, q4_0 dequantized a block at a time, W4A32 (in the loop)" in plan
-    assert "1 x linear: in blocks of rows, q8_0 dequantized a block at a time, W8A32" in plan
-    assert "1 x repeat: one loop, its states written in place" in plan
-    assert "1 x attention: over 64 keys at a time (in the loop)" in plan
+    rows = "kernel linear.rows, {} dequantized a block of rows at a time, {}"
+    assert f"4 x linear: {rows.format('q4_0', 'W4A32')} (in the loop)" in plan
+    assert f"1 x linear: {rows.format('q8_0', 'W8A32')}" in plan
+    assert "1 x repeat: kernel repeat.loop, its states written in place" in plan
+    assert "1 x attention: kernel attention.keys (in the loop)" in plan
+    assert "2 x cache_update: kernel cache_update.stack (in the loop)" in plan
+    unrolled = Xla(burnish.optimize(module, f"{Q4},{UNROLLED}")).plan_text("forward").splitlines()
+    assert "6 x cache_update: XLA" in unrolled, "XLA writes into what is donated by itself"
     tiles = burnish.optimize(module, f"{Q4},set-layouts{{layout=tiles8}}")
-    assert "unpacked whole: rows cannot be read from its layout tiles8" in Xla(tiles).plan_text("forward")
+    ours = Xla(tiles)
+    refused = "XLA, dequantized (linear.rows: rows cannot be read from its layout tiles8)"
+    assert refused in ours.plan_text("forward")
+    assert any(line.endswith(refused) for line in ours.fallbacks("forward"))
 
 
 def test_what_does_not_fit_is_refused(module) -> None:

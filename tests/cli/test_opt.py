@@ -9,7 +9,7 @@ import pytest
 
 from burnish.ir import parse
 from burnish.passes.engine import PASSES
-from burnish.passes.pipelines import PIPELINES
+from burnish.runtime.targets import named_pipelines
 from tests.decoder import PIPELINE, decoder
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -102,11 +102,11 @@ def test_list_names_every_pass_with_its_docstring_and_every_pipeline_with_its_re
     for name, cls in PASSES.items():
         assert f"  {name} ({cls.exactness})" in out
         assert (cls.__doc__ or "").splitlines()[0] in out
-    for entries in PIPELINES.values():
+    for entries in named_pipelines().values():
         assert all(reason in out for _, reason in entries)
     listing = json.loads(cli("opt", "--list", "--json")[1])
     assert listing["passes"]["fuse-fma"]["rules"] == {"MulAddToFma": "add(mul(a, b), c) -> fma(a, b, c)"}
-    assert list(listing["pipelines"]) == list(PIPELINES)
+    assert list(listing["pipelines"]) == list(named_pipelines())
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ import pytest
 
 from burnish.backends.kernels import KERNELS
 from burnish.backends.kernels.tiles import ARRANGEMENTS
+from burnish.backends.target import TARGETS
+from burnish.backends.xla_kernels import XLA_KERNELS
 from burnish.frontends import architectures
 from burnish.frontends.architecture import ARCHITECTURES
 from burnish.frontends.onnx_ops import TRANSLATIONS, translates
+from burnish.frontends.source import SOURCES
 from burnish.ir import FORMATS, LAYOUTS, OPS
 from burnish.ir.registry import PLUGIN, Registry
 from burnish.passes.engine import PASSES, RULES
@@ -81,6 +84,9 @@ def test_a_snapshot_puts_back_every_registry_whenever_it_was_made(fruits: Regist
         (LAYOUTS, "planes"),
         (KERNELS, "linear.q4_0"),
         (ARRANGEMENTS, "q4_0"),
+        (XLA_KERNELS, "linear.rows"),
+        (TARGETS, "numpy"),
+        (SOURCES, "onnx"),
         (ARCHITECTURES, "Llama"),
     ],
     ids=lambda x: x.kind if isinstance(x, Registry) else x,

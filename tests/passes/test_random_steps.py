@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import burnish
-from burnish.backends.backend import make_backend
 from burnish.backends.binding import BindError
+from burnish.backends.target import make_backend
 from burnish.ir import InferError, Module, Type, Value, verify
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.signature import COUNT, LOGITS, POSITIONS, TOKENS, Facts

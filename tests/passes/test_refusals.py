@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import burnish
-from burnish.backends.backend import make_backend
+from burnish.backends.target import make_backend
 from burnish.frontends.onnx_file import load_onnx
 from burnish.ir import Module, Op, Type, Value, verify
 from burnish.ir.dims import Dim, Sym

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import burnish
-from burnish.runtime.executable import Executable, greedy, sampler
+from burnish.runtime.executable import Executable
 from tests import models
 
 
@@ -59,7 +60,7 @@ def test_a_batch_of_different_lengths(oracle, executable) -> None:
 
 
 def test_a_long_prompt_goes_in_chunks(oracle, executable, monkeypatch) -> None:
-    monkeypatch.setattr("burnish.runtime.executable.CHUNK", 4)
+    monkeypatch.setattr("burnish.runtime.generate.CHUNK", 4)
     ids = models.tokens((2, 11))
     logits = executable.prefill(ids, executable.start(2, 16), np.array([11, 3], np.int32))
     for b, n in enumerate((11, 3)):
@@ -71,17 +72,6 @@ def test_a_state_that_is_full_refuses(executable) -> None:
     state = executable.start(1, 4)
     with pytest.raises(ValueError, match="do not fit a session of 4"):
         executable.prefill(models.tokens((1, 5)), state)
-
-
-def test_sampling_is_reproducible_and_follows_the_temperature() -> None:
-    logits = np.array([0.0, 1.0, 2.0], np.float32)
-    draws = [sampler(1.0, 3)(logits) for _ in range(4)]
-    assert len(set(draws)) == 1
-    choose = sampler(1.0, 0)
-    share = np.bincount([choose(logits) for _ in range(4000)], minlength=3) / 4000
-    expected = np.exp(logits) / np.exp(logits).sum()
-    assert np.abs(share - expected).max() < 4 * 0.5 / 4000**0.5  # four standard errors
-    assert sampler(0.0, 0) is greedy
 
 
 def test_an_encoder_makes_no_text(tmp_path) -> None:
@@ -133,3 +123,67 @@ def test_a_graph_of_a_fixed_batch_says_so(exports) -> None:
     with pytest.raises(ValueError, match="graph forward is fixed to a batch of 1, not 2"):
         model.start(2, 8)
     assert len(list(model.generate([5, 6, 7], 3, stop=()))) == 3
+
+
+# --------------------------------------------------------------------------------------------------- what it is made of
+
+Q4 = "default,quantize-weights{format=q4_0,lm=q8_0,embedding=q8_0}"
+
+
+def held(model: Executable) -> dict[int, int]:
+    """The bytes of each array that is there before run time, by its identity."""
+    return {id(x): x.nbytes for a in model.static.arrays.values() for x in jax.tree.leaves(getattr(a, "planes", a))}
+
+
+@pytest.mark.parametrize("pipeline", ["default", Q4])
+@pytest.mark.parametrize("backend", ["numpy", "xla"])
+def test_the_plain_and_the_stateful_form_hold_weights_once(oracle, tmp_path, backend: str, pipeline: str) -> None:
+    module = burnish.optimize(burnish.load(models.saved(oracle, tmp_path)), pipeline)
+    both, stateful = (burnish.executable(module, backend) for _ in range(2))
+    ids = models.tokens((1, 4))
+    both.forward(ids)
+    plain = held(both)
+    both.prefill(ids, both.start(1, 8))
+    assert held(both) == plain, "not a byte more"
+    stateful.prefill(ids, stateful.start(1, 8))
+    assert sorted(held(stateful).values()) == sorted(plain.values()), "apart, each holds its own"
+    assert sum(plain[i] for i in held(stateful).keys() & plain.keys()) < 100, "but for constants of the graph"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "xla"])
+def test_what_encoder_and_decoder_both_read_is_held_once(tmp_path, backend: str) -> None:
+    """T5's table of tokens is that of the encoder, of the decoder, and its head."""
+    module = burnish.load(models.saved(models.t5(), tmp_path))
+    model, ids = burnish.executable(module, backend), models.tokens((1, 4))
+    model.forward(ids, graph="encoder")
+    model.prefill(ids, model.start(1, 8, encoder_ids=ids))
+    assert sum(held(model).values()) == sum(e.type.nbytes for e in module.weights.values())
+
+
+def test_it_is_optimised_unless_it_was_or_that_is_not_wanted(tmp_path) -> None:
+    module = burnish.load(models.saved(models.llama(), tmp_path))
+    text = str(module)
+    assert str(burnish.executable(module).module) == str(burnish.optimize(module))
+    assert str(module) == text, "the module itself stays as it is"
+    assert burnish.executable(module, pipeline="").module is module
+    for pipeline in ("default", "fuse-qkv", "default,quantize-weights{format=q8_0}"):
+        done = burnish.optimize(module, pipeline)
+        assert burnish.executable(done).module is done, "what has been optimised, in whatever way, is left alone"
+    quantized = burnish.optimize(module, "quantize-weights{format=q8_0}")
+    assert burnish.executable(quantized).module is not quantized, "that was no pass of the pipeline"
+    burnish.compile(burnish.optimize(module), tmp_path / "package")
+    package = burnish.load(tmp_path / "package")
+    assert burnish.executable(package).module is package
+
+
+def test_what_is_optimised_gives_the_same_numbers(oracle, tmp_path) -> None:
+    module, ids = burnish.load(models.saved(oracle, tmp_path)), models.tokens((2, 9))
+    expected = models.logits_of(oracle, input_ids=ids)
+    for pipeline in ("default", ""):
+        logits = burnish.executable(module, pipeline=pipeline).forward(ids)["logits"]
+        assert np.abs(logits - expected).max() < models.WITHIN * np.abs(expected).max()
+
+
+def test_an_unknown_backend_is_refused_with_the_nearest_name(oracle, tmp_path) -> None:
+    with pytest.raises(ValueError, match="there is no backend 'nunpy'; did you mean numpy"):
+        burnish.executable(burnish.load(models.saved(oracle, tmp_path)), "nunpy")

@@ -28,6 +28,7 @@ from burnish.ir.op import Op
 from burnish.passes.pipelines import quantized
 from burnish.runtime.doors import load, optimize
 from burnish.runtime.package import write_package
+from burnish.runtime.tokenizer import Tokenizer
 
 class Planted(Op):
     '''e ** x, which NumPy computes otherwise with other instructions'''
@@ -47,7 +48,8 @@ for format in formats:
     else:
         module = optimize(load(source), quantized(f"embedding={format};{format}"))
     folder = Path(out, format)
-    write_package(module, folder, tokenizer=Path(source, "tokenizer.json"), made_by={"pipeline": format})
+    tokenizer = Tokenizer.load(Path(source, "tokenizer.json"))
+    write_package(module, folder, tokenizer=tokenizer, made_by={"pipeline": format})
     found[format] = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
 print(json.dumps(found))
 """

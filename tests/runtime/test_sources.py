@@ -38,14 +38,13 @@ def test_every_way_to_a_model_gives_the_same_graph(checkpoint, tmp_path) -> None
     ("name", "message"),
     [
         ("nowhere", "nowhere: there is no such file or folder"),
-        ("", "is neither a package (no manifest.json) nor a checkpoint (no config.json)"),
-        ("model.gguf", "model.gguf: GGUF files cannot be read yet"),
-        ("model.PT2", "model.PT2: torch.export files cannot be read yet"),
-        ("model.docx", "model.docx: cannot tell what this is; known are folders, .safetensors, .onnx and .graph files"),
+        ("", "cannot tell what this is; known are "),
+        ("model.docx", "model.docx: cannot tell what this is; known are a .graph file (text), an .onnx file (onnx), "),
+        ("onnx", "a folder with a config.json, or a .safetensors file in one (checkpoint), a folder with a manifest."),
     ],
 )
 def test_what_is_no_model(tmp_path, name: str, message: str) -> None:
-    if "." in name:
+    if name not in ("nowhere", ""):
         (tmp_path / name).write_bytes(b"?")
     with pytest.raises(LoadError) as e:
         kind_of(tmp_path / name)
@@ -60,10 +59,14 @@ def test_text_that_is_no_graph(tmp_path, text: bytes) -> None:
 
 
 def test_the_tokenizer_is_beside_the_model(tmp_path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
     assert tokenizer_of(tmp_path) is None
-    file = tmp_path / "tokenizer.json"
-    file.write_text("{}")
-    assert tokenizer_of(tmp_path) == tokenizer_of(tmp_path / "model.safetensors") == file
+    models.byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        tokenizer = tokenizer_of(path)
+        assert tokenizer is not None and tokenizer.text.encode() == (tmp_path / "tokenizer.json").read_bytes()
+        assert tokenizer.decode(tokenizer.encode("naïve")) == "naïve"
 
 
 PLUGIN = """

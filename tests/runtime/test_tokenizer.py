@@ -60,5 +60,5 @@ def test_settings_for_training_are_left_out(tmp_path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"model": {"type": "Magic"}}', "\0"])
 def test_a_file_that_is_no_tokenizer(tmp_path, text: str) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(LoadError, match=r"tokenizer\.json: "):
+    with pytest.raises(LoadError, match=r"tokenizer\.json: is not a tokenizer: "):
         Tokenizer.load(tmp_path / "tokenizer.json")

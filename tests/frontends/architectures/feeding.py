@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import burnish
-from burnish.backends.backend import make_backend
+from burnish.backends.target import make_backend
 from burnish.ir.module import Module
 from burnish.runtime.session import counts_of, feed, read_source
 from burnish.testing import logits_by_steps

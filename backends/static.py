@@ -1,0 +1,37 @@
+"""What weights and constants alone determine: computed once, and held once, for all forms of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from burnish.ir.graph import Value
+from burnish.ir.op import Array
+from burnish.ir.run import static_values
+from burnish.ir.structure import Identities
+
+__all__ = ["Static"]
+
+
+@dataclass
+class Static:
+    """The arrays of values that are known before run time, by how they are computed.
+
+    So two graphs, or the plain and the stateful form of a module, share a value that both compute alike from the same
+    weights. The arrays are of the kind of one backend.
+    """
+
+    arrays: dict[int, Array] = field(default_factory=dict)
+    _numbers: dict[object, int] = field(default_factory=dict)
+
+    def of(self, wanted: Iterable[Value], keep: Callable[[Array], Array] = lambda x: x) -> dict[Value, Array]:
+        """The wanted values, known before run time, with their arrays.
+
+        Those that are not there yet are computed on the host, one after another, and kept as `keep` makes them.
+        """
+        identities = Identities(self._numbers)
+        numbers = {v: identities.of(v) for v in wanted}
+        missing = {n: v for v, n in numbers.items() if n not in self.arrays}
+        for v, array in static_values(missing.values()):
+            self.arrays[numbers[v]] = keep(array)
+        return {v: self.arrays[n] for v, n in numbers.items()}

@@ -1,0 +1,125 @@
+"""What a path can be: the table of sources. Adding one is one class."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from burnish.frontends.config import LoadError
+from burnish.ir.module import Module
+from burnish.ir.registry import Registry
+
+__all__ = ["SOURCES", "Source", "find_source"]
+
+_LARGEST_TOKENIZER = 256 << 20  # bytes
+
+
+class Source:
+    """A kind of file or folder that a model can come from.
+
+    A subclass that gives a `name` is registered by being defined. It imports what reads its files in `load`.
+    """
+
+    #: what `inspect` calls it
+    name: ClassVar[str]
+    #: what it looks like, for those who gave something else: "a .onnx file"
+    form: ClassVar[str]
+
+    def __init_subclass__(cls, replace: bool = False) -> None:
+        if "name" in cls.__dict__:
+            SOURCES.add(cls.name, cls(), replace)
+
+    def matches(self, path: Path) -> bool:
+        """Whether what is at `path`, a file or a folder that is there, looks like one; `load` finds out."""
+        raise NotImplementedError
+
+    def load(self, path: Path) -> Module:
+        """The plain module. Raises LoadError."""
+        raise NotImplementedError
+
+    def tokenizer(self, path: Path) -> str | None:
+        """The text of the `tokenizer.json` that belongs to it: the file beside it, unless a source knows better.
+
+        None: there is none, and the model runs on ids. Raises LoadError.
+        """
+        file = (path if path.is_dir() else path.parent) / "tokenizer.json"
+        return read_tokenizer(file) if file.exists() else None
+
+
+SOURCES: Registry[Source] = Registry("source")
+
+
+def find_source(path: Path) -> Source:
+    """The source that `path` looks like; the one that was defined last is asked first. Raises LoadError."""
+    if not path.exists():
+        raise LoadError(f"{path}: there is no such file or folder")
+    for source in reversed(list(SOURCES.values())):
+        if source.matches(path):
+            return source
+    known = ", ".join(f"{s.form} ({name})" for name, s in SOURCES.items())
+    raise LoadError(f"{path}: cannot tell what this is; known are {known}")
+
+
+def read_tokenizer(file: Path) -> str:
+    """The text of a `tokenizer.json`, to the byte. Raises LoadError."""
+    try:
+        if file.stat().st_size > _LARGEST_TOKENIZER:
+            raise LoadError(f"{file}: {file.stat().st_size} bytes are too many for a tokenizer")
+        return file.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise LoadError(f"{file}: {e}") from None
+
+
+class Text(Source):
+    """Graph text, as `burnish opt` prints it."""
+
+    name = "text"
+    form = "a .graph file"
+
+    def matches(self, path: Path) -> bool:
+        return path.is_file() and path.suffix.lower() in (".graph", ".txt")
+
+    def load(self, path: Path) -> Module:
+        """Statements without a source are known by their number."""
+        from burnish.ir.parser import TextError, parse
+
+        try:
+            module = parse(path.read_text("utf-8"))
+        except (TextError, OSError, UnicodeDecodeError) as e:
+            raise LoadError(f"{path}: {e}") from None
+        nodes = (node for graph in module.every_graph for node in graph if not node.is_leaf)
+        for i, node in enumerate(nodes):
+            if not node.origin.sources:
+                node.origin = replace(node.origin, sources=(f"text:{i}",))
+        return module
+
+
+class Onnx(Source):
+    """An export."""
+
+    name = "onnx"
+    form = "an .onnx file"
+
+    def matches(self, path: Path) -> bool:
+        return path.is_file() and path.suffix.lower() == ".onnx"
+
+    def load(self, path: Path) -> Module:
+        from burnish.frontends.onnx_file import load_onnx
+
+        return load_onnx(path)
+
+
+class Checkpoint(Source):
+    """A Hugging Face folder, or one of its files."""
+
+    name = "checkpoint"
+    form = "a folder with a config.json, or a .safetensors file in one"
+
+    def matches(self, path: Path) -> bool:
+        return (path / "config.json").exists() or path.suffix.lower() == ".safetensors"
+
+    def load(self, path: Path) -> Module:
+        from burnish.frontends.checkpoint import load_checkpoint
+
+        return load_checkpoint(path)
