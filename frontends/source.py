@@ -123,3 +123,29 @@ class Checkpoint(Source):
         from burnish.frontends.checkpoint import load_checkpoint
 
         return load_checkpoint(path)
+
+
+class Gguf(Source):
+    """A model, its config and its tokenizer in one file."""
+
+    name = "gguf"
+    form = "a .gguf file"
+
+    def matches(self, path: Path) -> bool:
+        return path.is_file() and path.suffix.lower() == ".gguf"
+
+    def load(self, path: Path) -> Module:
+        from burnish.frontends.gguf import load_gguf
+
+        return load_gguf(path)
+
+    def tokenizer(self, path: Path) -> str | None:
+        """That of the file, unless a `tokenizer.json` lies beside it."""
+        from burnish.frontends.gguf_file import read_gguf
+        from burnish.frontends.gguf_tokenizer import gguf_tokenizer
+
+        beside = super().tokenizer(path)
+        if beside is not None:
+            return beside
+        file = read_gguf(path)
+        return gguf_tokenizer(file) if "tokenizer.ggml.model" in file.metadata else None

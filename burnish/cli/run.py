@@ -24,11 +24,14 @@ from burnish.cli import (
     require_kernels_option,
     source_argument,
 )
+from burnish.ir.signature import TOKEN_TYPES
+from burnish.runtime.answers import Asked, answer_of
 
 
 @click.command()
 @source_argument
-@click.option("--prompt", help="The text to go on from; for an encoder, the text to embed.")
+@click.option("--prompt", help="The text to go on from, to classify, to embed.")
+@click.option("--pair", metavar="TEXT", help="A second text, for a model of pairs: the context of a question.")
 @click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
 @click.option("--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
 @click.option(
@@ -55,6 +58,7 @@ from burnish.cli import (
 def command(
     source: Path,
     prompt: str | None,
+    pair: str | None,
     prompt_ids: str | None,
     max_new_tokens: int,
     temperature: float,
@@ -66,7 +70,7 @@ def command(
     stats: bool,
     as_json: bool,
 ) -> None:
-    """Run SRC on a prompt: go on from it, or print its embedding."""
+    """Run SRC on a prompt: go on from it, or print what the model says of it: labels, an answer, an embedding."""
     if (prompt is None) == (prompt_ids is None):
         raise click.UsageError("give either --prompt or --prompt-ids")
     if not math.isfinite(temperature):
@@ -78,7 +82,8 @@ def command(
     times = _Times()
     model = executable(load_module(source), backend, activations or "")
     tokenizer = tokenizer_of(source)
-    ids = _ids(prompt, prompt_ids, tokenizer, _vocabulary(model.module))
+    asked = _asked(prompt, pair, prompt_ids, tokenizer, _vocabulary(model.module))
+    ids = list(asked.ids)
     limit = _room(model, ids, max_new_tokens)
     if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
         fault = "its folder is not there" if model.is_generative else "the model makes no text"
@@ -86,6 +91,8 @@ def command(
     if require_kernels:
         refuse_fallbacks(model)
     times.mark()
+    if model.is_generative and pair is not None:
+        raise click.UsageError("--pair is for models of pairs of texts; this one goes on from a prompt")
     if model.is_generative:
         rows: list[np.ndarray] = []
 
@@ -103,7 +110,7 @@ def command(
             click.echo(f"note: {limit} tokens fill the model's context of {model.context}", err=True)
         report: dict[str, Any] = {"ids": out, **({"text": tokenizer.decode(out)} if tokenizer else {})}
     else:
-        report = _embed(model, ids, quiet=as_json)
+        report = _answer(model, asked, quiet=as_json)
         times.mark()
         if not model.module.facts.task:
             click.echo("note: SRC does not say what it is for; --task text-generation goes on from a prompt", err=True)
@@ -115,10 +122,12 @@ def command(
         click.echo(model.plan_text(), err=True)
 
 
-def _ids(prompt: str | None, prompt_ids: str | None, tokenizer: Any, vocabulary: int | None) -> list[int]:
+def _asked(prompt: str | None, pair: str | None, prompt_ids: str | None, tokenizer: Any, rows: int | None) -> Asked:
     if prompt_ids is not None:
+        if pair is not None:
+            raise click.UsageError("--pair is a text: give --prompt beside it")
         try:
-            ids = [int(x) for x in prompt_ids.replace(",", " ").split()]
+            asked = Asked([int(x) for x in prompt_ids.replace(",", " ").split()])
         except ValueError:
             raise click.UsageError(f"--prompt-ids takes numbers such as 1,2,3, not {prompt_ids!r}") from None
     elif tokenizer is None:
@@ -126,13 +135,13 @@ def _ids(prompt: str | None, prompt_ids: str | None, tokenizer: Any, vocabulary:
     elif not (prompt or "").strip():
         raise click.UsageError("the prompt is empty")
     else:
-        ids = tokenizer.encode(prompt)
-    if not ids:
+        asked = tokenizer.ask(prompt, pair)
+    if not asked.ids:
         raise click.UsageError("the prompt is empty")
-    bad = [i for i in ids if i < 0 or (vocabulary is not None and i >= vocabulary)]
+    bad = [i for i in asked.ids if i < 0 or (rows is not None and i >= rows)]
     if bad:
-        raise click.UsageError(f"token {bad[0]} is not in the vocabulary of {vocabulary}")
-    return ids
+        raise click.UsageError(f"token {bad[0]} is not in the vocabulary of {rows}")
+    return asked
 
 
 def _vocabulary(module: Any) -> int | None:
@@ -174,21 +183,18 @@ def _print_tokens(tokens: Any, tokenizer: Any, quiet: bool) -> list[int]:
     return out
 
 
-def _embed(model: Any, ids: list[int], quiet: bool) -> dict[str, Any]:
-    """An encoder's sentence embedding, or what else it returns; printed unless `quiet`."""
-    from burnish.ir.signature import EMBEDDING, HIDDEN, LOGITS
-
-    results = model.forward(np.array([ids], np.int32))
+def _answer(model: Any, asked: Asked, quiet: bool) -> dict[str, Any]:
+    """What a model that makes no text says of a text; printed unless `quiet`."""
+    more = {}
     graph = model.module.main
-    named = {role: name for name, role in graph.roles.items()} if graph is not None else {}
-    name = next((named[r] for r in (EMBEDDING, LOGITS, HIDDEN) if r in named), next(iter(results)))
-    row = results[name][0]
-    if not quiet and row.ndim == 1:
-        click.echo(" ".join(f"{x:.6f}" for x in row))
-    elif not quiet:
-        for token, vector in zip(ids, row, strict=True):
-            click.echo(f"{token}: " + " ".join(f"{x:.6f}" for x in vector[:8]) + (" …" if len(vector) > 8 else ""))
-    return {name: row.tolist()}
+    types = graph.input_for(TOKEN_TYPES) if graph is not None else None
+    if types is not None and asked.types is not None:
+        more[types.name] = np.array([asked.types], np.int32)
+    outputs = {name: x[0] for name, x in model.forward(np.array([asked.ids], np.int32), **more).items()}
+    answer = answer_of(model.module.facts, graph.roles if graph is not None else {}, outputs, asked)
+    if not quiet:
+        click.echo("\n".join(answer.lines))
+    return dict(answer.values)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,8 @@ class Asked:
     parts: Sequence[int | None] = ()
     #: the token that stands for a word that is asked for
     mask: int | None = None
-    #: the word of each token
-    words: Sequence[str] = ()
+    #: the word of a token
+    word: Callable[[int], str] = str
 
     def piece(self, first: int, last: int) -> str:
         """The characters of tokens first … last; their ids, where there is no text."""
@@ -96,7 +96,7 @@ def _words(scores: np.ndarray, asked: Asked) -> Answer:
     found, lines = [], []
     for i in (i for i, token in enumerate(asked.ids) if token == asked.mask):
         best = np.argsort(-scores[i], kind="stable")[:MOST_WORDS]
-        words = {asked.words[t] if t < len(asked.words) else str(t): float(scores[i][t]) for t in map(int, best)}
+        words = {asked.word(t): float(scores[i][t]) for t in map(int, best)}
         found.append(words)
         lines.append(", ".join(f"{word} {score:.4f}" for word, score in words.items()))
     return Answer({"masks": found}, lines)

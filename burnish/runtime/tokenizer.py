@@ -7,6 +7,7 @@ from pathlib import Path
 
 from burnish.frontends.architecture import LoadError
 from burnish.frontends.source import read_tokenizer
+from burnish.runtime.answers import Asked
 
 __all__ = ["Tokenizer"]
 
@@ -33,6 +34,20 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids, with the special tokens that the tokenizer adds."""
         return list(self._inner.encode(text).ids)
+
+    def ask(self, text: str, pair: str | None = None) -> Asked:
+        """A text, or a pair, with the special tokens that the tokenizer adds."""
+        encoded = self._inner.encode(text) if pair is None else self._inner.encode(text, pair)
+        masks = [i for i, t in self._inner.get_added_tokens_decoder().items() if t.content in ("[MASK]", "<mask>")]
+        return Asked(
+            list(encoded.ids),
+            list(encoded.type_ids),
+            (text,) if pair is None else (text, pair),
+            list(encoded.offsets),
+            list(encoded.sequence_ids),
+            masks[0] if masks else None,
+            lambda token: self._inner.id_to_token(token) or str(token),
+        )
 
     def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and the span of characters that each stands for."""
