@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from burnish.backends.xla_experts import expert_linear
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import LAYOUTS, Packed
 from burnish.ir.op import Array, Op
@@ -87,6 +88,10 @@ def how(op: Op, operands: Sequence[Type | None], in_loop: bool) -> str:
             return f"XLA, {w.dtype} {UNPACKED}: rows cannot be read from its layout {w.layout}{packed}"
         if in_loop or _is_narrow(w.dtype):
             return f"in blocks of rows, {w.dtype}{' dequantized' if packed else ''} a block at a time{packed}"
+    if op.name == "expert_linear":
+        w = given["w"]
+        packed = f", {w.dtype} dequantized a block at a time, W{_bits(w)}A{_bits(given['x'])}" if w.format else ""
+        return f"in blocks of rows of an expert{packed}"
     if op.name == "attention" and "k_before" not in given and (in_loop or "past" in given):
         return f"over {KEYS} keys at a time"
     if op.name in ("cache_update", "ring_update"):
@@ -160,6 +165,12 @@ def _linear(
     y = _for(-(-outputs // rows), block, jnp.zeros((*x.shape[:-1], outputs), x.dtype))
     y = y if b is None else y + b
     return (y.astype(NUMPY[dtypes[0]]),)
+
+
+def _expert_linear(
+    op: Op, dtypes: Sequence[str], bodies: Bodies, x: Array, w: Array, chosen: Array
+) -> tuple[Array, ...]:
+    return (expert_linear(_whole(x), w, _whole(chosen)).astype(NUMPY[dtypes[0]]),)
 
 
 def _attention(
@@ -258,6 +269,7 @@ def _written(stack: Array, index: Array, state: int, new: Array) -> Array:
 
 _KERNELS: dict[str, Callable[..., tuple[Array, ...] | None]] = {
     "linear": _linear,
+    "expert_linear": _expert_linear,
     "attention": _attention,
     "cache_update": _cache_update,
     "ring_update": _ring_update,
