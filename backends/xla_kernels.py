@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from burnish.backends.kernels.kernel import Kernel
+from burnish.backends.xla_experts import expert_linear
 from burnish.ir.format import LAYOUTS, Packed
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.attention import Attention, RingUpdate
@@ -160,6 +161,26 @@ class LinearByRows(XlaKernel):
         y = _for(-(-outputs // rows), block, jnp.zeros((*x.shape[:-1], outputs), x.dtype))
         y = y if b is None else y + b
         return (y.astype(NUMPY[dtypes[0]]),)
+
+
+class ExpertLinearByRows(XlaKernel):
+    """The same of the matrix of one expert after the other."""
+
+    name = "expert_linear.rows"
+    op = "expert_linear"
+    in_stack = ("w",)
+
+    def why_not(self, op: Op, x: Type, w: Type, chosen: Type) -> str | None:
+        """Takes all that the op takes: layouts of which rows cannot be read are none of its."""
+        return None
+
+    def how(self, op: Op, x: Type, w: Type, chosen: Type) -> str:
+        """In how many bits weights and inputs are multiplied, and what is dequantized."""
+        bits = f", {w.dtype} dequantized a block of rows at a time, W{_bits(w)}A{_bits(x)}" if w.format else ""
+        return f"kernel {self.name}{bits}"
+
+    def __call__(self, op: Op, dtypes: Sequence[str], x: Array, w: Array, chosen: Array) -> tuple[Array, ...]:
+        return (expert_linear(x, w, chosen).astype(NUMPY[dtypes[0]]),)
 
 
 class AttentionByKeys(XlaKernel):

@@ -8,15 +8,16 @@ from burnish.ir.builder import Ops
 from burnish.ir.format import LAYOUTS, FormatError
 from burnish.ir.graph import Node, Value
 from burnish.ir.module import Module
+from burnish.ir.ops.experts import ExpertLinear
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.quantization import Relayout
 from burnish.passes.engine import Context, Match, RewritePass, Rule
 
 
 class SetLayout(Rule):
-    """linear(x, w quantized) -> linear(x, relayout(w)); likewise embedding, where rows can be read from the layout"""
+    """linear(x, w quantized) -> linear(x, relayout(w)); others, where rows can be read from the layout"""
 
-    at = (Linear, Embedding)
+    at = (Linear, Embedding, ExpertLinear)
     example = """module {
       weights { @w: q4_0[8, 64] }
       graph forward(%x: f32[2, 64]) {
@@ -39,7 +40,7 @@ class SetLayout(Rule):
         layout = LAYOUTS[self.layout]
         if w.time == "run":
             return f"{w.type} is not known before run time"
-        if isinstance(out.op, Embedding) and not layout.by_rows:
+        if not isinstance(out.op, Linear) and not layout.by_rows:
             return f"rows cannot be read from the layout {self.layout}"
         assert w.type.format is not None
         return layout.accepts(w.type.format, w.shape)

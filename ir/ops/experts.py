@@ -1,9 +1,13 @@
-"""Mixtures of experts: which experts a token chooses."""
+"""Mixtures of experts: which experts a token chooses, and products with those that it chose."""
 
 from __future__ import annotations
 
-from burnish.ir.guards import assume_at_most
-from burnish.ir.op import Array, Arrays, Op
+import numpy as np
+
+from burnish.ir.box import cut, whole
+from burnish.ir.format import LAYOUTS, Packed
+from burnish.ir.guards import assume_at_most, assume_equal
+from burnish.ir.op import Array, Arrays, Axes, Op
 from burnish.ir.types import Type, require
 
 
@@ -24,3 +28,53 @@ class TopK(Op):
         order = xp.flip(x.shape[-1] - 1 - xp.argsort(xp.flip(x, -1), axis=-1, stable=True), -1)
         places = order[..., : self.k]
         return xp.take_along_axis(x, places, axis=-1), places.astype("int32")
+
+
+class ExpertLinear(Op):
+    """x[…, j, :] @ w[chosen[…, j]].T: x[…, k, K], or x[…, 1, K] for all k, w[E, N, K], chosen[…, k] -> […, k, N].
+
+    w may be stored in any float type or quantized: it is widened, or unpacked, an expert at a time. Choices out of
+    bounds are clipped to the nearest.
+    """
+
+    kind = "linear"
+    weight = "w"
+    widen = False
+    takes_packed = True
+
+    def infer(self, x: Type, w: Type, chosen: Type) -> Type:
+        where = f"expert_linear({x}, {w}, {chosen})"
+        require(x.is_float and (w.is_float or w.format is not None), f"{where}: inputs and weights are not floats")
+        require(w.format is None or LAYOUTS[w.layout].by_rows, f"{where}: experts cannot be read from that layout")
+        require(chosen.is_integer, f"{where}: choices are not integers")
+        good = w.rank == 3 and x.rank == chosen.rank + 1 >= 2 and x.shape[-1] == w.shape[-1]
+        require(good, f"{where}: expected x[…, k, K] or x[…, 1, K], w[E, N, K] and chosen[…, k]")
+        for a, b in zip(x.shape[:-2], chosen.shape[:-1], strict=True):
+            assume_equal(a, b, where)
+        if x.shape[-2] != 1:
+            assume_equal(x.shape[-2], chosen.shape[-1], where)
+        return Type(x.dtype, (*chosen.shape, w.shape[1]))
+
+    def along(self, x: Type, w: Type, chosen: Type) -> tuple[Axes, ...]:
+        return (*range(x.rank - 1), None), (None, x.rank - 1, None), tuple(range(chosen.rank))
+
+    def eval(self, xp: Arrays, x: Array, w: Array, chosen: Array) -> Array:
+        experts, outputs, inputs = w.shape
+        rows = _floats(xp.broadcast_to(x, (*chosen.shape, inputs)).reshape(-1, inputs))
+        choices = xp.clip(chosen, 0, experts - 1).reshape(-1)
+        y = xp.zeros((len(choices), outputs), rows.dtype)
+        for expert in range(experts):
+            mine = choices == expert
+            if xp is np and not mine.any():
+                continue
+            matrix = cut(w, (slice(expert, expert + 1), *whole(w.shape[1:])))
+            matrix = _floats(matrix.dequantize(xp) if isinstance(matrix, Packed) else matrix)[0].T
+            if xp is np:
+                y[mine] = rows[mine] @ matrix
+            else:
+                y = xp.where(mine[:, None], rows @ matrix, y)
+        return y.reshape(*chosen.shape, outputs)
+
+
+def _floats(x: Array) -> Array:
+    return x.astype("float32") if x.dtype.itemsize < 4 else x

@@ -347,6 +347,15 @@ def chosen(k: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     return oracle
 
 
+def by_expert(x: np.ndarray, w: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The product with each chosen expert's matrix, one after the other."""
+    x = np.broadcast_to(x, (*chosen.shape, x.shape[-1]))
+    y = np.empty((*chosen.shape, w.shape[1]))
+    for at, expert in np.ndenumerate(chosen.astype("i4")):
+        y[at] = w[min(max(expert, 0), len(w) - 1)] @ x[at]
+    return y
+
+
 # ----------------------------------------------------------------------------------------------------------- the table
 
 X, W, B = normal(5, 64), normal(7, 64), normal(7)
@@ -354,6 +363,7 @@ Q4, Q8 = packed("q4_0", 7, 64), packed("q8_0", 9, 64, layout="planes")
 LONG = np.full((2, 4096), 1.01, "f4")  # NumPy's own bf16 mean of it is 0.125
 TABLE = normal(10, 4)
 OUT_OF_BOUNDS = np.array([[0, 9, 10], [-1, -100, 2**31 - 1]], "i4")
+CHOICES = np.array([[0, 3], [3, 3], [1, 0], [99, -1], [2, 0]], "i4")
 CACHE, NEW = normal(3, 8, 2, 4), normal(3, 3, 2, 4)
 Q, K, V = normal(2, 3, 4, 8), normal(2, 6, 2, 8), normal(2, 6, 2, 5)
 PAST, COUNT = np.array([0, 2], "i4"), np.array([3, 5], "i4")
@@ -623,6 +633,14 @@ ORACLES: dict[str, list[Example]] = {
         Example(op("top_k", k=3), (normal(2, 5, 8),), chosen(3)),
         Example(op("top_k", k=4), (np.float32([[1, 3, 3, -2, 3], [0, 0, -0.0, 0, 0]]),), chosen(4)),
         Example(op("top_k", k=2), (integers(-9, 9, 5),), chosen(2)),
+    ],
+    "expert_linear": [
+        sums(op("expert_linear"), (normal(2, 3, 1, 64), normal(4, 5, 64), integers(0, 4, 2, 3, 2)), by_expert, 64),
+        sums(op("expert_linear"), (normal(5, 2, 64), normal(4, 3, 64), CHOICES), by_expert, 64),
+        sums(op("expert_linear"), (normal(5, 2, 64), packed("q4_0", 4, 3, 64), CHOICES), by_expert, 64),
+        sums(
+            op("expert_linear"), (normal(5, 1, 64), packed("q8_0", 4, 3, 64, layout="planes"), CHOICES), by_expert, 64
+        ),
     ],
     # normalisation
     # half of the error of the mean of squares, which has no signs, and five operations

@@ -1,11 +1,13 @@
 """Mixtures of experts."""
 
+import numpy as np
 import pytest
 
-from burnish.ir import OPS, InferError, Type
+from burnish.ir import OPS, InferError, Packed, Type
 from burnish.ir.dims import Sym
-from burnish.testing import check_op
-from tests.ir.oracles import ORACLES, family, op
+from burnish.ir.format import Layout
+from burnish.testing import check_op, run_numpy
+from tests.ir.oracles import ORACLES, family, normal, op, packed
 
 
 @pytest.mark.parametrize("name", family("ops.experts"))
@@ -22,3 +24,55 @@ def test_there_must_be_as_many_to_choose_from() -> None:
     for dtype in ("bool", "int8"):
         with pytest.raises(InferError, match="is not a vector of numbers"):
             op("top_k", k=1).results(Type(dtype, (8,)))
+
+
+B = Sym("B")
+X, W, AT = Type("f32", (B, 1, 64)), Type("q4_0", (4, 6, 64)), Type("i32", (B, 2))
+
+
+@pytest.mark.parametrize("x", [X, Type("f32", (B, 2, 64)), Type("bf16", (B, 1, 64))])
+def test_what_a_token_gives_each_of_its_experts(x: Type) -> None:
+    for w in (W, Type("f16", W.shape), Type("q8_0", W.shape, "planes")):
+        assert op("expert_linear").results(x, w, AT) == (Type(x.dtype, (B, 2, 6)),)
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ((Type("f32", (B, 64)), W, AT), "expected x"),
+        ((X, Type("f32", (6, 64)), AT), "expected x"),
+        ((Type("f32", (B, 1, 32)), W, AT), "expected x"),
+        ((Type("f32", (3, 3, 64)), W, Type("i32", (3, 2))), "3 .* 2"),
+        ((Type("f32", (3, 1, 64)), W, Type("i32", (4, 2))), "3 .* 4"),
+        ((X, W, Type("f32", (B, 2))), "choices are not integers"),
+        ((Type("int8_32", (B, 1, 64)), W, AT), "are not floats"),
+        ((X, Type("i8", W.shape), AT), "are not floats"),
+    ],
+)
+def test_what_does_not_fit_is_refused(types: tuple[Type, ...], message: str) -> None:
+    with pytest.raises(InferError, match=message):
+        op("expert_linear").results(*types)
+
+
+def test_experts_must_lie_apart(registries: None) -> None:
+    class Interleaved(Layout):
+        """Rows side by side."""
+
+        name = "interleaved"
+        by_rows = False
+
+    with pytest.raises(InferError, match="cannot be read from that layout"):
+        op("expert_linear").results(X, Type("q4_0", W.shape, "interleaved"), AT)
+
+
+def test_only_experts_that_are_chosen_are_unpacked_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    w, unpacked = packed("q8_0", 4, 3, 64), list[tuple[int, ...]]()
+    dequantize = Packed.dequantize
+
+    def told(self: Packed, xp: object) -> np.ndarray:
+        unpacked.append(self.shape)
+        return dequantize(self, xp)
+
+    monkeypatch.setattr(Packed, "dequantize", told)
+    run_numpy(op("expert_linear"), [normal(2, 1, 64), w, np.array([[3, 1], [1, 3]], "i4")])
+    assert unpacked == [(1, 3, 64), (1, 3, 64)]
