@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -72,6 +73,15 @@ def randomised(model: Any, seed: int = 0) -> Any:
 def saved(model: Any, folder: Path, **options: Any) -> Path:
     """The model as a checkpoint."""
     model.save_pretrained(folder, **options)
+    return folder
+
+
+def described(model: Any, folder: Path, **changes: Any) -> Path:
+    """The same, with every field in its config, whether or not it is the usual one; None in `changes` takes one out."""
+    saved(model, folder)
+    config = json.loads(model.config.to_json_string(use_diff=False)) | {"architectures": [type(model).__name__]}
+    config = {k: v for k, v in (config | changes).items() if not (k in changes and v is None)}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
