@@ -28,6 +28,7 @@ from burnish.ir.dims import Dim, Sym
 from burnish.ir.graph import Graph, Value
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.attention import RelativeBias
+from burnish.ir.ops.experts import ExpertLinear
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.normalization import LayerNorm, RmsNorm
 from burnish.ir.origin import Origin
@@ -165,6 +166,15 @@ class Layers(Ops):
         with self.scope(name):
             w = self.parameter("weight", out, x.shape[-1])
             return self.emit(Linear(), [x, w, self.parameter("bias", out) if bias else None])
+
+    def experts(self, name: str, x: Value, chosen: Value, experts: int, out: Dim) -> Value:
+        """x @ w[chosen].T, with the weights experts.0.name.weight[out, K], experts.1.name.weight, … as a stack."""
+        matrices = []
+        for i in range(experts):
+            with self.scope(f"experts.{i}.{name}"):
+                matrices.append(self.parameter("weight", out, x.shape[-1]))
+        with self.scope(f"experts.{name}"):
+            return self.emit(ExpertLinear(), [x, self.stack(*matrices), chosen])
 
     def embedding(self, name: str, ids: Value, rows: int, width: int) -> Value:
         """Rows of weight[rows, width], in f32: what the products of a checkpoint in bf16 compute with."""

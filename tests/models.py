@@ -82,10 +82,11 @@ def saved(model: Any, folder: Path, **options: Any) -> Path:
     return folder
 
 
-def saved_in_full(model: Any, folder: Path) -> Path:
-    """The same, with every field of the config in its file, those too that have their defaults."""
+def saved_in_full(model: Any, folder: Path, **changes: Any) -> Path:
+    """The same, with every field in its config, whether or not it is the usual one; None in `changes` takes one out."""
     saved(model, folder)
     config = json.loads(model.config.to_json_string(use_diff=False)) | {"architectures": [type(model).__name__]}
+    config = {k: v for k, v in (config | changes).items() if not (k in changes and v is None)}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 

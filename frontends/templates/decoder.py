@@ -29,6 +29,8 @@ class Decoder(Transformer):
     ties: bool = False
     #: the share of each head that is rotated, where the config does not say
     rotated: float = 1.0
+    #: whether the rotated pairs are neighbours
+    interleaved: bool = False
 
     mlp = Transformer.gated_mlp
     norm = Transformer.rms_norm
@@ -72,7 +74,7 @@ class Decoder(Transformer):
         inv_freq = op.constant(self.frequencies(at.layer))
         if (divisors := op.stored("rope_freqs.weight")) is not None:  # llama3's scaling, as GGUF has it
             inv_freq = op.div(inv_freq, divisors)
-        return op.rotary(x, at.positions, inv_freq)
+        return op.rotary(x, at.positions, inv_freq, self.interleaved)
 
     def final(self, op: Layers, x: Value) -> Value:
         """The norm after the last block."""
