@@ -258,11 +258,12 @@ def _build(
             raise LoadError(f"{config.where}: {reason}")
         module.facts = Facts(task=made.task, **{**model.facts(), **made.facts(model)})
         unused = (*model.unused, *made.unused(model))
-        stored = Stored(tensors, model.base, model.spelling, {**model.tied(), **made.tied(model)}, unused)
+        tied = {**model.tied(), **made.tied(model)}
+        stored = Stored(tensors, model.base, model.spelling, tied, unused, made.beside)
         for name in architecture.graphs:
             _build_graph(module.graph(name), model, made, stored, pooling)
     except InferError as e:
-        raise LoadError(f"{config.where}: {architecture.__name__} cannot be built from this config: {e}") from None
+        raise LoadError(f"{config.where}: {architecture.__name__} cannot be built from this config: {e}") from e
     module.normalize()
     return module, model, stored
 
@@ -283,3 +284,5 @@ def _build_graph(graph: Graph, model: Architecture, head: Head, stored: Stored, 
         outputs |= {EMBEDDING.name: pooling.build(op, x, count)}
         roles |= {EMBEDDING.name: EMBEDDING}
     graph.set_outputs(outputs, roles)
+    for v in [v for v in graph.inputs if not v.uses and v.role != TOKENS]:  # types of tokens, of a family without
+        graph.remove_input(v)

@@ -29,6 +29,8 @@ class Head:
     task: ClassVar[str]
     #: the step of the base model that the head rests on
     step: ClassVar[str] = ""
+    #: whether tensors beside the base model's are left alone: they are of some head
+    beside: ClassVar[bool] = False
 
     def __init_subclass__(cls, replace: bool = False) -> None:
         for name in cls.__dict__.get("names", ()):
@@ -64,9 +66,10 @@ class Hidden(Head):
 
     names = ("Model",)
     task = "feature-extraction"
+    beside = True
 
     def unused(self, model: Architecture) -> tuple[str, ...]:
-        return (*_OTHER_HEADS, "pooler.")
+        return ("pooler.",)
 
     def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
         return {HIDDEN.name: x}, {HIDDEN.name: HIDDEN}
@@ -142,17 +145,15 @@ class QuestionAnswering(Head):
 
     names = ("ForQuestionAnswering",)
     task = "question-answering"
+    step = "span"
 
     def unused(self, model: Architecture) -> tuple[str, ...]:
         return ("cls.", "pooler.", "lm_head.")
 
     def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
-        start, end = op.split(op.linear("qa_outputs", x, 2, bias=True), axis=-1, sizes=(1, 1))
+        start, end = op.split(model.span(op, x), axis=-1, sizes=(1, 1))  # type: ignore[attr-defined]  # `step`
         found = {"start_logits": op.squeeze(start, axes=(2,)), "end_logits": op.squeeze(end, axes=(2,))}
         return found, dict.fromkeys(found, LOGITS)
-
-
-_OTHER_HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.", "score.")
 
 
 def labels_of(config: Config) -> tuple[str, ...]:

@@ -211,6 +211,8 @@ class Stored:
     spelling: Spelling
     tied: Mapping[str, str]
     unused: Sequence[str]
+    #: whether tensors beside those of the base model are left alone
+    beside: bool = False
     #: by stored name, what is read
     asked: dict[str, Type] = field(default_factory=dict)
     #: by stored name, the canonical names that it stands for
@@ -250,6 +252,8 @@ class Stored:
         spare = {at for stored in tied for at in self._variants(stored)}
         ignored = (*BUFFERS, *self.unused)
         extra = [n for n in self._unread() if n not in spare and not any(u in n for u in ignored)]
+        if self.beside and self._has_base:
+            extra = [n for n in extra if n.startswith(f"{self.tensors.prefixes[0]}{self._stored_base}.")]
         found = [_listed("tensors of another shape or type than the config says", self.wrong)] if self.wrong else []
         if missing:
             found.append(_listed("missing tensors", _with_nearest(missing, extra or self.types)))
@@ -291,15 +295,18 @@ class Stored:
     def _stored_base(self) -> str:
         return spelled(self.base, self.spelling)[0] if self.base else ""
 
+    @cached_property
+    def _has_base(self) -> bool:
+        """Whether the names of the base model's tensors say so; one that was saved alone lacks that."""
+        base = f"{self.tensors.prefixes[0]}{self._stored_base}."
+        return not self._stored_base or any(n.startswith(base) for n in self.types)
+
     def _without_base(self, stored: str) -> str:
         return stored.removeprefix(f"{self._stored_base}.") if self._stored_base else stored
 
     def _usual(self, stored: str) -> str:
         """How a tensor that is missing would be called."""
-        prefix = self.tensors.prefixes[0]
-        base = self._stored_base
-        has_base = not self.types or not base or any(n.startswith(f"{prefix}{base}.") for n in self.types)
-        return prefix + (stored if has_base else self._without_base(stored))
+        return self.tensors.prefixes[0] + (stored if not self.types or self._has_base else self._without_base(stored))
 
 
 def _listed(what: str, items: Iterable[str], most: int = 50) -> str:

@@ -35,9 +35,9 @@ def check_architecture(
 
     No checkpoint is needed: the shapes of its tensors are those that it asks for, the numbers are made up. Keep the
     config small. Its graphs verify, and their text reads back equal; a tensor too many or one too few is an error
-    that names it; the default pipeline changes no output by more than `within` of the largest. Padding changes
-    nothing, nor do steps, where it makes text: the whole sequence at once, prefill and decode, chunks, and sequences of
-    different lengths agree token by token.
+    that names it; tensors may be in bf16; the default pipeline changes no output by more than `within` of the largest.
+    Padding changes nothing, nor do steps, where it makes text: the whole sequence at once, prefill and decode, chunks,
+    and sequences of different lengths agree token by token.
     """
     name = architecture.__name__
     assert architecture.names, f"{name} has no names: no config.json would find it"
@@ -45,12 +45,14 @@ def check_architecture(
     whole = architecture.names[0] + (head or architecture.head)
     module = build_module(whole, Config(config), Tensors(types, MemoryWeights(_made_up(types))))
     verify(module)
+    build_module(whole, Config(config), Tensors({k: t.with_dtype("bf16") for k, t in types.items()}))
     text = str(module)
     again = parse(text, module.constants())
     assert again == module and str(again) == text, f"{name}: its text does not read back equal"
     for tensor in types:
         _check_refused(whole, config, {k: t for k, t in types.items() if k != tensor}, tensor)
-    _check_refused(whole, config, types | {"one_too_many": Type("f32", (1,))}, "one_too_many")
+    more = f"{next(iter(types))}_too_many"
+    _check_refused(whole, config, types | {more: Type("f32", (1,))}, more)
 
     plain, optimized = make_backend(backend, module), make_backend(backend, run_passes(module.copy(), "default").module)
     ids, counts = np.random.default_rng(1).integers(0, 8, (3, 7)).astype("i4"), [7, 4, 1]

@@ -19,14 +19,12 @@ class Cohere(Decoder):
     defaults = {"max_position_embeddings": 8192, "rope_theta": 500000.0}
     eps = ("layer_norm_eps", 1e-5)
     ties = interleaved = True
+    norm, norm_bias = Decoder.layer_norm, False
 
     def setup(self, c: Config) -> None:
         self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", False)
         self.normed_heads = c.flag("use_qk_norm", False)
         self.logit_scale = c.number("logit_scale", 0.0625)
-
-    def norm(self, op: Layers, name: str, x: Value) -> Value:
-        return op.layer_norm(name, x, self.epsilon, bias=False)
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         y = self.norm(op, "input_layernorm", x)

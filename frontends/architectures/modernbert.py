@@ -27,6 +27,7 @@ class ModernBert(Encoder):
     def setup(self, c: Config) -> None:
         self.biased = (*"qkvo",) * c.flag("attention_bias", False) + ("gate", "up", "down") * c.flag("mlp_bias", False)
         self.pool, self.word_bias = c.choice("classifier_pooling", ("cls", "mean"), "cls"), c.flag("decoder_bias", True)
+        self.norm_bias = c.flag("norm_bias", False)
         self.head_act = ACTIVATIONS[c.choice("classifier_activation", ACTIVATIONS, "gelu")]
         every, self.head_bias = c.integer("global_attn_every_n_layers", 3), c.flag("classifier_bias", False)
         self.windows = [n and n // 2 + 1 for n in windows(c, lambda layer: layer % every > 0)]  # half on each side
@@ -36,9 +37,6 @@ class ModernBert(Encoder):
         mlp = joined("mlp.Wi", {f"mlp.{n}": self.sizes[n] for n in ("gate", "up")})
         names = {"bert": "model", "encoder.layer": "layers", "word_embeddings": "tok_embeddings"}
         self.spelling = {**names, "cls.predictions": "decoder", "cls.predictions.decoder": "decoder", **qkv, **mlp}
-
-    def norm(self, op: Layers, name: str, x: Value) -> Value:
-        return op.layer_norm(name, x, self.epsilon, bias=self.config.flag("norm_bias", False))
 
     def embed(self, op: Layers, ids: Value, token_types: Value, at: At) -> Value:
         return self.norm(op, "norm", op.embedding("word_embeddings", ids, self.vocabulary, self.width))
@@ -58,6 +56,9 @@ class ModernBert(Encoder):
 
     def words(self, op: Layers, x: Value) -> Value:
         return op.linear("cls.predictions.decoder", self.predicted(op, x), self.vocabulary, self.word_bias)
+
+    def span(self, op: Layers, x: Value) -> Value:
+        return self.score(op, self.predicted(op, x), 2)
 
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
         return self.predicted(op, Pooling(self.pool, normalize=False).build(op, x, count))

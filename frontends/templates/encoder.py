@@ -90,4 +90,10 @@ class Encoder(Transformer):
         """A score for each label."""
         return op.linear("classifier", x, labels, bias=True)
 
-    score_tokens = score
+    def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
+        """The same for each token."""
+        return self.score(op, x, labels)
+
+    def span(self, op: Layers, x: Value) -> Value:
+        """Two scores for each token: as the first of an answer, and as the last."""
+        return op.linear("qa_outputs", x, 2, bias=True)

@@ -48,6 +48,8 @@ class Transformer(Architecture):
     activation: ClassVar[tuple[str, str]] = ("hidden_act", "gelu")
     #: the projections that have a bias; True for all
     biased: Sequence[str] | bool = True
+    #: whether layer norms have a bias
+    norm_bias: bool = True
     #: for each layer, how many tokens a token sees: itself and those before it or, not causal, on each side; 0 for all
     windows: Sequence[int] = ()
     #: what scores are bounded by, softly; 0 for no bound
@@ -162,8 +164,8 @@ class Transformer(Architecture):
         return op.rms_norm(name, x, self.epsilon)
 
     def layer_norm(self, op: Layers, name: str, x: Value) -> Value:
-        """(x - mean) / deviation * w + b"""
-        return op.layer_norm(name, x, self.epsilon)
+        """(x - mean) / deviation * w + b, the latter with `norm_bias` alone"""
+        return op.layer_norm(name, x, self.epsilon, self.norm_bias)
 
     mlp = plain_mlp
     norm = layer_norm

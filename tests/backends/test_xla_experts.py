@@ -14,13 +14,14 @@ import burnish
 from burnish.backends import xla_experts
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.xla import Xla
-from burnish.backends.xla_kernels import evaluate_xla
+from burnish.backends.xla_kernels import XLA_KERNELS
 from burnish.ir import Module, Packed, Type, Value
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
 from burnish.ir.evaluate import evaluate
 from burnish.ir.module import WeightEntry
 from burnish.ir.op import find_op
+from burnish.ir.origin import dotted
 from burnish.ir.signature import LOGITS, TOKENS
 from burnish.ir.weights import MemoryWeights
 from burnish.passes.engine import Context
@@ -28,6 +29,7 @@ from burnish.passes.pipelines import parse_pipeline, quantized
 from burnish.testing.ops import gamma
 from tests import models
 
+KERNEL = XLA_KERNELS["expert_linear.rows"]
 BLOCKS, VOCABULARY, WIDTH, INNER, EXPERTS, CHOSEN = 3, 48, 64, 96, 8, 2
 CONFIG = MixtralConfig(
     hidden_size=WIDTH, intermediate_size=INNER, num_local_experts=EXPERTS, num_experts_per_tok=CHOSEN
@@ -120,7 +122,7 @@ def test_the_router_is_not_quantized_and_experts_are(module: Module) -> None:
     context = Context(module.copy())
     for pass_ in parse_pipeline(quantized("*.w2=q8_0;router=int8;q4_0")):
         context.run(pass_)
-    nodes = {n.origin.scope: str(n[n.op.weight].dtype) for n in context.module.graphs["forward"] if n.op.weight}
+    nodes = {dotted(n.origin.scope): str(n[n.op.weight].dtype) for n in context.module.graphs["forward"] if n.op.weight}
     assert [nodes[f"layers.1.{n}"] for n in ("gate", "w1", "w2", "w3")] == ["int8", "q4_0", "q8_0", "q4_0"]
 
 
@@ -160,7 +162,7 @@ def test_a_block_of_rows_of_an_expert_at_a_time(dtype: str, tokens: int, monkeyp
     op = find_op("expert_linear")()
     (expected,) = evaluate(op, np, (x, stored, chosen), ["f32"])
     size = evaluate(op, np, (np.abs(x), np.abs(w) * 2, chosen), ["f32"])[0]
-    run = jax.jit(lambda *operands: evaluate_xla(op, operands, ["f32"], ())[0])
+    run = jax.jit(lambda *operands: KERNEL(op, ["f32"], *operands)[0])
     assert (np.abs(np.asarray(run(x, stored, chosen)) - expected) <= 2 * gamma(64) * size).all()
     assert "stablehlo.while" in run.lower(x, stored, chosen).as_text()
 
@@ -173,7 +175,7 @@ def test_the_experts_are_never_unpacked_together(tokens: int) -> None:
     x, chosen = np.zeros((tokens, 1, 1024), "f4"), np.zeros((tokens, 2), "i4")
     temporary = [
         jax.jit(lambda *o, run=run: run(op, *o)).lower(x, w, chosen).compile().memory_analysis().temp_size_in_bytes
-        for run in (lambda op, *o: evaluate_xla(op, o, ["f32"], ()), lambda op, *o: evaluate(op, jax.numpy, o, ["f32"]))
+        for run in (lambda op, *o: KERNEL(op, ["f32"], *o), lambda op, *o: evaluate(op, jax.numpy, o, ["f32"]))
     ]
     expert, given = 512 * 1024 * 4, 2 * tokens * (1024 + 2 * 512) * 4
     assert temporary[0] < expert + given < temporary[1]

@@ -73,3 +73,27 @@ def test_what_is_no_file(tmp_path) -> None:
         read_object(tmp_path / "config.json")
     with pytest.raises(LoadError, match="is not a file"):
         read_object(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------- the account
+
+
+def test_every_field_is_read_inert_or_named() -> None:
+    config = Config({"n": 1, "o": {"k": 3, "l": 4}, "dtype": "f32", "_note": 1, "none": None, "x": 2})
+    assert config.integer("n") == 1
+    assert config.unread() == ["o={'k': 3, 'l': 4}", "x=2"]
+    assert config.section("o").integer("k") == 3
+    assert config.unread() == ["o.l=4", "x=2"]
+    assert config.unread(["x", "l"]) == []
+
+
+def test_a_field_that_must_be_so_is_named_where_it_is_not() -> None:
+    assert Config({"is_decoder": True, "pruned_heads": {}}).unread() == ["is_decoder=True"]
+
+
+def test_a_family_has_other_names_and_defaults_and_what_it_reads_is_read() -> None:
+    config = Config({"n_embd": 8, "n_inner": None, "wide": 3})
+    family = config.of_family({"hidden_size": "n_embd", "inner": ("n_inner", "wide")}, {"inner": 5, "heads": 4})
+    assert (family.integer("hidden_size"), family.integer("inner"), family.integer("heads")) == (8, 3, 4)
+    assert config.unread() == []
+    assert not Config({"inner": None}).of_family({}, {"inner": 5}).has("inner")  # null is a mention

@@ -37,7 +37,7 @@ def test_each_real_token_has_its_label() -> None:
 def test_an_answer_is_a_span_of_the_second_text() -> None:
     facts, roles = Facts(task="question-answering"), {"start_logits": LOGITS, "end_logits": LOGITS}
     start, end = np.zeros(10, "f4"), np.zeros(10, "f4")
-    start[[1, 6]], end[[2, 5, 7]] = (9, 4), (9, 6, 5)  # the best lie in the question; the best end lies before its start
+    start[[1, 6]], end[[2, 5, 7]] = (9, 4), (9, 6, 5)  # the best lie in the question
     answer = answer_of(facts, roles, {"start_logits": start, "end_logits": end}, PAIR)
     assert answer.values == {"answer": "came late", "score": 9.0, "first_token": 6, "last_token": 7}
 
