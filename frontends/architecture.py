@@ -98,8 +98,8 @@ class Architecture:
         """The types and roles of a graph's inputs, by the names of its method's parameters."""
         return {
             "ids": (Type("i32", (B, S)), TOKENS),
-            "token_types": (Type("i32", (B, S)), TOKEN_TYPES),
-            "count": (Type("i32", (B,)), COUNT),
+            TOKEN_TYPES.name: (Type("i32", (B, S)), TOKEN_TYPES),
+            COUNT.name: (Type("i32", (B,)), COUNT),
         }
 
     def logits(self, op: Layers, x: Value) -> Value:

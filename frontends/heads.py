@@ -80,7 +80,6 @@ class CausalLM(Head):
 
     names: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
     task = "text-generation"
-    step = "logits"
 
     def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
         return _logits(model.logits(op, x))

@@ -76,7 +76,7 @@ def _labels_of_tokens(scores: np.ndarray, labels: Sequence[str], asked: Asked) -
             continue  # a special token
         best = int(np.argmax(row))
         found.append({"token": asked.piece(i, i), "label": labels[best], "score": float(row[best])})
-    return Answer({"tokens": found}, [f"{f['token']}: {f['label']} {f['score']:.4f}" for f in found])
+    return Answer({"labels": found}, [f"{f['token']}: {f['label']} {f['score']:.4f}" for f in found])
 
 
 def _span(start: np.ndarray, end: np.ndarray, asked: Asked) -> Answer:

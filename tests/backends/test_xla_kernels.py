@@ -16,7 +16,7 @@ from burnish.ir import Module, Type, parse
 from burnish.ir.discover import load_plugin
 from tests import models
 
-Q4 = "quantize-weights{format=q4_0,lm=q8_0,embedding=q8_0}"
+Q4 = "quantize-weights{recipe=lm=q8_0;embedding=q8_0;q4_0}"
 FAMILIES = ("llama", "mistral", "gemma2", "t5")
 CASES = [
     ("llama", "default,stateful,xla"),

@@ -155,7 +155,7 @@ def test_a_sound_architecture_passes(echo) -> None:
 
 def test_one_that_ignores_a_tensor_it_does_not_know_is_noticed(echo) -> None:
     echo.unused = ("_too_many",)
-    with pytest.raises(AssertionError, match="loads with .*_too_many too many"):
+    with pytest.raises(AssertionError, match=r"loads with .*_too_many too many"):
         check_architecture(echo, {"vocab_size": 16})
 
 

@@ -237,7 +237,7 @@ def test_an_unknown_architecture_lists_those_that_there_are(folder) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForCausalLm"]}))
     text = refused(folder)
     assert "nearest: LlamaForCausalLM" in text
-    assert "supported: Bart, Bert, Camembert, DistilBert, " in text and "with ForCausalLM, " in text
+    assert "supported: Bart, Bert, Camembert, Cohere, DistilBert, " in text and "with ForCausalLM, " in text
 
 
 def test_no_config(folder) -> None:

@@ -127,7 +127,7 @@ def test_a_graph_of_a_fixed_batch_says_so(exports) -> None:
 
 # --------------------------------------------------------------------------------------------------- what it is made of
 
-Q4 = "default,quantize-weights{format=q4_0,lm=q8_0,embedding=q8_0}"
+Q4 = "recover,quantize-weights{recipe=lm=q8_0;embedding=q8_0;q4_0},fuse"
 
 
 def held(model: Executable) -> dict[int, int]:
@@ -166,10 +166,10 @@ def test_it_is_optimised_unless_it_was_or_that_is_not_wanted(tmp_path) -> None:
     assert str(burnish.executable(module).module) == str(burnish.optimize(module))
     assert str(module) == text, "the module itself stays as it is"
     assert burnish.executable(module, pipeline="").module is module
-    for pipeline in ("default", "fuse-qkv", "default,quantize-weights{format=q8_0}"):
+    for pipeline in ("default", "fuse-qkv", "recover,quantize-weights{recipe=q8_0},fuse"):
         done = burnish.optimize(module, pipeline)
         assert burnish.executable(done).module is done, "what has been optimised, in whatever way, is left alone"
-    quantized = burnish.optimize(module, "quantize-weights{format=q8_0}")
+    quantized = burnish.optimize(module, "quantize-weights{recipe=q8_0}")
     assert burnish.executable(quantized).module is not quantized, "that was no pass of the pipeline"
     burnish.compile(burnish.optimize(module), tmp_path / "package")
     package = burnish.load(tmp_path / "package")

@@ -165,12 +165,12 @@ SHARED: dict[str, tuple[Callable[[Ops, Value], list[Value]], int]] = {
         lambda op, w: [op.concat(*reversed(list(op.split(w, axis=0, sizes=(32, 32)))), axis=0)], 1
     ),
     "in two blocks": (lambda op, w: [op.cast(w, to="bf16"), op.transpose(w, perm=(1, 0))], 2),
-    "heads of q and k in turns": (lambda op, w: [op.reshape(x, shape=(32, 96)) for x in in_turns(op, w)], 2),
+    "heads of q and k in turns": (lambda op, w: [op.reshape(x, shape=(32, 96)) for x in in_turns(op, w)], 1),
 }  # fmt: skip
 
 
 def in_turns(op: Ops, w: Value) -> Value:
-    """Rows of q and k as GPT-NeoX fuses them; a reshape takes all, so each of both reads all."""
+    """Rows of q and k as GPT-NeoX fuses them."""
     return op.split(op.reshape(w, shape=(4, 2, 8, 96)), axis=1, sizes=(1, 1))
 
 
