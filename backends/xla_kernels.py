@@ -96,7 +96,7 @@ def how(op: Op, operands: Sequence[Type | None], in_loop: bool) -> str:
 
 def _bits(t: Type) -> int:
     """Bits an element, without its scale."""
-    return sum(f.bits for f in t.format.fields) if t.format is not None else NUMPY[t.dtype].itemsize * 8
+    return t.format.code.width if t.format is not None else NUMPY[t.dtype].itemsize * 8
 
 
 # --------------------------------------------------------------------------------------------------------- slots

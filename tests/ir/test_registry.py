@@ -6,7 +6,6 @@ from types import ModuleType
 import pytest
 
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.tiles import ARRANGEMENTS
 from burnish.frontends import architectures
 from burnish.frontends.architecture import ARCHITECTURES
 from burnish.frontends.onnx_ops import TRANSLATIONS, translates
@@ -79,8 +78,7 @@ def test_a_snapshot_puts_back_every_registry_whenever_it_was_made(fruits: Regist
         (PASSES, "fuse-fma"),
         (FORMATS, "q4_0"),
         (LAYOUTS, "planes"),
-        (KERNELS, "linear.q4_0"),
-        (ARRANGEMENTS, "q4_0"),
+        (KERNELS, "linear.int8"),
         (ARCHITECTURES, "LlamaForCausalLM"),
     ],
     ids=lambda x: x.kind if isinstance(x, Registry) else x,
