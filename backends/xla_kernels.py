@@ -334,7 +334,7 @@ def _is_narrow(dtype: Any) -> bool:
 
 def _bits(t: Type) -> int:
     """Bits an element, without its scale."""
-    return sum(f.bits for f in t.format.fields) if t.format is not None else NUMPY[t.dtype].itemsize * 8
+    return t.format.code.width if t.format is not None else NUMPY[t.dtype].itemsize * 8
 
 
 def _floats(x: Array) -> Array:

@@ -6,15 +6,14 @@ burnish compile MODEL -o OUT --plugin examples/plugin.py --quantize ternary
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from burnish.frontends.architecture import Architecture, Layers
 from burnish.ir.builder import Ops
-from burnish.ir.format import Array, Field, Fields, QuantFormat
+from burnish.ir.format import Parts, QuantFormat
 from burnish.ir.graph import Value
-from burnish.ir.op import Arrays, Axes, Op
+from burnish.ir.op import Array, Arrays, Axes, Op
+from burnish.ir.parts import Part
 from burnish.ir.types import Type, require
 from burnish.passes.engine import Pattern, RewritePass, Rule
 
@@ -59,23 +58,17 @@ class DropScales(RewritePass):
 
 
 class Ternary(QuantFormat):
-    """w = d * q, q in -1, 0, 1: two bits each in groups of 16, an f16 scale. Two fields, so two planes."""
+    """w = scale * (code - 1), code in 0, 1, 2: two bits each in groups of 16, an f16 scale."""
 
     group = 16
-    fields = (Field("d", "f2"), Field("q", "u1", bits=2))
+    parts = (Part("scale", "f2"), Part("code", per="input", bits=2))
+    zero = 1
 
-    def quantize(self, x: np.ndarray) -> Fields:
-        """d is the largest magnitude; q rounds x / d."""
-        d = np.abs(x).max(axis=-1, keepdims=True)
-        q = np.rint(np.divide(x, d, out=np.zeros_like(x), where=d != 0)).astype("i1") + 1
-        packed = q[..., 0::4] | q[..., 1::4] << 2 | q[..., 2::4] << 4 | q[..., 3::4] << 6
-        return {"d": d.astype("f2"), "q": packed.astype("u1")}
-
-    def dequantize(self, xp: Any, fields: Fields) -> Array:
-        """d * q."""
-        q = xp.stack([fields["q"] >> shift & 3 for shift in (0, 2, 4, 6)], axis=-1)
-        q = q.reshape(*q.shape[:-2], 16).astype("float32") - 1
-        return fields["d"].astype("float32") * q
+    def quantize(self, x: np.ndarray) -> Parts:
+        """The scale is the largest magnitude; codes round x / scale."""
+        scale = np.abs(x).max(axis=-1, keepdims=True)
+        code = np.rint(np.divide(x, scale, out=np.zeros_like(x), where=scale != 0)) + 1
+        return {"scale": scale.astype("f2"), "code": code.astype("u1")}
 
 
 class Echo(Architecture):

@@ -1,6 +1,6 @@
 """The graph IR: dimensions, types, ops, formats, modules, their text form and verifier. Imports nothing of ours."""
 
-from burnish.ir import formats, ops
+from burnish.ir import formats, layouts, ops
 from burnish.ir.builder import Ops
 from burnish.ir.format import FORMATS, LAYOUTS, Layout, Packed, QuantFormat
 from burnish.ir.graph import Graph, Node, Value
@@ -8,6 +8,7 @@ from burnish.ir.module import Module, WeightEntry
 from burnish.ir.op import OPS, Op
 from burnish.ir.origin import Origin
 from burnish.ir.parser import TextError, parse
+from burnish.ir.parts import Part
 from burnish.ir.signature import Facts
 from burnish.ir.types import InferError, Type
 from burnish.ir.verify import VerifyError, verify
@@ -26,6 +27,7 @@ __all__ = [
     "Ops",
     "Origin",
     "Packed",
+    "Part",
     "QuantFormat",
     "TextError",
     "Type",
@@ -33,6 +35,7 @@ __all__ = [
     "VerifyError",
     "WeightEntry",
     "formats",
+    "layouts",
     "ops",
     "parse",
     "verify",

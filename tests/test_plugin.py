@@ -91,11 +91,11 @@ def test_the_format_obeys_the_laws_of_formats(plugin: ModuleType) -> None:
     check_format(FORMATS["ternary"])
     x = np.array([[0.5, -0.4, 0.1, 0.0] * 4], np.float32)
     packed = Packed.quantize(np, x, "ternary")
-    assert [f.name for f in FORMATS["ternary"].fields] == ["d", "q"]
+    assert [p.name for p in FORMATS["ternary"].parts] == ["scale", "code"]
     assert packed.dequantize(np).tolist() == [[0.5, -0.5, 0.0, 0.0] * 4]
     planes = packed.relayout(np, "planes").planes
     shapes = {k: (p.dtype.name, p.shape) for k, p in planes.items()}
-    assert shapes == {"d": ("float16", (1, 1, 1)), "q": ("uint8", (1, 1, 4))}
+    assert shapes == {"scale": ("float16", (1, 1)), "code": ("uint8", (1, 4))}
 
 
 @pytest.mark.parametrize("backend", ["numpy", pytest.param("xla", marks=pytest.mark.slow)])

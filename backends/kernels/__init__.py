@@ -1,6 +1,6 @@
 """Compiled kernels for the places where the time goes, one file each; a file here is found by being here.
 
-A kernel is a class: see `kernel.Kernel`, and `linear_q4_0` for one. Importing this package is cheap: Numba, and with
+A kernel is a class: see `kernel.Kernel`, and `linear` for one. Importing this package is cheap: Numba, and with
 it `kernels.simd`, is imported when a kernel is first compiled.
 """
 

@@ -1,29 +1,31 @@
-"""The base of kernels of `linear` on quantized weights and int8 activations: all but the tile itself."""
+"""Linear on quantized weights and int8 activations, at the speed at which memory gives the weights.
+
+The kernel is generic in a format's parts: what it reads follows from them. `simd.tile` is made for each format.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from burnish.backends.kernels.cpu import INSTRUCTION_SETS, InstructionSet, instruction_sets
 from burnish.backends.kernels.kernel import Kernel
 from burnish.backends.kernels.threads import cores, run_on_threads
-from burnish.ir.format import Packed
+from burnish.backends.kernels.tiles import WORD_INPUTS
+from burnish.ir.format import FORMATS, LAYOUTS, Packed, QuantFormat
 from burnish.ir.op import Array, Op
 from burnish.ir.types import NUMPY, Type
 
 if TYPE_CHECKING:
-    from burnish.backends.kernels.simd.instructions import Instructions
-    from burnish.backends.kernels.simd.product import PanelFunction, ProductFunction, TileFunction
+    from burnish.backends.kernels.simd.product import PanelFunction, ProductFunction
 
-__all__ = ["ACTIVATIONS", "Int8Linear", "TileShape"]
+__all__ = ["ACTIVATIONS", "LinearInt8", "TileShape", "why_unread"]
 
 ACTIVATIONS = "int8_32"
-PANEL_WORDS = 10  # 32-bit words a group and token: see `simd.product.make_panels`
 BYTES_WORTH_A_THREAD = 1 << 22  # of weights, times tokens: 0.1 ms; a thread takes about 30 µs to wake
 CHUNKS_A_THREAD = 8  # so that a thread that is held up leaves its work to the others
 
@@ -36,36 +38,33 @@ class TileShape(NamedTuple):
     ahead: int
 
 
-class Int8Linear(Kernel):
-    """linear(x: int8_32[…, K], w: `format`[N, K] in tiles, b?) -> […, N], summed in integers within a group.
+#: for one token, and for more; a batch is filled up to whole tiles with zeros
+VECTOR = TileShape(rows=1, tokens=1, ahead=2048)
+BATCH = TileShape(rows=2, tokens=4, ahead=1024)
+
+
+class LinearInt8(Kernel):
+    """linear(x: int8_32[…, K], w: quantized[N, K] in tiles, b?) -> […, N], summed in integers within a run.
 
     Each output is summed in the same order whatever the number of tokens, the instruction set and the threads, so
     those do not change a bit of it.
     """
 
+    name = "linear.int8"
     op = "linear"
-    #: the format of the weights
-    format: ClassVar[str]
-    #: the code that stands for zero
-    zero_point: ClassVar[int]
-    #: for one token, and for more; a batch is filled up to whole tiles with zeros
-    vector = TileShape(rows=1, tokens=1, ahead=2048)
-    batch = TileShape(rows=2, tokens=4, ahead=1024)
-
-    def tile(self, isa: Instructions, shape: TileShape) -> TileFunction:
-        """The compiled product of shape.rows row tiles and shape.tokens tokens: see `TileFunction`."""
-        raise NotImplementedError
 
     def layout_for(self, format: str) -> str | None:
         """The tiles of this CPU's best instruction set."""
         best = instruction_sets()[:1]
-        return best[0].layout if best and format == self.format else None
+        return best[0].layout if best and why_unread(FORMATS[format]) is None else None
 
     def why_not(self, op: Op, x: Type, w: Type, b: Type | None = None) -> str | None:
-        """Needs weights of the format, in tiles that this CPU reads, and int8 activations."""
+        """Needs weights of a format that it reads, in tiles that this CPU reads, and int8 activations."""
         layouts = [s.layout for s in instruction_sets()]
-        if w.dtype != self.format:
-            return f"w is {w}, not {self.format}"
+        if w.format is None:
+            return f"w is {w}, not quantized"
+        if (unread := why_unread(w.format)) is not None:
+            return f"w is {w}, and {unread}"
         if not layouts:
             return f"this CPU has none of {', '.join(s.name for s in INSTRUCTION_SETS)}"
         if x.dtype != ACTIVATIONS or x.layout:
@@ -87,27 +86,53 @@ class Int8Linear(Kernel):
         """x @ w.T: f32[…, N]."""
         isa = next(s for s in instruction_sets() if s.layout == w.layout)
         tokens = math.prod(x.shape[:-1])
-        shape = self.vector if tokens == 1 else self.batch
-        product, make_panels = self._compiled(isa, shape)
-
-        words, scales = (np.ascontiguousarray(w.planes[name]) for name in ("words", "scales"))
-        tiles, groups = words.shape[:2]
-        blocks = np.ascontiguousarray(x.planes["bytes"]).view(np.int32).reshape(tokens, groups, 9)
-        panels = np.empty((-(-tokens // shape.tokens), groups, PANEL_WORDS, shape.tokens), np.int32)
-        make_panels(blocks, self.zero_point, panels)
+        shape = VECTOR if tokens == 1 else BATCH
+        codes, scales = (np.ascontiguousarray(w.planes[name]) for name in ("codes", "scales"))
+        tiles, blocks = codes.shape[:2]
+        product, make_panels, panel_rows = _compiled(FORMATS[w.format], isa, shape, tiles % shape.rows > 0)
+        inputs = np.ascontiguousarray(x.planes["bytes"]).view(np.int32).reshape(tokens, blocks, 9)
+        panels = np.empty((-(-tokens // shape.tokens), blocks, panel_rows, shape.tokens), np.int32)
+        make_panels(inputs, panels)
 
         y = np.empty((len(panels) * shape.tokens, tiles * isa.lanes), np.float32)
-        threads = max(1, min(cores(), words.nbytes * tokens // BYTES_WORTH_A_THREAD))
+        threads = max(1, min(cores(), codes.nbytes * tokens // BYTES_WORTH_A_THREAD))
         chunk = -(-tiles // (threads * CHUNKS_A_THREAD * shape.rows)) * shape.rows if threads > 1 else tiles
         counter = np.zeros(1, np.int64)
-        run_on_threads(lambda: product(words, scales.view(np.uint8), panels, y, max(chunk, 1), counter), threads)
+        run_on_threads(lambda: product(codes, scales, panels, y, max(chunk, 1), counter), threads)
         return y[:tokens, : w.shape[0]].reshape(*x.shape[:-1], w.shape[0])
 
-    @functools.cache  # noqa: B019  # kernels live as long as the process
-    def _compiled(self, isa: InstructionSet, shape: TileShape) -> tuple[ProductFunction, PanelFunction]:
-        from burnish.backends.kernels.simd.instructions import INSTRUCTIONS
-        from burnish.backends.kernels.simd.product import make_panels, matrix_product
 
-        block = self.tile(INSTRUCTIONS[isa.name], shape)
-        single = block if shape.rows == 1 else self.tile(INSTRUCTIONS[isa.name], shape._replace(rows=1))
-        return matrix_product(block, shape.rows, single), make_panels
+@functools.cache
+def _compiled(
+    format: QuantFormat, isa: InstructionSet, shape: TileShape, rest: bool
+) -> tuple[ProductFunction, PanelFunction, int]:
+    """The product, what makes its panels, and their rows. `rest`: some row tiles are left over from blocks of them."""
+    from burnish.backends.kernels.simd.instructions import INSTRUCTIONS
+    from burnish.backends.kernels.simd.product import matrix_product, panels_for
+    from burnish.backends.kernels.simd.tile import affine_tile, panel_of
+
+    instructions = INSTRUCTIONS[isa.name]
+    block = affine_tile(format, instructions, shape.rows, shape.tokens, shape.ahead)
+    single = block if not rest else affine_tile(format, instructions, 1, shape.tokens, shape.ahead)
+    panel = panel_of(format, instructions)
+    return matrix_product(block, shape.rows, single), panels_for(panel), panel.rows
+
+
+@functools.cache
+def why_unread(format: QuantFormat) -> str | None:
+    """None where the kernel reads the format, whose meaning then is that of `QuantFormat`'s parts; or why not."""
+    name, run, code = format.name, format.run or format.group, format.code
+    if type(format).dequantize is not QuantFormat.dequantize:
+        return f"{name} has a meaning of its own"
+    if (refusal := LAYOUTS[INSTRUCTION_SETS[0].layout].accepts(format, (1, format.group))) is not None:
+        return refusal
+    if run % WORD_INPUTS and run != WORD_INPUTS // 2:
+        return f"{name} has runs of {run} inputs, not of {WORD_INPUTS // 2} or a multiple of {WORD_INPUTS}"
+    signed = code.width == 8 and code.dtype == "i1" and format.part("zero") is None
+    if not signed and not (code.width <= 6 and code.dtype == "u1"):
+        return f"{name} has codes of {code.width} bits ({code.dtype}), not of up to 6, or of 8 with a sign"
+    for p in format.parts:
+        wanted = {"scale": ("f2", "f4"), "minimum": ("f2", "f4"), "zero": ("u1",)}.get(p.name, ("u1", "i1"))
+        if p.dtype not in wanted:
+            return f"{name} has a {p.name} of type {p.dtype}, not {' or '.join(wanted)}"
+    return None

@@ -47,6 +47,9 @@ def made_up(type: Type, name: str, seed: int = 0, below: int = 8) -> Array:
     Depends on the name and the seed alone.
     """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    scale = max(type.sizes[-1], 1) ** -0.5 if type.rank > 1 else 1.0
+    if type.format is not None and not type.format.is_made:
+        return Packed.made_up(type.dtype, type.sizes, rng, scale).relayout(np, type.layout)
     if type.format is not None:
         packed = Packed.quantize(np, made_up(type.with_dtype("f32"), name, seed), type.dtype)
         return packed.relayout(np, type.layout)
@@ -54,7 +57,6 @@ def made_up(type: Type, name: str, seed: int = 0, below: int = 8) -> Array:
         return rng.random(type.sizes) < 0.5
     if type.is_integer:
         return rng.integers(0, below, type.sizes).astype(NUMPY[type.dtype])
-    scale = max(type.sizes[-1], 1) ** -0.5 if type.rank > 1 else 1.0
     return (rng.standard_normal(type.sizes) * scale).astype(NUMPY[type.dtype])
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from burnish.ir.format import LAYOUTS, FormatError, Packed, QuantFormat
+from burnish.ir.format import LAYOUTS, FormatError, Packed, Parts, QuantFormat
 from burnish.ir.op import Array
 from burnish.testing.running import bytes_of, type_of
 
@@ -17,38 +18,56 @@ __all__ = ["check_format"]
 def check_format(format: QuantFormat) -> None:
     """Raise AssertionError unless the format obeys the laws of every format.
 
-    Its bytes read back as the fields that were written; rounding is off by at most a step of a grid of that many
-    bits; a group of zeros comes back as zeros; JAX dequantizes to the same numbers; every layout that accepts it
-    keeps every bit; a row does not depend on the rows around it; an axis that the group does not divide is refused.
+    Its bytes read back as the parts that were written, and every byte is some part's; any bytes are some numbers; JAX
+    dequantizes to the same numbers; every layout that accepts it keeps every bit, with leading axes as it has for each
+    matrix alone; an axis that the group does not divide is refused. A format that floats are quantized to is off by at
+    most a step of a grid of that many bits, keeps a group of zeros, and quantizes a row whatever the rows around it;
+    one that is only read says so.
     """
     name = format.name
     doc = type(format).__doc__ or ""
     assert doc, f"{name} has no docstring"
-    stored: list[tuple[str, Packed]] = []
-    for what, x in _samples(format.group or 64).items():
-        where = f"{name}, {what}"
-        before = x.tobytes()
-        packed = Packed.quantize(np, x, name)
-        assert x.tobytes() == before, f"{where}: quantize changed its operand"
-        _check_bytes(format, packed, where)
-        back = packed.dequantize(np)
-        assert back.dtype == np.float32 and back.shape == x.shape, f"{where}: dequantizes to {type_of(back)}"
-        groups = x.reshape(*x.shape[:-1], -1, format.group_size(x.shape[-1]))
-        largest = np.abs(groups).max(axis=-1, keepdims=True)
-        step = largest / 2.0 ** (sum(f.bits for f in format.fields) - 1) * (1 + 2**-8) + 2.0**-24  # f16's smallest
-        error = np.abs(back.reshape(groups.shape) - groups)
-        assert (error <= step).all(), f"{where}: rounding is off by {np.nanmax(error / step):.3g} steps"
-        zero = (groups == 0).all(axis=-1)
-        assert (back.reshape(groups.shape)[zero] == 0).all(), f"{where}: a group of zeros is not zero"
-        _check_rows(packed, x, where)
-        stored += _check_layouts(format, packed, where)
+    group, stored = format.group or 64, []
+    rng = np.random.default_rng(0)
+    for shape in ((6, 3 * group), (3 * group,), (2, 3, group), (2, 2, 9, group)):
+        where = f"{name}, made up as {list(shape)}"
+        stored += _check_packed(format, Packed.made_up(name, shape, rng), where)
+    stored += _check_made(format) if format.is_made else []
     _check_jax(stored)
+    _check_any_bytes(format, rng)
+    if not format.is_made:
+        try:
+            Packed.quantize(np, np.zeros((1, group), np.float32), name)
+        except FormatError:
+            pass
+        else:
+            raise AssertionError(f"{name}: says that it is only read, and quantizes")
     if format.group > 1:
         try:
             format.check(format.group + 1)
         except FormatError:
             return
         raise AssertionError(f"{name}: accepts an axis of {format.group + 1}, which groups do not divide")
+
+
+def _check_made(format: QuantFormat) -> list[tuple[str, Packed]]:
+    stored: list[tuple[str, Packed]] = []
+    for what, x in _samples(format.group or 64).items():
+        where = f"{format.name}, {what}"
+        before = x.tobytes()
+        packed = Packed.quantize(np, x, format.name)
+        assert x.tobytes() == before, f"{where}: quantize changed its operand"
+        stored += _check_packed(format, packed, where)
+        back = packed.dequantize(np)
+        groups = x.reshape(*x.shape[:-1], -1, format.group_size(x.shape[-1]))
+        largest = np.abs(groups).max(axis=-1, keepdims=True)
+        step = largest / 2.0 ** (format.code.width - 1) * (1 + 2**-8) + 2.0**-24  # f16's smallest
+        error = np.abs(back.reshape(groups.shape) - groups)
+        assert (error <= step).all(), f"{where}: rounding is off by {np.nanmax(error / step):.3g} steps"
+        zero = (groups == 0).all(axis=-1)
+        assert (back.reshape(groups.shape)[zero] == 0).all(), f"{where}: a group of zeros is not zero"
+        _check_rows(packed, x, where)
+    return stored
 
 
 def _samples(group: int) -> dict[str, np.ndarray]:
@@ -69,6 +88,14 @@ def _samples(group: int) -> dict[str, np.ndarray]:
     }
 
 
+def _check_packed(format: QuantFormat, packed: Packed, where: str) -> list[tuple[str, Packed]]:
+    _check_bytes(format, packed, where)
+    back = format.dequantize(np, packed.unpack(np))
+    assert back.dtype == np.float32 and back.shape == packed.shape, f"{where}: dequantizes to {type_of(back)}"
+    assert bytes_of(packed.dequantize(np)) == bytes_of(back), f"{where}: some rows dequantize otherwise than all"
+    return list(_check_layouts(format, packed, where))
+
+
 def _check_bytes(format: QuantFormat, packed: Packed, where: str) -> None:
     data = packed.planes["bytes"]
     inputs = packed.shape[-1]
@@ -76,10 +103,12 @@ def _check_bytes(format: QuantFormat, packed: Packed, where: str) -> None:
     assert good, f"{where}: bytes are {type_of(data)}, not rows of {format.row_bytes(inputs)}"
     if format.group:
         assert format.row_bytes(inputs) * 8 == format.bits * inputs, f"{where}: {format.bits} bits are not those bytes"
-    fields = packed.unpack(np)
-    assert list(fields) == [f.name for f in format.fields], f"{where}: fields are {list(fields)}"
-    again = LAYOUTS[""].pack(np, format, fields, packed.shape)["bytes"]
-    assert np.array_equal(again, data), f"{where}: bytes, fields, bytes are not the same bytes"
+    parts = packed.unpack(np)
+    for p in format.parts:
+        wanted = np.dtype(p.dtype), (*packed.shape[:-1], format.elements(p, inputs))
+        assert (parts[p.name].dtype, parts[p.name].shape) == wanted, f"{where}: {p.name} is {type_of(parts[p.name])}"
+    again = LAYOUTS[""].pack(np, format, parts, packed.shape)["bytes"]
+    assert np.array_equal(again, data), f"{where}: bytes, parts, bytes are not the same bytes"
 
 
 def _check_rows(packed: Packed, x: np.ndarray, where: str) -> None:
@@ -89,20 +118,46 @@ def _check_rows(packed: Packed, x: np.ndarray, where: str) -> None:
 
 
 def _check_layouts(format: QuantFormat, packed: Packed, where: str) -> Iterator[tuple[str, Packed]]:
-    fields = packed.unpack(np)
+    parts = packed.unpack(np)
     for name, layout in LAYOUTS.items():
         if layout.accepts(format, packed.shape) is not None:
             continue
+        if packed.ndim > 1:
+            wanted = (*packed.shape[:-2], -(-packed.shape[-2] // layout.tile))
+            planes = layout.pack(np, format, parts, packed.shape)
+            leading = {k: p.shape[: packed.ndim - 1] for k, p in planes.items()}
+            good = all(shape == wanted for shape in leading.values())
+            assert good, f"{where}: planes of layout {name!r} begin with {leading}, not {wanted}"
         moved = packed.relayout(np, name)
-        for k, f in moved.unpack(np).items():
-            assert bytes_of(f) == bytes_of(fields[k]), f"{where}: layout {name!r} loses bits of {k}"
+        _check_same(parts, moved.unpack(np), f"{where}: layout {name!r}")
         again = moved.relayout(np, "").planes["bytes"]
         assert np.array_equal(again, packed.planes["bytes"]), f"{where}: layout {name!r} and back is another array"
-        if layout.by_rows:
-            leading = {k: p.shape[: packed.ndim - 1] for k, p in moved.planes.items()}
-            good = all(shape == packed.shape[:-1] for shape in leading.values())
-            assert good, f"{where}: layout {name!r} says `by_rows`, but its planes begin with {leading}"
+        if packed.ndim > 2:
+            first = packed.with_planes({k: p[0] for k, p in packed.planes.items()}, packed.shape[1:])
+            for k, p in first.relayout(np, name).planes.items():
+                same = bytes_of(p) == bytes_of(moved.planes[k][0])
+                assert same, f"{where}: layout {name!r} has the first of a stack otherwise than alone: {k}"
         yield f"{where}: JAX dequantizes layout {name!r} to other numbers", moved
+
+
+def _check_same(parts: Parts, others: Parts, where: str) -> None:
+    for k, f in others.items():
+        assert bytes_of(f) == bytes_of(parts[k]), f"{where} loses bits of {k}"
+
+
+def _check_any_bytes(format: QuantFormat, rng: np.random.Generator) -> None:
+    """Infinite scales and such that are not a number too: no error, no warning, no bit lost."""
+    inputs = 2 * (format.group or 64)
+    data = rng.integers(0, 256, (300, format.row_bytes(inputs)), np.uint8)
+    packed, where = Packed(format.name, "", (300, inputs), {"bytes": data}), f"{format.name}, random bytes"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            packed.dequantize(np)
+            for _ in _check_layouts(format, packed, where):
+                pass
+        except (ArithmeticError, ValueError, Warning) as e:
+            raise AssertionError(f"{where}: {e}") from e
 
 
 def _check_jax(stored: list[tuple[str, Packed]]) -> None:

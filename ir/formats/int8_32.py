@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from burnish.ir.format import Array, Field, Fields, QuantFormat
+from burnish.ir.format import Array, Parts, QuantFormat
+from burnish.ir.parts import Part
 
 
 class Int8_32(QuantFormat):
-    """x = d * q, symmetric, q in -127..127. ggml's `block_q8_0` with an f32 scale, as its kernels use activations."""
+    """x = scale * code, symmetric, code in -127..127. ggml's `block_q8_0` with an f32 scale, as its kernels use it."""
 
     group = 32
-    fields = (Field("d", "f4"), Field("q", "i1", bits=8))
+    parts = (Part("scale", "f4"), Part("code", "i1", per="input"))
 
-    def quantize(self, x: Array) -> Fields:
-        """d = max|x| * (1 / 127), for XLA divides by a constant so; q rounds half to even.
+    def quantize(self, x: Array) -> Parts:
+        """scale = max|x| * (1 / 127), for XLA divides by a constant so; codes round half to even.
 
         Runs at run time, so in plain operators that JAX traces too.
         """
-        d = abs(x).max(axis=-1, keepdims=True) * np.float32(1 / 127)
-        q = (x / (d + (d == 0))).round().clip(-127, 127)
-        return {"d": d.astype("float32"), "q": q.astype("int8")}
-
-    def dequantize(self, xp: Any, fields: Fields) -> Array:
-        """d * q."""
-        return fields["d"] * fields["q"].astype("float32")
+        scale = abs(x).max(axis=-1, keepdims=True) * np.float32(1 / 127)
+        code = (x / (scale + (scale == 0))).round().clip(-127, 127)
+        return {"scale": scale.astype("float32"), "code": code.astype("int8")}

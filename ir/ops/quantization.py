@@ -18,6 +18,7 @@ class Quantize(Op):
 
     def infer(self, x: Type) -> Type:
         require(self.format in FORMATS, f"quantize: unknown format {self.format!r}")
+        require(FORMATS[self.format].is_made, f"quantize: {self.format} is read, not made, yet")
         require(x.is_float, f"quantize: {x} is not a float")
         return x.with_dtype(self.format)
 

@@ -143,11 +143,11 @@ def test_quantized_products_that_have_no_kernel_can_be_refused(cli: Cli, llama: 
     assert cli("compile", llama, "-o", tmp_path / "q4", "--quantize", "q4_0").code == 0
     run = ("run", tmp_path / "q4", "--prompt", PROMPT, "--max-new-tokens", 2, "--activations", "float")
     plan = cli(*run, "--stats")
-    assert (plan.code, "x linear: numpy, dequantized (linear.q4_0: x is f32[" in plan.err) == (0, True)
+    assert (plan.code, "x linear: numpy, dequantized (linear.int8: x is f32[" in plan.err) == (0, True)
     refused = cli(*run, "--require-kernels")
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith("error: --require-kernels: 9 products would run dequantized:\n")
-    assert "linear(f32[B, S, 64], q4_0[128, 64]): numpy, dequantized (linear.q4_0: x is f32[" in refused.err
+    assert "linear(f32[B, S, 64], q4_0[128, 64]): numpy, dequantized (linear.int8: x is f32[" in refused.err
     assert cli("run", llama, "--prompt", PROMPT, "--max-new-tokens", 2, "--require-kernels").code == 0
 
 

@@ -785,8 +785,8 @@ ORACLES: dict[str, list[Example]] = {
             op("relayout", layout="planes"),
             (Q4,),
             lambda x: {
-                "d": x.planes["bytes"].reshape(7, 2, 18)[..., :2].copy().view("f2"),
-                "q": x.planes["bytes"].reshape(7, 2, 18)[..., 2:],
+                "scale": x.planes["bytes"].reshape(7, 2, 18)[..., :2].copy().view("f2").reshape(7, 2),
+                "code": x.planes["bytes"].reshape(7, 2, 18)[..., 2:].reshape(7, 32),
             },
         ),
     ],

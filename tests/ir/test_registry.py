@@ -6,7 +6,6 @@ from types import ModuleType
 import pytest
 
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.tiles import ARRANGEMENTS
 from burnish.backends.target import TARGETS
 from burnish.backends.xla_kernels import XLA_KERNELS
 from burnish.frontends import architectures
@@ -82,8 +81,7 @@ def test_a_snapshot_puts_back_every_registry_whenever_it_was_made(fruits: Regist
         (PASSES, "fuse-fma"),
         (FORMATS, "q4_0"),
         (LAYOUTS, "planes"),
-        (KERNELS, "linear.q4_0"),
-        (ARRANGEMENTS, "q4_0"),
+        (KERNELS, "linear.int8"),
         (XLA_KERNELS, "linear.rows"),
         (TARGETS, "numpy"),
         (SOURCES, "onnx"),

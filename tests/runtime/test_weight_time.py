@@ -151,26 +151,26 @@ def test_packed_experts_are_read_row_by_row(tmp_path: Path, format: str) -> None
 
 
 # What is made of one stored tensor for a package, and how often each of its bytes is read for all that together.
-SHARED: dict[str, tuple[Callable[[Ops, Value], list[Value]], int]] = {
-    "q, k and v, one after the other": (lambda op, w: list(op.split(w, axis=0, sizes=(32, 16, 16))), 1),
-    "in slices": (lambda op, w: [op.slice(w, axis=0, start=i, stop=i + 16) for i in (0, 16, 32, 48)], 1),
-    "transposed": (lambda op, w: list(op.split(op.transpose(w, perm=(1, 0)), axis=0, sizes=(32, 32, 32))), 1),
+SHARED: dict[str, tuple[Callable[[Ops, Value], list[Value]], tuple[int, ...]]] = {
+    "q, k and v, one after the other": (lambda op, w: list(op.split(w, axis=0, sizes=(32, 16, 16))), (1,)),
+    "in slices": (lambda op, w: [op.slice(w, axis=0, start=i, stop=i + 16) for i in (0, 16, 32, 48)], (1,)),
+    "transposed": (lambda op, w: list(op.split(op.transpose(w, perm=(1, 0)), axis=0, sizes=(32, 32, 32))), (1,)),
     "split, then transposed": (
-        lambda op, w: [op.transpose(x, perm=(1, 0)) for x in op.split(w, axis=1, sizes=(32, 64))], 1
+        lambda op, w: [op.transpose(x, perm=(1, 0)) for x in op.split(w, axis=1, sizes=(32, 64))], (1,)
     ),
     "split, then quantized": (
-        lambda op, w: [op.quantize(x, format="q4_0") for x in op.split(w, axis=0, sizes=(32, 32))], 1
+        lambda op, w: [op.quantize(x, format="q4_0") for x in op.split(w, axis=0, sizes=(32, 32))], (1,)
     ),
     "split and joined in another order": (
-        lambda op, w: [op.concat(*reversed(list(op.split(w, axis=0, sizes=(32, 32)))), axis=0)], 1
+        lambda op, w: [op.concat(*reversed(list(op.split(w, axis=0, sizes=(32, 32)))), axis=0)], (1,)
     ),
-    "in two blocks": (lambda op, w: [op.cast(w, to="bf16"), op.transpose(w, perm=(1, 0))], 2),
-    "heads of q and k in turns": (lambda op, w: [op.reshape(x, shape=(32, 96)) for x in in_turns(op, w)], 1),
+    "in two blocks": (lambda op, w: [op.cast(w, to="bf16"), op.transpose(w, perm=(1, 0))], (2,)),
+    "heads of q and k in turns": (lambda op, w: [op.reshape(x, shape=(32, 96)) for x in in_turns(op, w)], (1, 4)),
 }  # fmt: skip
 
 
 def in_turns(op: Ops, w: Value) -> Value:
-    """Rows of q and k as GPT-NeoX fuses them."""
+    """Rows of q and k as GPT-NeoX fuses them; a tile that cuts through a head reads its rows again."""
     return op.split(op.reshape(w, shape=(4, 2, 8, 96)), axis=1, sizes=(1, 1))
 
 
@@ -186,7 +186,8 @@ def test_a_tensor_that_feeds_several_is_read_a_bounded_number_of_times(tmp_path:
         for value in made:
             for _ in tiles(value, source, elements):
                 pass
-        assert source.bytes_read - before == times * 4 * math.prod(SHAPES["a"])
+        read = (source.bytes_read - before) / (4 * math.prod(SHAPES["a"]))
+        assert times[0] <= read <= times[-1]
 
 
 def test_what_is_cut_away_is_not_read(tmp_path: Path) -> None:

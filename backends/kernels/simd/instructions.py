@@ -8,30 +8,46 @@ from llvmlite import ir
 
 from burnish.backends.kernels.simd.registers import Intrinsic, call_llvm, elementwise, filled, same
 
-__all__ = ["INSTRUCTIONS", "Instructions"]
+__all__ = ["INSTRUCTIONS", "Dot", "Instructions"]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A product of codes, a byte each, and of signed inputs, four bytes to a 32-bit lane.
+
+    `dot4(sums, codes, inputs)` adds to `sums`, Registers of `element` and `lanes`; `widen(sums)` is the sum of each
+    32-bit lane. Between two widenings, `sums` hold what `most` times the largest code adds up to. Codes stand for
+    numbers that are less by `zero`.
+    """
+
+    element: str
+    lanes: int
+    dot4: Intrinsic
+    widen: Intrinsic
+    most: int
+    zero: int = 0
+
+    def room(self, bits: int) -> int:
+        """How many times `dot4` may add codes of so many bits before they are widened."""
+        return self.most // ((1 << bits) - 1)
 
 
 @dataclass(frozen=True)
 class Instructions:
-    """One instruction set, as the source of a kernel sees it.
-
-    `dot4(sums, codes, inputs)` adds to `sums` the products of unsigned codes (a byte each) and of signed inputs (four
-    bytes to a 32-bit lane); `sums` are Registers of `sum_element` and `sum_lanes`. `widen(sums)` is the sum of each
-    32-bit lane. Between two widenings, `dot4` holds 32 products a lane of codes up to 15; on AVX2 not of larger ones.
+    """One instruction set, as the source of a kernel sees it: its lanes, and its products of codes from 0 up (of less
+    than 8 bits) and of signed codes of 8 bits.
     """
 
     lanes: int
-    sum_element: str
-    sum_lanes: int
-    dot4: Intrinsic
-    widen: Intrinsic
+    unsigned: Dot
+    signed: Dot
 
 
 @elementwise()
 def _avx2_dot4(
     builder: ir.IRBuilder, vector: ir.VectorType, sums: ir.Value, codes: ir.Value, inputs: ir.Value
 ) -> ir.Value:
-    # Saturates to i16: 2 * 15 * 128 a time, eight times, stays below 2**15.
+    # Saturates to i16, as do its sums; inputs are at most 127.
     pairs = call_llvm(builder, "llvm.x86.avx2.pmadd.ub.sw", vector, codes, builder.bitcast(inputs, codes.type))
     return builder.add(sums, pairs)
 
@@ -48,8 +64,38 @@ def _vnni_dot4(
     return call_llvm(builder, "llvm.x86.avx512.vpdpbusd.512", vector, sums, builder.bitcast(codes, vector), inputs)
 
 
+@elementwise()
+def _avx2_signed_dot4(
+    builder: ir.IRBuilder, vector: ir.VectorType, sums: ir.Value, codes: ir.Value, inputs: ir.Value
+) -> ir.Value:
+    # |code| times the input with the code's sign; of inputs from -127 up, 2 * 128 * 127 does not saturate.
+    size = call_llvm(builder, f"llvm.abs.v{codes.type.count}i8", codes.type, codes, ir.IntType(1)(0))
+    signed = call_llvm(builder, "llvm.x86.avx2.psign.b", codes.type, builder.bitcast(inputs, codes.type), codes)
+    halves = ir.VectorType(ir.IntType(16), 2 * vector.count)
+    pairs = call_llvm(builder, "llvm.x86.avx2.pmadd.ub.sw", halves, size, signed)
+    return builder.add(sums, call_llvm(builder, "llvm.x86.avx2.pmadd.wd", vector, pairs, filled(halves, 1)))
+
+
+@elementwise()
+def _vnni_signed_dot4(
+    builder: ir.IRBuilder, vector: ir.VectorType, sums: ir.Value, codes: ir.Value, inputs: ir.Value
+) -> ir.Value:
+    raised = builder.xor(codes, filled(codes.type, -128))  # code + 128
+    return call_llvm(builder, "llvm.x86.avx512.vpdpbusd.512", vector, sums, builder.bitcast(raised, vector), inputs)
+
+
+MANY = 1 << 20  # 32 bits hold more products of bytes than a run has
+
 #: by the name of the set in `cpu.INSTRUCTION_SETS`
 INSTRUCTIONS = {
-    "avx2": Instructions(8, "i16", 16, _avx2_dot4, _avx2_widen),
-    "avx512_vnni": Instructions(16, "i32", 16, _vnni_dot4, same),
+    "avx2": Instructions(
+        8,
+        unsigned=Dot("i16", 16, _avx2_dot4, _avx2_widen, most=(2**15 - 1) // (2 * 127)),
+        signed=Dot("i32", 8, _avx2_signed_dot4, same, MANY),
+    ),
+    "avx512_vnni": Instructions(
+        16,
+        unsigned=Dot("i32", 16, _vnni_dot4, same, MANY),
+        signed=Dot("i32", 16, _vnni_signed_dot4, same, MANY, zero=128),
+    ),
 }

@@ -22,8 +22,9 @@ from numba.core.types import int64, void
 from numba.extending import intrinsic, register_model
 
 __all__ = [
-    "Intrinsic", "Registers", "call_llvm", "elementwise", "filled", "fma", "high_nibbles", "instruction", "load",
-    "low_nibbles", "multiply", "pin", "prefetch", "same", "splat", "store", "subtract", "take", "to_f32", "zeros",
+    "Intrinsic", "Registers", "add", "bits", "call_llvm", "either", "elementwise", "filled", "fma", "instruction",
+    "load", "multiply", "pin", "prefetch", "same", "splat", "store", "subtract", "take", "times", "to_f32", "to_i32",
+    "unsigned_to_f32", "zeros",
 ]  # fmt: skip
 
 Intrinsic = Callable[..., Any]  # a function that only compiled code calls
@@ -213,12 +214,20 @@ def store(
 # What LLVM would not do by itself
 
 
-@instruction(lambda at: void(address))
-def prefetch(builder: ir.IRBuilder, signature: Any, at: ir.Value) -> None:
-    """prefetch(address): ask for the cache line there. Any address will do, a wild one too."""
-    pointer = builder.inttoptr(at, ir.IntType(8).as_pointer())
-    reading, keep, data = I32(0), I32(3), I32(1)
-    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, reading, keep, data)
+def prefetch(size: int, rows: int) -> Intrinsic:
+    """prefetch(address, stride): ask for the cache lines of `size` bytes there, and of as many `stride` bytes further,
+    `rows` times. Any address will do, a wild one too.
+    """
+
+    @instruction(lambda at, stride: void(address, int64))
+    def prefetch_lines(builder: ir.IRBuilder, signature: Any, at: ir.Value, stride: ir.Value) -> None:
+        reading, keep, data = I32(0), I32(3), I32(1)
+        for row in range(rows):
+            for line in range(0, size, 64):
+                pointer = _pointer(builder, ir.IntType(8), at, (row, stride), (line, at.type(1)))
+                call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, reading, keep, data)
+
+    return prefetch_lines
 
 
 @instruction(lambda registers: registers(registers))
@@ -258,9 +267,27 @@ def same(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 
 
 @elementwise()
+def add(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """x + y, of integers."""
+    return builder.add(x, y)
+
+
+@elementwise()
 def subtract(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
     """x - y, of integers."""
     return builder.sub(x, y)
+
+
+@elementwise()
+def times(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """x * y, of integers."""
+    return builder.mul(x, y)
+
+
+@elementwise("i32")
+def to_i32(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
+    """i32 of unsigned bytes."""
+    return builder.zext(x, vector)
 
 
 @elementwise()
@@ -277,19 +304,43 @@ def fma(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value, 
 
 @elementwise("f32")
 def to_f32(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
-    """f32 of f16 or of integers."""
+    """f32 of floats or of signed integers."""
+    if x.type == vector:
+        return x
     return builder.fpext(x, vector) if x.type.element == ELEMENTS["f16"] else builder.sitofp(x, vector)
 
 
-@elementwise()
-def low_nibbles(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
-    """The low four bits of each byte."""
-    return builder.and_(x, filled(vector, 15))
+@elementwise("f32")
+def unsigned_to_f32(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
+    """f32 of unsigned integers."""
+    return builder.uitofp(x, vector)
 
 
 @elementwise()
-def high_nibbles(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
-    """The high four bits of each byte."""
-    words = ir.VectorType(I32, vector.count // 4)  # x86 shifts no bytes
-    shifted = builder.lshr(builder.bitcast(x, words), filled(words, 4))
-    return builder.and_(builder.bitcast(shifted, vector), filled(vector, 15))
+def either(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The bits of both."""
+    return builder.or_(x, y)
+
+
+def bits(width: int, low: int = 0) -> Intrinsic:
+    """bits(registers, shift) -> `width` bits of each byte, from bit `shift` up, as bits from `low` up.
+
+    `shift` is an integer, the same for all: a constant once LLVM has unrolled a loop.
+    """
+
+    @instruction(lambda registers, shift: registers(registers, int64))
+    def bits_at(builder: ir.IRBuilder, signature: Any, value: ir.Value, shift: ir.Value) -> ir.Value:
+        registers = signature.return_type
+        words = ir.VectorType(I32, registers.lanes // 4)  # x86 shifts no bytes
+        mask = filled(words, 0x01010101 * ((1 << width) - 1))
+        first = builder.insert_element(ir.Constant(words, ir.Undefined), builder.trunc(shift, I32), I32(0))
+        by = builder.shuffle_vector(first, ir.Constant(words, ir.Undefined), filled(words, 0))
+
+        def one(row: int, col: int) -> ir.Value:
+            word = builder.bitcast(registers.extract(builder, value, row, col), words)
+            word = builder.and_(builder.lshr(word, by), mask)
+            return builder.bitcast(builder.shl(word, filled(words, low)), registers.vector)
+
+        return registers.build(builder, one)
+
+    return bits_at

@@ -21,22 +21,23 @@ def sets(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Non
 
 @pytest.mark.parametrize("sets", [BOTH, BOTH[1:]], indirect=True, ids=["both", "avx2"])
 def test_the_kernel_for_tiled_weights_is_found(sets: None) -> None:
-    assert find_kernel(LINEAR, [X, W]).kernel is KERNELS["linear.q4_0"]
+    assert find_kernel(LINEAR, [X, W]).kernel is KERNELS["linear.int8"]
     assert find_kernel(LINEAR, [X, W, Type("f32", (5,))]).why_not == ""
 
 
 @pytest.mark.parametrize(
     ("sets", "operands", "reason"),
     [
-        (BOTH, [X, Type("f32", (5, 64))], "linear.q4_0: w is f32[5, 64], not q4_0"),
-        (BOTH, [X, Type("q4_0", (5, 64))], "linear.q4_0: w is q4_0[5, 64], not in the layout tiles16 or tiles8"),
+        (BOTH, [X, Type("f32", (5, 64))], "linear.int8: w is f32[5, 64], not quantized"),
+        (BOTH, [X, Type("int8", (5, 64))], "w is int8[5, 64], and the groups of int8 are not of 32 inputs"),
+        (BOTH, [X, Type("q4_0", (5, 64))], "linear.int8: w is q4_0[5, 64], not in the layout tiles16 or tiles8"),
         (BOTH[1:], [X, Type("q4_0", (5, 64), "tiles16")], "w is q4_0.tiles16[5, 64], not in the layout tiles8"),
-        (BOTH, [Type("bf16", (3, 64)), W], "linear.q4_0: x is bf16[3, 64], not int8_32"),
+        (BOTH, [Type("bf16", (3, 64)), W], "linear.int8: x is bf16[3, 64], not int8_32"),
         (BOTH, [Type("int8_32", (3, 64), "planes"), W], "x is int8_32.planes[3, 64], not int8_32"),
-        ((), [X, W], "linear.q4_0: this CPU has none of avx512_vnni, avx2"),
+        ((), [X, W], "linear.int8: this CPU has none of avx512_vnni, avx2"),
     ],
     indirect=["sets"],
-    ids=["weights", "layout", "other lanes", "activations", "layout of activations", "cpu"],
+    ids=["weights", "format", "layout", "other lanes", "activations", "layout of activations", "cpu"],
 )
 def test_a_refusal_has_a_reason(sets: None, operands: list[Type], reason: str) -> None:
     kernel, why_not = find_kernel(LINEAR, operands)
@@ -49,13 +50,14 @@ def test_an_op_without_kernels_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "layouts"),
-    [(BOTH, {"q4_0": "tiles16"}), (BOTH[1:], {"q4_0": "tiles8"}), ((), {})],
+    ("sets", "layout"),
+    [(BOTH, "tiles16"), (BOTH[1:], "tiles8"), ((), None)],
     indirect=["sets"],
     ids=["both", "avx2", "none"],
 )
-def test_the_layout_of_weights_is_that_of_the_best_instructions(sets: None, layouts: dict[str, str]) -> None:
-    assert layouts_for("linear") == layouts
+def test_the_layout_of_weights_is_that_of_the_best_instructions(sets: None, layout: str | None) -> None:
+    layouts = layouts_for("linear")
+    assert [layouts.get(format) for format in ("q4_0", "q6_k", "int4_128", "int8")] == [layout, layout, layout, None]
     assert layouts_for("rope") == {}
 
 
@@ -73,10 +75,10 @@ def test_a_kernel_is_registered_by_being_defined(registries: None) -> None:
 
     assert find_kernel(find_op("rope")(), []).kernel is KERNELS["rope.fast"]
 
-    with pytest.raises(TypeError, match=r"'linear\.q4_0' is defined in"):
+    with pytest.raises(TypeError, match=r"'linear\.int8' is defined in"):
 
         class Again(Base):
-            name = "linear.q4_0"
+            name = "linear.int8"
 
 
 @pytest.mark.parametrize(
