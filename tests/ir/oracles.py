@@ -322,6 +322,34 @@ def ggml_bytes(x: np.ndarray, name: str) -> np.ndarray:
     return gguf.quants.quantize(x.astype("f4"), gguf.GGMLQuantizationType[name.upper()])
 
 
+def words(*shape: int) -> np.ndarray:
+    """Any 32 bits, of a generator of their own."""
+    return np.random.default_rng(1).integers(0, 1 << 32, shape, dtype=np.uint32).view("i4")
+
+
+def codes(*shape: int) -> np.ndarray:
+    """0 … 15."""
+    return np.random.default_rng(2).integers(0, 16, shape).astype("u1")
+
+
+def fields(x: np.ndarray, bits: int, plus: int = 0) -> np.ndarray:
+    """Those of each word, one below the other."""
+    rows = [[(int(w) & 0xFFFFFFFF) >> at & (1 << bits) - 1 for w in row] for row in x for at in range(0, 32, bits)]
+    return (np.array(rows) + plus).astype("u1")
+
+
+def gptq_bytes(scale: np.ndarray, zero: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Groups of 128: the scale, the zero point, and in byte j the codes of inputs j and j + 64."""
+    rows = []
+    for r in range(len(code)):
+        row = b""
+        for g in range(code.shape[1] // 128):
+            group = [int(c) for c in code[r, 128 * g : 128 * (g + 1)]]
+            row += scale[r, g].tobytes() + bytes([zero[r, g]]) + bytes(group[j] | group[j + 64] << 4 for j in range(64))
+        rows.append(np.frombuffer(row, "u1"))
+    return np.stack(rows)
+
+
 def packed(name: str, *shape: int, layout: str = "") -> Packed:
     return Packed.quantize(np, normal(*shape), name).relayout(np, layout)
 
@@ -526,7 +554,7 @@ ORACLES: dict[str, list[Example]] = {
         Example(
             op("transpose", perm=(1, 0, 2)),
             (packed("q8_0", 2, 3, 64, layout="planes"),),
-            lambda x: {k: p.transpose(1, 0, 2, 3) for k, p in x.planes.items()},
+            lambda x: {k: p.transpose(1, 0, 2) for k, p in x.planes.items()},
         ),
     ],
     "squeeze": [
@@ -779,6 +807,18 @@ ORACLES: dict[str, list[Example]] = {
     "dequantize": [
         Example(op("dequantize"), (Q4,), gguf_floats, units=0),
         Example(op("dequantize", to="bf16"), (Q8,), gguf_floats, units=0),
+    ],
+    "unpack_bits": [
+        Example(op("unpack_bits", bits=4, axis=0, plus=1), (words(3, 5),), lambda x: fields(x, 4, 1)),
+        Example(op("unpack_bits", bits=8, axis=-1), (words(2, 3),), lambda x: fields(x.T, 8).T),
+    ],
+    "pack_parts": [
+        Example(
+            op("pack_parts", format="int4_128"),
+            (np.array([[0.5, 0.25], [2, -1]], "f2"), codes(2, 2), codes(2, 256)),
+            lambda scale, zero, code: {"bytes": gptq_bytes(scale.astype("f2"), zero, code)},
+            dtypes=("f16",),
+        ),
     ],
     "relayout": [
         Example(

@@ -165,6 +165,9 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("quantize", "f32[B, S, 32]", {"format": "q8_0"}, INDEPENDENT),
     ("dequantize", "q8_0[B, S, 32]", {}, INDEPENDENT),
     ("relayout", "q8_0[S, 32]", {"layout": "planes"}, INDEPENDENT),
+    ("unpack_bits", "i32[B, S, 4]", {"bits": 4, "axis": 2}, INDEPENDENT),
+    ("unpack_bits", "i32[S, 4]", {"bits": 4, "axis": 0}, f"{MIXES} x, i32[S, 4]"),
+    ("pack_parts", "f16[S, 1] | u8[S, 1] | u8[S, 128]", {"format": "int4_128"}, INDEPENDENT),
     # reductions
     *((name, "f32[B, S, 4]", {"axes": (2,)}, INDEPENDENT) for name in ("reduce_sum", "reduce_mean", "reduce_max")),
     ("reduce_sum", "f32[B, S, 4]", {"axes": (0,)}, "refused: it mixes the sequences of its operand x"),

@@ -78,7 +78,7 @@ def test_other_ways_to_quantize_are_named(settings: dict[str, Any], message: str
         load_checkpoint(folder)
 
 
-MODULE = "model.layers.1.mlp.up_proj"
+MODULE = "model.layers.1.mlp.down_proj"
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ MODULE = "model.layers.1.mlp.up_proj"
     [
         ("g_idx", lambda x: x[::-1].copy(), "the inputs are in another order"),
         ("qzeros", None, rf"{MODULE}\.qzeros is missing"),
-        ("scales", lambda x: x.astype("f4"), r"scales is f32\[1, 256\], but must be f16\[1, 256\]"),
-        ("qweight", lambda x: x[:-1].copy(), r"qweight is i32\[15, 256\], but must be i32\[16, 256\]"),
+        ("scales", lambda x: x.astype("f4"), r"scales is f32\[2, 128\], but must be f16\[2, 128\]"),
+        ("qweight", lambda x: x[:-1].copy(), r"qweight is i32\[31, 128\], but must be i32\[32, 128\]"),
         ("qzeros", lambda x: x.view("u4"), "qzeros is u32"),
     ],
 )

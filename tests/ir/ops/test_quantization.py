@@ -26,6 +26,22 @@ def test_what_does_not_fit_is_refused() -> None:
         op("quantize", format="q9").results(Type("f32", (2, 32)))
     with pytest.raises(InferError, match="is not quantized"):
         op("dequantize").results(Type("f32", (2, 32)))
+    with pytest.raises(InferError, match=r"f32\[2, 4\] are not words of 32 bits"):
+        op("unpack_bits", bits=4, axis=0).results(Type("f32", (2, 4)))
+    with pytest.raises(InferError, match="fields of 3 bits do not fill a word"):
+        op("unpack_bits", bits=3, axis=0).results(Type("i32", (2, 4)))
+    with pytest.raises(InferError, match="1 more may not fit a byte"):
+        op("unpack_bits", bits=8, axis=0, plus=1).results(Type("i32", (2, 4)))
+    parts = Type("f16", (2, 1)), Type("u8", (2, 1)), Type("u8", (2, 128))
+    for wrong, message in (
+        ("q9", "unknown format"),
+        ("q8_0", "q8_0 is made of 2 parts"),
+        ("q4_1", r"minimum of q4_1 is u8\[2, 1\], not f16\[2, 4\]|scale of q4_1 is f16\[2, 1\], not f16\[2, 4\]"),
+    ):
+        with pytest.raises(InferError, match=message):
+            op("pack_parts", format=wrong).results(*parts)
+    with pytest.raises(InferError, match="groups of 128 do not divide"):
+        op("pack_parts", format="int4_128").results(*parts[:2], Type("u8", (2, 64)))
     with pytest.raises(InferError, match="unknown layout"):
         op("relayout", layout="heap").results(Type("q8_0", (2, 32)))
 
