@@ -75,7 +75,7 @@ def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--quantize", "q9"), "unknown format 'q9'; there are int8, "),
+        (("--quantize", "q9"), "unknown format 'q9'; there are int4_128, int8, "),
         (("--lm", "q9"), "unknown format 'q9'"),
         (("--pipeline", "defualt"), "there is no pass 'defualt'; did you mean default?"),
         (("--pipeline", "fuse-fma{speed=9}"), "fuse-fma has no option 'speed=9'; it has none"),

@@ -21,7 +21,7 @@ def test_text_reads_back(text: str) -> None:
 
 @pytest.mark.parametrize("name", [*NUMPY, *FORMATS])
 def test_every_element_type_has_a_text(name: str) -> None:
-    assert parse_type(str(Type(name, (2, 64)))) == Type(name, (2, 64))
+    assert parse_type(str(Type(name, (2, 256)))) == Type(name, (2, 256))
 
 
 @pytest.mark.parametrize(
