@@ -1,6 +1,6 @@
 """The compiled kernels beside NumPy's f32 product of the same shape and the bandwidth of memory, in one run.
 
-    python benchmarks/kernels.py [--threads N] [--json]
+    python benchmarks/kernels.py [--threads N] [--formats q4_0,q6_k] [--rows 1,128] [--json]
 
 Kernel and peers take turns, so compare the ratios: other work on the machine moves all of them. The weights of one
 shape are many copies, 128 MB in all, so that none is found in a cache.
@@ -19,10 +19,11 @@ from typing import Any
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--threads", type=int, help="threads of the kernels and of the peers (default: all cores)")
+parser.add_argument("--formats", help="of the weights (default: every one that a kernel reads)")
+parser.add_argument("--rows", default="1,4,128,512", help="of activations, tokens (default: %(default)s)")
 parser.add_argument("--json", action="store_true", help="print JSON, one object, instead of a table")
 
 SHAPES = ((896, 896), (4864, 896), (896, 4864), (4096, 4096), (8192, 4096))  # outputs, inputs
-TOKENS = (1, 4, 128, 512)
 COLD = 128 << 20  # bytes of weights that are gone through before one comes up again
 TURNS = 5
 TURN = 0.04  # seconds
@@ -37,14 +38,17 @@ def main() -> None:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when NumPy is imported
             os.environ[name] = str(options.threads)
     from burnish.backends.kernels import layouts_for, linear, threads
+    from burnish.ir.format import FORMATS
 
     count = options.threads or threads.cores()
     linear.cores = lambda: count
     lines = [
         measure(format, layout, shape, tokens, count)
         for format, layout in layouts_for("linear").items()
+        if not options.formats or format in options.formats.split(",")
         for shape in SHAPES
-        for tokens in TOKENS
+        if shape[1] % FORMATS[format].group == 0
+        for tokens in map(int, options.rows.split(","))
     ]
     if options.json:
         print(json.dumps({"threads": count, "lines": lines}, indent=1))
@@ -70,8 +74,8 @@ def measure(format: str, layout: str, shape: tuple[int, int], tokens: int, threa
 
     outputs, inputs = shape
     rng = np.random.default_rng(0)
-    plain = rng.standard_normal(shape, np.float32)
-    packed = Packed.quantize(np, plain, format)
+    packed = Packed.made_up(format, shape, rng)
+    plain = packed.dequantize(np)
     weights = [packed.relayout(np, layout) for _ in range(copies(packed.nbytes))]
     peers = [plain.copy() for _ in range(copies(plain.nbytes))]
     x = rng.standard_normal((tokens, inputs), np.float32)

@@ -20,8 +20,8 @@ class Int4_128(QuantFormat):
 
     def quantize(self, x: np.ndarray) -> Parts:
         """15 steps from the least to the greatest, 0 among them; zero and codes round half to even."""
-        least, most = (np.float32(f(x, axis=-1, keepdims=True)) for f in (np.min, np.max))
-        least, most = np.minimum(least, 0), np.maximum(most, 0)
+        least = np.minimum(x.min(axis=-1, keepdims=True), np.float32(0))
+        most = np.maximum(x.max(axis=-1, keepdims=True), np.float32(0))
         scale = ((most - least) / np.float32(15)).astype("f2")
         inverse = reciprocal(scale.astype("f4"))
         zero = np.clip(np.rint(-least * inverse), 0, 15)

@@ -75,7 +75,7 @@ def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--quantize", "q9"), "unknown format 'q9'; there are int8, "),
+        (("--quantize", "q9"), "unknown format 'q9'; there are int4_128, int8, "),
         (("--quantize", "lm=q9"), "unknown format 'q9'"),
         (("--quantize", "lm=q4_0,*=q8_0"), "quantize-weights has no option '*=q8_0'"),
         (("--quantize", "q4_0", "--pipeline", "default"), "put quantize-weights{recipe=…} into the pipeline"),

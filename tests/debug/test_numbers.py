@@ -70,7 +70,7 @@ def test_same_bits_tells_zeros_apart() -> None:
     assert not same_bits(np.zeros(2, "f4"), np.zeros(1, "f8"))
 
 
-@pytest.mark.parametrize("text", ["f32[2, 3]", "bf16[4]", "i32[5]", "bool[3]", "q4_0[4, 64]", "q8_0.planes[4, 32]"])
+@pytest.mark.parametrize("text", ["f32[2, 3]", "bf16[4]", "i32[5]", "bool[3]", "q4_0[4, 64]", "q6_k.planes[4, 256]"])
 def test_made_up_data_is_of_its_type_and_depends_on_name_and_seed(text: str) -> None:
     type = parse_type(text)
     x = made_up(type, "x")
