@@ -11,7 +11,7 @@ class Llama(Decoder):
     """RMS norm, rotary positions, grouped-query attention, gated MLP (arXiv:2302.13971, 2307.09288)."""
 
     names = ("Llama",)
-    gguf = {"llama": Conventions(interleaved_rope=True)}
+    gguf = {"llama": Conventions(interleaved_rope=True, rope_divisors="rope_freqs.weight")}
 
     def setup(self, c: Config) -> None:
         attention, mlp = c.flag("attention_bias", False), c.flag("mlp_bias", False)
