@@ -49,11 +49,6 @@ class Tokenizer:
             lambda token: self._inner.id_to_token(token) or str(token),
         )
 
-    def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids, and the span of characters that each stands for."""
-        encoded = self._inner.encode(text)
-        return list(encoded.ids), list(encoded.offsets)
-
     def decode(self, ids: list[int]) -> str:
         """Text, without special tokens."""
         return str(self._inner.decode(ids))

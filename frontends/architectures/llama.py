@@ -1,8 +1,7 @@
-"""Llama, and the families that differ from it in what their configs say."""
+"""Llama."""
 
 from __future__ import annotations
 
-from burnish.frontends.config import Config
 from burnish.frontends.stored import Conventions
 from burnish.frontends.templates.decoder import Decoder
 
@@ -11,8 +10,5 @@ class Llama(Decoder):
     """RMS norm, rotary positions, grouped-query attention, gated MLP (arXiv:2302.13971, 2307.09288)."""
 
     names = ("Llama",)
+    bias_fields = {"attention_bias": False, "mlp_bias": False}
     gguf = {"llama": Conventions(interleaved_rope=True, rope_divisors="rope_freqs.weight")}
-
-    def setup(self, c: Config) -> None:
-        attention, mlp = c.flag("attention_bias", False), c.flag("mlp_bias", False)
-        self.biased = ("q", "k", "v", "o") * attention + ("gate", "up", "down") * mlp

@@ -15,7 +15,7 @@ class Qwen2(Decoder):
 
     names = ("Qwen2",)
     defaults = {"max_position_embeddings": 1 << 15, "sliding_window": 4096}
-    biased: Sequence[str] | bool = ("q", "k", "v")
+    biased: Sequence[str] = ("q", "k", "v")
     gguf = {"qwen2": Conventions()}
 
     def setup(self, c: Config) -> None:

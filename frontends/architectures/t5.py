@@ -23,7 +23,7 @@ class T5(EncoderDecoder):
     keys |= {"head_dim": "d_kv", "intermediate_size": "d_ff"}
     decoder_keys = {"num_hidden_layers": ("num_decoder_layers", "num_layers")}
     eps = ("layer_norm_epsilon", 1e-6)
-    biased = False
+    biased = ()
     blocks = "block"
     paths = {n: n for n in "qkvo"} | {"gate": "wi_0", "up": "wi_1", "down": "wo"}
     inert = ("dense_act_fn", "is_gated_act", "n_positions")  # said by `feed_forward_proj`; there is no limit

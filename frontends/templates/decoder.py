@@ -9,7 +9,7 @@ import numpy as np
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.rotary import rope_frequencies
-from burnish.frontends.templates.transformer import At, Transformer
+from burnish.frontends.templates.transformer import ATTENTION, MLP, At, Transformer
 from burnish.ir.graph import Value
 
 __all__ = ["Decoder"]
@@ -24,8 +24,8 @@ class Decoder(Transformer):
     base = "model"
     eps = ("rms_norm_eps", 1e-6)
     activation = ("hidden_act", "silu")
-    biased: Sequence[str] | bool = ()
-    paths = {n: f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")}
+    biased: Sequence[str] = ()
+    paths = {n: f"{n}_proj" for n in ATTENTION + MLP}
     #: whether the head is the table of tokens, where the config does not say
     ties: bool = False
     #: the share of each head that is rotated, where the config does not say

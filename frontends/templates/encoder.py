@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config
+from burnish.frontends.pooling import first_token
 from burnish.frontends.templates.transformer import At, Transformer
 from burnish.ir.graph import Value
 
@@ -81,11 +82,7 @@ class Encoder(Transformer):
 
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
         """What the first token has gathered."""
-        return op.tanh(op.linear("bert.pooler.dense", self.first(op, x), self.width, bias=True))
-
-    def first(self, op: Layers, x: Value) -> Value:
-        """The first token of each sequence: [B, S, H] -> [B, H]"""
-        return op.squeeze(op.slice(x, axis=1, start=0, stop=1), axes=(1,))
+        return op.tanh(op.linear("bert.pooler.dense", first_token(op, x), self.width, bias=True))
 
     def score(self, op: Layers, x: Value, labels: int) -> Value:
         """A score for each label."""
