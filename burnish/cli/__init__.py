@@ -98,7 +98,7 @@ class _Commands(click.Group):
 def group() -> None:
     """Burnish: what is this model made of, what did each pass do to it, and how fast can it run?
 
-    SRC is a Hugging Face folder, a .safetensors or .onnx file, a package, or graph text (.graph).
+    SRC is a Hugging Face folder, a .safetensors, .gguf or .onnx file, a package, or graph text (.graph).
     """
 
 
