@@ -211,7 +211,8 @@ def plugin_option(function: F) -> F:
         "plugins",
         multiple=True,
         type=click.Path(path_type=Path),
-        help="A Python file that defines ops, rules, formats, architectures, kernels, targets, sources, …",
+        help="A Python file that defines ops, rules, passes, formats, layouts, kernels, targets, sources, containers, "
+        "architectures or heads; may be given several times.",
         callback=_load_plugins,
         is_eager=True,
         expose_value=False,
