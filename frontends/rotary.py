@@ -20,6 +20,8 @@ def rope_frequencies(config: Config, head_dim: int, rotated: float = 1.0, of: st
     """
     scaling = config.section("rope_parameters" if config.has("rope_parameters") else "rope_scaling")
     scaling = scaling.section(of) if of and scaling.has(of) else scaling
+    for key in ("rope_theta", "partial_rotary_factor"):
+        config.get(key)  # beside the section, which goes before
     theta = (scaling if scaling.has("rope_theta") else config).number("rope_theta", 10000.0, least=1.0)
     share = (scaling if scaling.has("partial_rotary_factor") else config).number(
         "partial_rotary_factor", rotated, least=1e-6, most=1.0

@@ -20,7 +20,7 @@ class Gemma2(Decoder):
     defaults |= {"query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
     ties = True
     activation = ("hidden_activation", "gelu_pytorch_tanh")
-    inert = ("hidden_act", "cache_implementation")
+    inert = ("hidden_act", "cache_implementation", "sliding_window_size")
 
     def setup(self, c: Config) -> None:
         if c.flag("use_bidirectional_attention", False):

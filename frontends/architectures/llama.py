@@ -11,6 +11,7 @@ class Llama(Decoder):
     """RMS norm, rotary positions, grouped-query attention, gated MLP (arXiv:2302.13971, 2307.09288)."""
 
     names = ("Llama",)
+    inert = ("is_llama_config",)
     gguf = {"llama": Conventions(interleaved_rope=True)}
 
     def setup(self, c: Config) -> None:
