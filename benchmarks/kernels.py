@@ -85,7 +85,7 @@ def measure(format: str, layout: str, shape: tuple[int, int], tokens: int, threa
     assert kernel is not None, why_not
 
     seconds, f32, memory = take_turns(
-        lambda i: kernel(op, [quantized, weights[i % len(weights)]], ["f32"]),
+        lambda i: kernel(op, ["f32"], quantized, weights[i % len(weights)]),
         lambda i: x @ peers[i % len(peers)].T,
         memory_read(threads),
     )
