@@ -119,11 +119,11 @@ def memory_read(threads: int) -> Callable[[int], None]:
     shares = np.array_split(np.ones(BANDWIDTH_BYTES // 8, np.int64), threads)
 
     def read(_: int) -> None:
-        left = list(shares)
+        left = iter(shares)  # one iterator for all threads: each share is taken once
 
         def task() -> None:
-            while left:
-                left.pop().sum()
+            for share in left:
+                share.sum()
 
         run_on_threads(task, threads)
 
