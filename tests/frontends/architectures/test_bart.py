@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import burnish
+from burnish.frontends.architecture import LoadError
 from burnish.frontends.architectures.bart import Bart
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.testing import check_architecture
@@ -21,6 +22,7 @@ SIZES |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_f
 APART = {"encoder_layers": 1, "decoder_layers": 3, "decoder_attention_heads": 2, "decoder_ffn_dim": 64}
 CONFIGS: dict[str, dict[str, Any]] = {
     "as it is": {},
+    "a head of its own": {"tie_word_embeddings": False},
     "a decoder of other sizes, scaled words": APART | {"scale_embedding": True, "activation_function": "relu"},
 }
 
@@ -74,3 +76,17 @@ def test_a_bias_of_the_logits_counts_where_it_is_stored(tmp_path: Path) -> None:
 
 def test_laws() -> None:
     check_architecture(Bart, SIZES | APART | {"d_model": 32})
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("Model", "Bart has an encoder and a decoder: a head of Model goes on one graph"),
+        ("ForCausalLM", "Bart goes with ForConditionalGeneration: a head of ForCausalLM does not go on it"),
+        ("ForSequenceClassification", "Bart has no pooled, for a head of ForSequenceClassification"),
+        ("ForQuestionAnswering", "Bart has no span, for a head of ForQuestionAnswering"),
+    ],
+)
+def test_another_head_is_refused_by_name(head: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=message):
+        load_checkpoint(models.saved_in_full(models.made(f"Bart{head}", **SIZES), tmp_path))
