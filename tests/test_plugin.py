@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 
 import burnish
 from burnish.cli import main
-from burnish.frontends.architecture import Config, LoadError, parameters
+from burnish.frontends.architecture import parameters
+from burnish.frontends.config import Config, LoadError
 from burnish.ir import FORMATS, LAYOUTS, parse
 from burnish.ir.discover import load_plugin
 from burnish.ir.format import Packed

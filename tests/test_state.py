@@ -10,9 +10,10 @@ import pytest
 import burnish
 from burnish.backends.backend import Backend
 from burnish.backends.target import make_backend
-from burnish.frontends.architecture import Config, Layers, build_module, parameters
+from burnish.frontends.architecture import Layers, build_module, parameters
 from burnish.frontends.architectures.llama import Llama
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import Config
 from burnish.frontends.stored import Tensors
 from burnish.frontends.templates.transformer import At
 from burnish.ir import Module, Type, Value

@@ -51,7 +51,7 @@ class Inconclusive(Exception):
 def exit_code(error: BaseException) -> int | None:
     """The documented exit code of an error that is the user's to mend, or None for a fault of ours."""
     from burnish.backends.binding import BindError
-    from burnish.frontends.architecture import LoadError
+    from burnish.frontends.config import LoadError
     from burnish.ir.verify import VerifyError
     from burnish.passes.engine import PassError
     from burnish.passes.pipelines import PipelineError

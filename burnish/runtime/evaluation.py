@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.ir.module import Module
 from burnish.ir.ops.quantization import Quantize
 from burnish.ir.signature import LOGITS, TOKENS

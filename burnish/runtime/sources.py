@@ -7,7 +7,7 @@ from pathlib import Path
 
 from burnish.backends import kernels
 from burnish.frontends import architectures, containers
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.frontends.source import find_source
 from burnish.ir.discover import load_plugin
 from burnish.ir.module import Module

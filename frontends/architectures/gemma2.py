@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from burnish.frontends.architecture import Layers, LoadError
-from burnish.frontends.config import Config
+from burnish.frontends.architecture import Layers
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At, windows
 from burnish.ir.graph import Value

@@ -12,7 +12,7 @@ class Llama(Decoder):
 
     names = ("Llama",)
     inert = ("is_llama_config",)
-    gguf = {"llama": Conventions(interleaved_rope=True)}
+    gguf = {"llama": Conventions(interleaved_rope=True, rope_divisors="rope_freqs.weight")}
 
     def setup(self, c: Config) -> None:
         attention, mlp = c.flag("attention_bias", False), c.flag("mlp_bias", False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Architecture, Config, Layers
+from burnish.frontends.architecture import Architecture, Layers
+from burnish.frontends.config import Config
 from burnish.ir.graph import Value
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from burnish.frontends.architecture import Config, Layers
+from burnish.frontends.architecture import Layers
+from burnish.frontends.config import Config
 from burnish.frontends.templates.transformer import At, Transformer
 from burnish.ir.graph import Value
 

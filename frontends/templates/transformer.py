@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Architecture, Config, Layers
+from burnish.frontends.architecture import Architecture, Layers
+from burnish.frontends.config import Config
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Value
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import burnish
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.frontends.gguf import load_gguf
 from burnish.ir.format import FORMATS
 from tests import models

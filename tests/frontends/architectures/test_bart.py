@@ -9,9 +9,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import burnish
-from burnish.frontends.architecture import LoadError
 from burnish.frontends.architectures.bart import Bart
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
 from burnish.testing import check_architecture
 from tests import models
 from tests.frontends.architectures.feeding import assert_near, check_every_feeding, run
