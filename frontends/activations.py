@@ -11,7 +11,9 @@ __all__ = ["ACTIVATIONS"]
 
 ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
     "gelu": lambda op, x: op.gelu(x),
+    "gelu_fast": lambda op, x: op.gelu(x, approximate="tanh"),
     "gelu_new": lambda op, x: op.gelu(x, approximate="tanh"),
+    "gelu_python": lambda op, x: op.gelu(x),
     "gelu_pytorch_tanh": lambda op, x: op.gelu(x, approximate="tanh"),
     "relu": lambda op, x: op.relu(x),
     "silu": lambda op, x: op.silu(x),

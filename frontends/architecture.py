@@ -74,6 +74,8 @@ class Architecture:
     keys: ClassVar[Keys] = {}
     #: fields that say nothing of what the family computes, beside those of its bases and `frontends.config.INERT`
     inert: ClassVar[tuple[str, ...]] = ()
+    #: fields that have one value in the whole family, beside those of its bases and `frontends.config.FIXED`
+    fixed: ClassVar[Mapping[str, Any]] = {}
     #: what the family's checkpoints call the modules of canonical paths: whole parts of a path are replaced
     spelling: Spelling = {}
     #: `general.architecture` of a GGUF file, and what its numbers mean otherwise than in a checkpoint
@@ -218,7 +220,9 @@ def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling |
     module, model, lookup = _build(architecture, head, config, tensors, pooling)
     if complaints := lookup.complaints():
         raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
-    if unread := model.config.unread(i for c in architecture.__mro__ for i in vars(c).get("inert", ())):
+    inert = [i for c in architecture.__mro__ for i in vars(c).get("inert", ())]
+    fixed = {k: v for c in reversed(architecture.__mro__) for k, v in vars(c).get("fixed", {}).items()}
+    if unread := model.config.unread(inert, fixed):
         raise LoadError(
             f"{config.where}: {name} does not know what to make of {', '.join(unread)}; "
             "a field without effect on what the model computes can be taken out of the file"

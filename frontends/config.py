@@ -17,7 +17,8 @@ LARGEST = 24 << 20  # bytes of JSON: the index of the largest models has 13 MB
 INERT = frozenset(
     """
     architectures auto_map custom_pipelines dtype library_name model_type name_or_path torch_dtype
-    transformers_version activation_dropout attention_dropout attention_probs_dropout_prob attn_pdrop
+    transformers_version transformers.js_config unsloth_fixed unsloth_version
+    activation_dropout attention_dropout attention_probs_dropout_prob attn_pdrop
     classifier_dropout classifier_dropout_prob classif_dropout decoder_layerdrop dropout dropout_rate embd_pdrop
     embedding_dropout encoder_layerdrop hidden_dropout hidden_dropout_prob layerdrop mlp_dropout qa_dropout
     resid_pdrop seq_classif_dropout chunk_size_feed_forward gradient_checkpointing initializer_cutoff_factor
@@ -28,16 +29,20 @@ INERT = frozenset(
     exponential_decay_length_penalty length_penalty max_length min_length no_repeat_ngram_size num_beam_groups
     num_beams num_return_sequences output_scores prefix remove_invalid_values repetition_penalty
     return_dict_in_generate suppress_tokens task_specific_params temperature top_k top_p typical_p
-    finetuning_task id2label label2id num_labels
+    finetuning_task id2label label2id num_labels max_sequence_length model_max_length
     """.split()
 )
-#: Fields that are so for every model that is read, where they are given at all: another value is refused.
+#: Fields that are so for every model whose family does not read them, where given at all: another value is refused.
 FIXED: Mapping[str, Any] = {
     "add_cross_attention": False,
+    "attention_bias": False,
     "cross_attention_hidden_size": None,
     "is_decoder": False,
     "is_encoder_decoder": False,
+    "lm_head_bias": False,
+    "mlp_bias": False,
     "pruned_heads": {},
+    "rope_interleaved": False,
     "tf_legacy_loss": False,
     "tie_encoder_decoder": False,
     "use_bfloat16": False,
@@ -107,8 +112,8 @@ class Config:
     """A `config.json`: every field that is asked for is of the type and in the range asked for.
 
     It knows which fields were asked for: `unread` are the others. `keys` are other names of fields (`n_embd` for
-    `hidden_size`, or several), by which those that are missing are looked for; `defaults` are the values of a family
-    where its file does not mention a field (null is mentioned).
+    `hidden_size`, or several), which are looked for first; `defaults` are the values of a family where its file does
+    not mention a field (null is mentioned).
     """
 
     def __init__(
@@ -137,7 +142,7 @@ class Config:
     def _name(self, key: str) -> str | None:
         """What the file calls a field: under the first of its names where it is not null; None where it is missing."""
         other = self._keys.get(key, ())
-        names = [k for k in (key, *([other] if isinstance(other, str) else other)) if k in self.values]
+        names = [k for k in (*([other] if isinstance(other, str) else other), key) if k in self.values]
         self._read.update((key, *names))
         return next((k for k in names if self.values[k] is not None), names[0] if names else None)
 
@@ -145,17 +150,18 @@ class Config:
         """Whether the field is there and not null."""
         return self.get(key) is not None
 
-    def unread(self, inert: Iterable[str] = ()) -> list[str]:
+    def unread(self, inert: Iterable[str] = (), fixed: Mapping[str, Any] | None = None) -> list[str]:
         """The fields that nobody asked for and that may mean something, with those of sections, and their values.
 
-        Known to mean nothing are `inert`, INERT, what begins with an underscore, and null.
+        Known to mean nothing are `inert`, INERT, what begins with an underscore, null, and the values in `fixed` and
+        FIXED.
         """
-        inert = set(inert)
+        inert, fixed = set(inert), {**FIXED, **(fixed or {})}
         known, found = self._read | INERT | inert, list[str]()
         for key, value in self.values.items():
             if key in self._sections:
-                found += [f"{key}.{k}" for k in self._sections[key].unread(inert)]
-            elif not (key in known or key.startswith("_") or value is None or FIXED.get(key, self) == value):
+                found += [f"{key}.{k}" for k in self._sections[key].unread(inert, fixed)]
+            elif not (key in known or key.startswith("_") or value is None or fixed.get(key, self) == value):
                 found.append(f"{key}={shown(value)}")
         return found
 

@@ -64,6 +64,10 @@ class Hidden(Head):
     task = "feature-extraction"
     beside = True
 
+    def why_not(self, model: Architecture) -> str | None:
+        several = f"{type(model).__name__} has an encoder and a decoder: a head of {self.names[0]} goes on one graph"
+        return several if len(model.graphs) > 1 else None
+
     def unused(self, model: Architecture) -> tuple[str, ...]:
         return ("pooler.",)
 
@@ -76,6 +80,11 @@ class CausalLM(Head):
 
     names: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
     task = "text-generation"
+
+    def why_not(self, model: Architecture) -> str | None:
+        if HEADS[model.head] is type(self):
+            return None
+        return f"{type(model).__name__} goes with {model.head}: a head of {self.names[0]} does not go on it"
 
     def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
         return _logits(model.logits(op, x))

@@ -26,7 +26,8 @@ def rope_frequencies(
     """
     scaling = config.section("rope_parameters" if config.has("rope_parameters") else "rope_scaling")
     scaling = scaling.section(of) if of and scaling.has(of) else scaling
-    scaling = scaling.of_family({"rope_type": "type"}, {})  # what older files call it
+    for key in (theta[0], "partial_rotary_factor"):
+        config.get(key)  # beside the section, which goes before
     where, field = (scaling, ("rope_theta", None)) if scaling.has("rope_theta") else (config, theta)
     base = where.number(*field, least=1.0)
     share = (scaling if scaling.has("partial_rotary_factor") else config).number(
@@ -34,7 +35,9 @@ def rope_frequencies(
     )
     head_dim = int(head_dim * share)
     frequencies = [base ** (-i / head_dim) for i in range(0, head_dim, 2)]
-    match scaling.choice("rope_type", ["default", "linear", "llama3"], "default"):
+    kind = "rope_type" if scaling.has("rope_type") else "type"
+    scaling.get("type")  # beside `rope_type`, the same in older files
+    match scaling.choice(kind, ["default", "linear", "llama3"], "default"):
         case "linear":
             factor = scaling.number("factor", least=1e-6)
             frequencies = [f / factor for f in frequencies]

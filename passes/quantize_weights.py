@@ -49,7 +49,10 @@ def _lines(recipe: str) -> Iterator[_Line]:
             raise RecipeError(f"cannot read {text!r} in the recipe {recipe!r}; its form is names=format|format;…")
         for format in choices:
             if format not in FORMATS and format != "none":
-                raise RecipeError(f"unknown format {format!r}; there are {', '.join(sorted(FORMATS))}, none")
+                made = sorted(name for name, fmt in FORMATS.items() if fmt.is_made)
+                raise RecipeError(f"unknown format {format!r}; there are {', '.join(made)}, none")
+            if format != "none" and not FORMATS[format].is_made:
+                raise RecipeError(f"{format} is read, not made, yet: weights are not quantized to it")
         yield _Line(text, names.strip(), choices)
 
 

@@ -24,6 +24,11 @@ class Bart(EncoderDecoder):
     eps = ("", 1e-5)
     activation = ("activation_function", "gelu")
     paths = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj", "up": "fc1", "down": "fc2"}
+    #: of training and of tools, and of generation
+    inert = ("force_bos_token_to_be_generated", "replacing_rate", "save_step")
+    #: of the families that were one class with it
+    fixed = {"add_bias_logits": False, "add_final_layer_norm": False, "normalize_before": False}
+    fixed |= {"normalize_embedding": True, "static_position_embeddings": False, "extra_pos_embeddings": 2}
     spelling = {"mlp.fc1": "fc1", "mlp.fc2": "fc2", "mlp_layer_norm": "final_layer_norm"}
 
     def tied(self) -> Mapping[str, str]:

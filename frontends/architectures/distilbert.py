@@ -22,7 +22,7 @@ class DistilBert(Encoder):
     spelling |= {"cls.predictions.transform.dense": "vocab_transform", "bert.pooler.dense": "pre_classifier"}
     spelling |= {"cls.predictions.transform.LayerNorm": "vocab_layer_norm"}
     spelling |= {"cls.predictions.decoder": "vocab_projector", "cls.predictions.bias": "vocab_projector.bias"}
-    inert = ("sinusoidal_pos_embds",)  # the table is stored like any other
+    inert = ("sinusoidal_pos_embds", "tie_weights_")  # the table is stored like any other; of training
 
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
         return op.relu(op.linear("bert.pooler.dense", first_token(op, x), self.width, bias=True))

@@ -21,7 +21,7 @@ class Gemma2(Decoder):
     bias_fields = {"attention_bias": False}
     ties = True
     activation = ("hidden_activation", "gelu_pytorch_tanh")
-    inert = ("hidden_act", "cache_implementation")
+    inert = ("hidden_act", "cache_implementation", "sliding_window_size")
 
     def setup(self, c: Config) -> None:
         if c.flag("use_bidirectional_attention", False):

@@ -48,3 +48,6 @@ class GPT2(Decoder):
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
         return x
+
+    def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
+        return op.linear("classifier", x, labels, bias=True)

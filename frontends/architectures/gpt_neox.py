@@ -36,3 +36,6 @@ class GPTNeoX(Decoder):
             return super().block(op, x, at)
         y = self.self_attention(op, self.norm(op, "input_layernorm", x), at)
         return x + y + self.feed_forward(op, self.norm(op, "post_attention_layernorm", x))
+
+    def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
+        return op.linear("classifier", x, labels, bias=True)

@@ -15,11 +15,13 @@ class Mamba(Architecture):
 
     names = ("Mamba",)
     base = "backbone"
-    #: how parameters begin in training, and which of its own forms the other implementation takes
+    #: how parameters begin in training, which of its own forms the other implementation takes, sizes said twice
     inert = (
+        *("d_inner", "d_model", "fused_add_norm", "n_layer", "pad_vocab_size_multiple"),
         *("rescale_prenorm_residual", "residual_in_fp32", "time_step_floor", "time_step_init_scheme"),
         *("time_step_max", "time_step_min", "time_step_scale", "use_associative_scan", "use_mambapy"),
     )
+    fixed = {"rms_norm": True, "ssm_cfg": {}}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -12,6 +12,8 @@ class Phi3(Mistral):
 
     names = ("Phi3",)
     defaults = {"max_position_embeddings": 4096}
+    eps = ("rms_norm_eps", 1e-5)
+    fixed = {"full_attn_mod": 1, "interpolate_factor": 1}
     inert = ("original_max_position_embeddings",)  # of scaled positions, which say so themselves
 
     def setup(self, c: Config) -> None:

@@ -15,6 +15,7 @@ class Qwen2(Decoder):
 
     names = ("Qwen2",)
     defaults = {"max_position_embeddings": 1 << 15, "sliding_window": 4096}
+    fixed = {"use_mrope": False}
     biased: Sequence[str] = ("q", "k", "v")
     gguf = {"qwen2": Conventions()}
 

@@ -89,6 +89,7 @@ def test_every_field_is_read_inert_or_named() -> None:
 
 def test_a_field_that_must_be_so_is_named_where_it_is_not() -> None:
     assert Config({"is_decoder": True, "pruned_heads": {}}).unread() == ["is_decoder=True"]
+    assert Config({"a": 1, "b": 1}).unread(fixed={"a": 1, "b": 2}) == ["b=1"]
 
 
 def test_a_family_has_other_names_and_defaults_and_what_it_reads_is_read() -> None:
@@ -96,6 +97,8 @@ def test_a_family_has_other_names_and_defaults_and_what_it_reads_is_read() -> No
     family = config.of_family({"hidden_size": "n_embd", "inner": ("n_inner", "wide")}, {"inner": 5, "heads": 4})
     assert (family.integer("hidden_size"), family.integer("inner"), family.integer("heads")) == (8, 3, 4)
     assert config.unread() == []
+    both = Config({"num_layers": 12, "decoder_layers": 6})
+    assert both.of_family({"num_layers": "decoder_layers"}, {}).integer("num_layers") == 6  # its own name goes first
     assert not Config({"inner": None}).of_family({}, {"inner": 5}).has("inner")  # null is a mention
 
 

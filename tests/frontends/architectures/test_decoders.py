@@ -105,6 +105,16 @@ def test_a_sequence_is_classified_by_its_last_real_token(name: str, tmp_path: Pa
     assert not burnish.executable(module).is_generative
 
 
+@pytest.mark.parametrize("name", CLASSIFIED)
+def test_each_token_is_classified(name: str, tmp_path: Path) -> None:
+    """By `score`, or `classifier` in families that had such a head before all had one."""
+    config = CLASSIFIED[name] | {"pad_token_id": 0, "id2label": {0: "bad", 1: "fair", 2: "good"}}
+    oracle, module = loaded(f"{name}ForTokenClassification", config, tmp_path)
+    ids = models.tokens((2, 9))
+    assert_near(run(module, "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
+    assert module.facts.labels == ("bad", "fair", "good")
+
+
 def test_a_pooling_by_the_first_token_would_be_noticed(tmp_path: Path) -> None:
     oracle, module = loaded("LlamaForSequenceClassification", SIZES | {"pad_token_id": 0}, tmp_path)
     ids = models.tokens((1, 7))

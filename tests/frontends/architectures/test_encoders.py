@@ -101,6 +101,20 @@ def test_a_head_that_a_base_has_no_step_for_is_refused(tmp_path: Path) -> None:
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("BertLMHeadModel", SIZES, "Bert goes with Model: a head of ForCausalLM does not go on it"),
+        ("RobertaForCausalLM", CONFIGS["Roberta"], "Roberta goes with Model: a head of ForCausalLM"),
+        ("BertForPreTraining", SIZES, "architecture 'BertForPreTraining' is not supported"),
+        ("BertForMultipleChoice", SIZES, "architecture 'BertForMultipleChoice' is not supported"),
+    ],
+)
+def test_another_head_is_refused_by_name(name: str, config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=message):
+        load_checkpoint(models.saved_in_full(models.made(name, **config), tmp_path))
+
+
 @pytest.mark.parametrize("labels", [{"0": 3}, {"1": "a"}, {}, ["a"], {"0": "a", "x": "b"}])
 def test_labels_that_are_none_are_refused(labels: Any, tmp_path: Path) -> None:
     folder = models.saved_in_full(models.made("BertForSequenceClassification", **SIZES), tmp_path)

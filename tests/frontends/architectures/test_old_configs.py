@@ -1,0 +1,154 @@
+"""Configs as published ones have them, with what older versions and other tools wrote; transformers is the oracle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
+from burnish.ir.module import Module
+from tests import models
+from tests.frontends.architectures.feeding import assert_near, run
+
+SIZES = {"vocab_size": 96, "max_position_embeddings": 64} | models.SIZES
+GROUPED = SIZES | {"num_key_value_heads": 2, "rms_norm_eps": 1e-5, "hidden_act": "silu", "torch_dtype": "bfloat16"}
+BART = {"vocab_size": 96, "d_model": 48, "encoder_layers": 2, "decoder_layers": 1, "num_hidden_layers": 2}
+BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 3, "encoder_ffn_dim": 64, "decoder_ffn_dim": 80}
+DISTILBERT = {"vocab_size": 96, "dim": 48, "hidden_dim": 80, "n_layers": 2, "n_heads": 3, "activation": "gelu"}
+MAMBA = {"vocab_size": 96, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "state_size": 8}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Llama, of a family of tools": (
+        "LlamaForCausalLM",
+        GROUPED
+        | {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"kv_cache_dtype": {}}}
+        | {"rope_theta": 100000, "rope_scaling": None, "pretraining_tp": 1, "tie_word_embeddings": True},
+    ),
+    "Llama, the first": ("LlamaForCausalLM", GROUPED | {"max_sequence_length": 2048, "pad_token_id": 0}),
+    "Qwen2": (
+        "Qwen2ForCausalLM",
+        GROUPED
+        | {"use_mrope": False, "max_window_layers": 1, "sliding_window": 4, "use_sliding_window": False}
+        | {"rope_theta": 1000000.0},
+    ),
+    "Gemma2": (
+        "Gemma2ForCausalLM",
+        GROUPED
+        | {"cache_implementation": "hybrid", "head_dim": 16, "hidden_activation": "gelu_pytorch_tanh"}
+        | {"sliding_window": 5, "sliding_window_size": 5, "query_pre_attn_scalar": 144},
+    ),
+    "GPT-NeoX, its fields under two names": (
+        "GPTNeoXForCausalLM",
+        SIZES
+        | {"rotary_emb_base": 500, "rope_theta": 500, "rotary_pct": 0.5, "partial_rotary_factor": 0.5}
+        | {"hidden_act": "gelu_fast", "attention_probs_dropout_prob": 0},
+    ),
+    "Phi-3": (
+        "Phi3ForCausalLM",
+        GROUPED
+        | {"attention_bias": False, "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}, "pad_token_id": 3}
+        | {"original_max_position_embeddings": 64, "rope_scaling": None, "sliding_window": 5},
+    ),
+    "Phi-4-mini": (
+        "Phi3ForCausalLM",
+        GROUPED
+        | {"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False, "mlp_bias": False, "pad_token_id": 3}
+        | {"partial_rotary_factor": 0.75, "tie_word_embeddings": True},
+    ),
+    "Phi-3, saved anew from an old config": (
+        "Phi3ForCausalLM",
+        GROUPED
+        | {"partial_rotary_factor": 0.5, "pad_token_id": 3}
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}},
+    ),
+    "Cohere": (
+        "CohereForCausalLM",
+        {k: v for k, v in GROUPED.items() if k != "rms_norm_eps"}
+        | {"model_max_length": 131072, "rope_theta": 8000000.0, "pretraining_tp": 1},
+    ),
+    "BERT, of the first implementation": (
+        "BertForMaskedLM",
+        SIZES
+        | {"directionality": "bidi", "pooler_fc_size": 768, "pooler_num_attention_heads": 12}
+        | {"pooler_num_fc_layers": 3, "pooler_size_per_head": 128, "pooler_type": "first_token_transform"},
+    ),
+    "DistilBERT": ("DistilBertForMaskedLM", DISTILBERT | {"tie_weights_": True, "output_past": True}),
+    "BART, more blocks in its encoder than in its decoder": (
+        "BartForConditionalGeneration",
+        BART
+        | {"add_final_layer_norm": False, "normalize_before": False, "static_position_embeddings": False}
+        | {"add_bias_logits": False, "normalize_embedding": True, "extra_pos_embeddings": 2, "save_step": 64}
+        | {"force_bos_token_to_be_generated": True, "replacing_rate": 0, "student_decoder_layers": None},
+    ),
+    "Mamba, sizes under two names": (
+        "MambaForCausalLM",
+        MAMBA
+        | {"d_inner": 96, "d_model": 48, "n_layer": 2, "fused_add_norm": True, "pad_vocab_size_multiple": 8}
+        | {"rms_norm": True, "ssm_cfg": {}, "time_step_rank": 3},
+    ),
+}  # fmt: skip
+
+
+def saved(case: str, folder: Path) -> Any:
+    """The oracle of a case, its checkpoint in `folder`, with the config as it is given here."""
+    name, config = CASES[case]
+    cls = getattr(transformers, name)
+    oracle = models.randomised(cls(cls.config_class.from_dict(json.loads(json.dumps(config)))))
+    models.saved(oracle, folder)
+    (folder / "config.json").write_text(json.dumps({"architectures": [name]} | config))
+    return oracle
+
+
+def logits(module: Module, ids: np.ndarray) -> np.ndarray:
+    """Of all tokens; a model with an encoder reads them in both."""
+    if "encoder" not in module.graphs:
+        return run(module, "forward", ids=ids)["logits"]
+    states, count = run(module, "encoder", ids=ids)["hidden"], np.full(len(ids), ids.shape[1], "i4")
+    return run(module, "decoder", ids=ids, encoder_hidden=states, encoder_count=count)["logits"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_numbers_are_the_oracles(case: str, tmp_path: Path) -> None:
+    oracle, ids = saved(case, tmp_path), models.tokens((2, 11))
+    more = {"decoder_input_ids": ids} if oracle.config.is_encoder_decoder else {}
+    assert_near(logits(load_checkpoint(tmp_path), ids), models.logits_of(oracle, input_ids=ids, **more))
+
+
+@pytest.mark.parametrize(
+    ("case", "field", "value"),
+    [
+        ("Llama, of a family of tools", "rope_interleaved", True),
+        ("Qwen2", "use_mrope", True),
+        ("Phi-3", "attention_bias", True),
+        ("Phi-4-mini", "lm_head_bias", True),
+        ("BART, more blocks in its encoder than in its decoder", "normalize_before", True),
+        ("Mamba, sizes under two names", "ssm_cfg", {"layer": "Mamba2"}),
+    ],
+)
+def test_a_field_that_would_change_the_model_is_refused(case: str, field: str, value: Any, tmp_path: Path) -> None:
+    saved(case, tmp_path)
+    models.change_config(tmp_path, **{field: value})
+    with pytest.raises(LoadError, match=f"does not know what to make of {field}="):
+        load_checkpoint(tmp_path)
+
+
+def test_an_absent_epsilon_is_the_familys(tmp_path: Path) -> None:
+    """Phi-3's is 1e-5, Mistral's 1e-6; small states show which."""
+    oracle = saved("Phi-3", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["rms_norm_eps"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ops = [n.op for n in load_checkpoint(tmp_path).graphs["forward"] if n.op.name == "rms_norm"]
+    assert {op.eps for op in ops} == {oracle.config.rms_norm_eps}
+
+
+def test_numbers_change_with_what_is_read(tmp_path: Path) -> None:
+    """The comparison sees it when a field under two names is read under one that says otherwise."""
+    oracle, ids = saved("GPT-NeoX, its fields under two names", tmp_path), models.tokens((1, 7))
+    models.change_config(tmp_path, rotary_pct=0.25)
+    with torch.no_grad(), pytest.raises(AssertionError, match="of the largest"):
+        assert_near(logits(load_checkpoint(tmp_path), ids), models.logits_of(oracle, input_ids=ids))
