@@ -26,7 +26,7 @@ class ModernBert(Encoder):
     )
     biased, bias_fields = (), {"attention_bias": False, "mlp_bias": False}
     spelling = {"bert": "model", "encoder.layer": "layers", "word_embeddings": "tok_embeddings"}
-    spelling |= {"cls.predictions": "decoder", "cls.predictions.decoder": "decoder"}
+    spelling |= {"cls.predictions": "decoder", "cls.predictions.decoder": "decoder", "qa_outputs": "classifier"}
     paths = {n: f"attn.{n}" for n in "qkv"} | {"o": "attn.Wo", "gate": "mlp.gate", "up": "mlp.up", "down": "mlp.Wo"}
 
     def setup(self, c: Config) -> None:
@@ -59,11 +59,5 @@ class ModernBert(Encoder):
     def words(self, op: Layers, x: Value) -> Value:
         return op.linear("cls.predictions.decoder", self.predicted(op, x), self.vocabulary, self.word_bias)
 
-    def span(self, op: Layers, x: Value) -> Value:
-        return self.score(op, self.predicted(op, x), 2)
-
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
         return self.predicted(op, Pooling(self.pool, normalize=False).build(op, x, count))
-
-    def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
-        return self.score(op, self.predicted(op, x), labels)

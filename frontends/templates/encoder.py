@@ -90,8 +90,12 @@ class Encoder(Transformer):
 
     def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
         """The same for each token."""
-        return self.score(op, x, labels)
+        return self.score(op, self.predicted(op, x), labels)
 
     def span(self, op: Layers, x: Value) -> Value:
         """Two scores for each token: as the first of an answer, and as the last."""
-        return op.linear("qa_outputs", x, 2, bias=True)
+        return op.linear("qa_outputs", self.predicted(op, x), 2, bias=True)
+
+    def predicted(self, op: Layers, x: Value) -> Value:
+        """What the heads that look at each token rest on."""
+        return x
