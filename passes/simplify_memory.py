@@ -257,20 +257,18 @@ class JoinSlices(Rule):
     }"""
 
     def find(self, node: Node) -> Iterator[Match]:
-        first = node.operands[0] if node.operands else None
-        if first is None or not isinstance(first.op, Slice) or first.node is None:
-            return
         assert isinstance(node.op, Concat)
-        x, axis = first.node["x"], first.type.axis(node.op.axis)
+        axis = node.out.type.axis(node.op.axis)
+        x: Value | None = None
         end: Dim = 0
         for v in node.operands:
             cut = v.op
-            if not isinstance(cut, Slice) or v.node is None or v.node["x"] is not x:
+            if not isinstance(cut, Slice) or v.node is None or v.type.axis(cut.axis) != axis or cut.start != end:
                 return
-            if v.type.axis(cut.axis) != axis or cut.start != end:
+            if x is not None and v.node["x"] is not x:
                 return
-            end = cut.stop
-        if end == x.shape[axis]:
+            x, end = v.node["x"], cut.stop
+        if x is not None and end == x.shape[axis]:
             yield Match({"x": x}, [node], list(node.outputs), [])
 
     def build(self, op: Ops, x: Value) -> Value:

@@ -77,7 +77,8 @@ def test_it_adds_one_of_every_kind(file: Path) -> None:
     before = {id(r): len(r) for r in Registry._every}
     load_plugin(file)
     assert {r.kind for r in Registry._every if len(r) > before.get(id(r), 0)} == set(KINDS)
-    assert {r.kind for r in Registry._every if r} - {"translation of the ONNX operator"} == set(KINDS)
+    others = {"translation of the ONNX operator", "GGUF architecture"}  # neither is a class of its own
+    assert {r.kind for r in Registry._every if r} - others == set(KINDS)
 
 
 def test_a_plugin_is_known_by_its_content(file: Path, plugin: ModuleType, tmp_path: Path) -> None:
