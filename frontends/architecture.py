@@ -261,10 +261,10 @@ def _build(
     architecture: type[Architecture], head: type[Head], config: Config, tensors: Tensors, pooling: Pooling | None
 ) -> tuple[Module, Architecture, Lookup]:
     module, made = Module(), head()
+    if reason := made.why_not(architecture):
+        raise LoadError(f"{config.where}: {reason}")
     try:
         model = architecture(config)
-        if reason := made.why_not(model):
-            raise LoadError(f"{config.where}: {reason}")
         module.facts = Facts(task=made.task, **{**model.facts(), **made.facts(model)})
         unused = (*model.unused, *made.unused(model))
         lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside)

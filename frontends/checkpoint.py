@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from burnish.frontends import architectures, containers
-from burnish.frontends.architecture import build_module
+from burnish.frontends.architecture import build_module, find_architecture
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.pooling import read_pooling
 from burnish.frontends.safetensors_file import read_header
@@ -55,12 +55,14 @@ def _text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Confi
     kind = text.get("model_type")
     if not isinstance(kind, str):
         raise LoadError(f"{text.where}: needs a model_type, for the text model of {name}")
-    around = {k: v for k in ("tie_word_embeddings", "eos_token_id") if (v := config.get(k)) is not None}
+    architecture, head = find_architecture(f"{kind.removesuffix('_text')}ForCausalLM", text)
+    around = {"eos_token_id": v} if (v := config.get("eos_token_id")) is not None else {}
+    tied = {"tie_word_embeddings": True} if config.flag("tie_word_embeddings", False) else {}  # either may say it
     prefixes = [p for p in _TEXT_PREFIXES if any(n.startswith(p) for n in tensors.types)]
     if not prefixes:
         raise LoadError(f"{config.where}: has a text_config, but no tensor begins with {', '.join(_TEXT_PREFIXES)}")
     tensors = replace(tensors, prefixes=(*prefixes, ""))
-    return f"{kind.removesuffix('_text')}ForCausalLM", Config({**around, **text.values}, text.where), tensors
+    return architecture.names[0] + head.names[0], Config({**around, **text.values, **tied}, text.where), tensors
 
 
 #: what the tensors of a text model begin with in the checkpoint of a larger one

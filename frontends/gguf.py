@@ -18,6 +18,11 @@ __all__ = ["load_gguf"]
 
 assert architectures  # imported so that they are registered
 
+#: fields that a file says itself, or that follow from those it says: a family's usual sizes are none of its own
+_SIZES = """
+    vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim
+""".split()
+
 
 def load_gguf(source: Path) -> Module:
     """The module of a GGUF file. Its packed tensors stay packed. Raises LoadError."""
@@ -27,7 +32,7 @@ def load_gguf(source: Path) -> Module:
     if family is None:
         known = ", ".join(sorted(GGUF_ARCHITECTURES))
         raise LoadError(f"{source}: GGUF's architecture {shown(kind)} is not supported; supported are {known}")
-    config = Config(config_of(file), str(source))
+    config = Config({**dict.fromkeys(_SIZES), **config_of(file)}, str(source))
     types = {name: t.type for name, t in file.tensors.items()}
     tensors = Tensors(types, StoredWeights(file.tensors), conventions=family.gguf[kind], spell=gguf_names)
     module = build_module(f"{family.names[0]}ForCausalLM", config, tensors)

@@ -36,10 +36,10 @@ class Head:
         for name in cls.__dict__.get("names", ()):
             HEADS.add(name, cls, replace)
 
-    def why_not(self, model: Architecture) -> str | None:
-        """None, or why the head does not go on this base model."""
-        missing = self.step and not hasattr(model, self.step)
-        return f"{type(model).__name__} has no {self.step}, for a head of {self.names[0]}" if missing else None
+    def why_not(self, base: type[Architecture]) -> str | None:
+        """None, or why the head does not go on such a base model."""
+        missing = self.step and not hasattr(base, self.step)
+        return f"{base.__name__} has no {self.step}, for a head of {self.names[0]}" if missing else None
 
     def facts(self, model: Architecture) -> Mapping[str, Any]:
         """What is known of the model by its head, its labels."""
@@ -64,9 +64,9 @@ class Hidden(Head):
     task = "feature-extraction"
     beside = True
 
-    def why_not(self, model: Architecture) -> str | None:
-        several = f"{type(model).__name__} has an encoder and a decoder: a head of {self.names[0]} goes on one graph"
-        return several if len(model.graphs) > 1 else None
+    def why_not(self, base: type[Architecture]) -> str | None:
+        several = f"{base.__name__} has an encoder and a decoder: a head of {self.names[0]} goes on one graph"
+        return several if len(base.graphs) > 1 else None
 
     def unused(self, model: Architecture) -> tuple[str, ...]:
         return ("pooler.",)
@@ -81,10 +81,10 @@ class CausalLM(Head):
     names: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
     task = "text-generation"
 
-    def why_not(self, model: Architecture) -> str | None:
-        if HEADS[model.head] is type(self):
+    def why_not(self, base: type[Architecture]) -> str | None:
+        if HEADS[base.head] is type(self):
             return None
-        return f"{type(model).__name__} goes with {model.head}: a head of {self.names[0]} does not go on it"
+        return f"{base.__name__} goes with {base.head}: a head of {self.names[0]} does not go on it"
 
     def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
         return _logits(model.logits(op, x))

@@ -16,7 +16,9 @@ class Gemma2(Decoder):
     """Norms before and after each part, every other layer within a window, soft caps (arXiv:2408.00118)."""
 
     names = ("Gemma2",)
-    defaults = {"num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192, "sliding_window": 4096}
+    defaults = {"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26}
+    defaults |= {"num_attention_heads": 8}
+    defaults |= {"num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192, "sliding_window": 4096}
     defaults |= {"query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
     bias_fields = {"attention_bias": False}
     ties = True

@@ -12,7 +12,7 @@ class Mixtral(Mistral):
     """Mistral with experts in the place of the MLP, of which each token takes a few (arXiv:2401.04088)."""
 
     names = ("Mixtral",)
-    defaults = {"sliding_window": None, "max_position_embeddings": 1 << 17, "rope_theta": 1e6}
+    defaults = {**Mistral.defaults, "sliding_window": None, "rope_theta": 1e6}
     eps = ("rms_norm_eps", 1e-5)
     spelling = {"mlp": "block_sparse_moe", "gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
     inert = ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")  # of training

@@ -11,7 +11,8 @@ class Phi3(Mistral):
     """Mistral, whose q, k and v are stored as one, and gate and up (arXiv:2404.14219)."""
 
     names = ("Phi3",)
-    defaults = {"max_position_embeddings": 4096}
+    defaults = {"vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32}
+    defaults |= {"num_attention_heads": 32, "max_position_embeddings": 4096}
     eps = ("rms_norm_eps", 1e-5)
     fixed = {"full_attn_mod": 1, "interpolate_factor": 1}
     inert = ("original_max_position_embeddings",)  # of scaled positions, which say so themselves

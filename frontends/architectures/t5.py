@@ -21,6 +21,7 @@ class T5(EncoderDecoder):
     names = ("T5",)
     keys = {"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
     keys |= {"head_dim": "d_kv", "intermediate_size": "d_ff"}
+    defaults = {"head_dim": 64}
     decoder_keys = {"num_hidden_layers": ("num_decoder_layers", "num_layers")}
     eps = ("layer_norm_epsilon", 1e-6)
     biased = ()

@@ -55,6 +55,16 @@ def test_products_of_one_type_are_joined_packed(tmp_path: Path) -> None:
     assert "q8_0[128, 256]" in types  # v stays apart from q and k
 
 
+def test_a_size_that_a_file_does_not_say_is_not_the_familys(tmp_path: Path) -> None:
+    """Qwen 3 has heads of 128; a file that says nothing of them has the width by their number."""
+    oracle = models.made("Qwen3ForCausalLM", vocab_size=96, num_key_value_heads=2, head_dim=64, **SIZES)
+    ids = models.tokens((1, 7))
+    expected = models.logits_of(oracle, input_ids=ids)
+    oracle.config.head_dim = 0  # not written
+    module = load_gguf(as_gguf(tmp_path / "a.gguf", oracle, {"": "F32"}, "qwen3"))
+    assert_near(run(module, "forward", ids=ids)["logits"], expected)
+
+
 @pytest.mark.parametrize("arch", ["qwen2", "qwen3"])
 def test_families_whose_rows_are_as_transformers_has_them(arch: str, tmp_path: Path) -> None:
     name = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}[arch]
