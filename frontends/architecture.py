@@ -218,8 +218,9 @@ def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling |
     inert = [i for c in architecture.__mro__ for i in vars(c).get("inert", ())]
     fixed = {k: v for c in reversed(architecture.__mro__) for k, v in vars(c).get("fixed", {}).items()}
     if unread := model.config.unread(inert, fixed):
+        named = ", ".join(unread[:20]) + (f" and {len(unread) - 20} more" if len(unread) > 20 else "")
         raise LoadError(
-            f"{config.where}: {name} does not know what to make of {', '.join(unread)}; "
+            f"{config.where}: {name} does not know what to make of {named}; "
             "a field without effect on what the model computes can be taken out of the file"
         )
     module.facts = replace(module.facts, architecture=name, left_out=stored.left_out())

@@ -225,6 +225,16 @@ def test_config_values(folder, field, value) -> None:
         assert len(refused(source)) < 6000
 
 
+@pytest.mark.parametrize("section", ["", "rope_parameters"])
+def test_many_fields_that_nobody_knows_are_named_in_one_line(folder, section) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (config[section] if section else config).update({f"a\n{i}" + "b" * 200: "x" * 200 for i in range(1000)})
+    (folder / "config.json").write_text(json.dumps(config))
+    text = refused(folder)
+    assert len(text) < 6000 and "\n" not in text
+    assert r"'a\n0bbb" in text and "and 980 more" in text
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": 1, "a": 2}', "\0", "[" * 50_000], ids=lambda t: t[:9])
 def test_a_config_that_is_none(folder, text) -> None:
     (folder / "config.json").write_text(text)
