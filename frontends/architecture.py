@@ -127,14 +127,17 @@ class Layers(Ops):
         """The parameter of that name, which must have this shape, as its source stores it."""
         place = self._lookup.find(self.path(name), shape)
         for container in self._lookup.tensors.containers:
-            if (value := container.parameter(self, place.stored, place.shape)) is not None:
-                if value.shape != place.shape:
-                    wanted = Type("f32", place.shape)
-                    raise LoadError(f"{place.stored!r} is {value.type}, but must have the shape of {wanted}")
+            rows = replace(place.rows, transposed=False) if place.rows and container.by_outputs else place.rows
+            wanted = rows.shape(shape) if rows else shape
+            if (value := container.parameter(self, place.stored, wanted)) is not None:
+                if value.shape != wanted:
+                    whole = Type("f32", wanted)
+                    raise LoadError(f"{place.stored!r} is {value.type}, but must have the shape of {whole}")
                 break
         else:
+            rows = place.rows
             value = self._leaf_of(place.stored, self._lookup.leaf(place.stored, place.shape), place.canonical)
-        return place.rows.take(self, value) if place.rows is not None else value
+        return rows.take(self, value) if rows else value
 
     def optional(self, name: str, *shape: Dim) -> Value | None:
         """The parameter of that name; None where its source has none."""
@@ -149,10 +152,13 @@ class Layers(Ops):
         self._lookup.asked[name] = type
         return self._leaf_of(name, type, self.path(name.rpartition(".")[2]))
 
-    def data(self, name: str) -> Any:
-        """The numbers of a small stored tensor, for containers that must look at them; None without a source."""
-        source = self._lookup.tensors.source
-        return source.read(name) if source is not None and name in self._lookup.types else None
+    def data(self, name: str, *shape: Dim) -> Any:
+        """The numbers of a stored tensor of this shape, for containers that must look at them.
+
+        None where there is none such, or no source.
+        """
+        source, type = self._lookup.tensors.source, self._lookup.types.get(name)
+        return source.read(name) if source is not None and type is not None and type.shape == shape else None
 
     def _leaf_of(self, at: str, type: Type, canonical: str) -> Value:
         names = self._lookup.canonical.setdefault(at, [])
@@ -223,8 +229,9 @@ def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling |
     inert = [i for c in architecture.__mro__ for i in vars(c).get("inert", ())]
     fixed = {k: v for c in reversed(architecture.__mro__) for k, v in vars(c).get("fixed", {}).items()}
     if unread := model.config.unread(inert, fixed):
+        named = ", ".join(unread[:20]) + (f" and {len(unread) - 20} more" if len(unread) > 20 else "")
         raise LoadError(
-            f"{config.where}: {name} does not know what to make of {', '.join(unread)}; "
+            f"{config.where}: {name} does not know what to make of {named}; "
             "a field without effect on what the model computes can be taken out of the file"
         )
     module.facts = replace(module.facts, architecture=name, left_out=lookup.left_out())

@@ -162,7 +162,7 @@ class Config:
             if key in self._sections:
                 found += [f"{key}.{k}" for k in self._sections[key].unread(inert, fixed)]
             elif not (key in known or key.startswith("_") or value is None or fixed.get(key, self) == value):
-                found.append(f"{key}={shown(value)}")
+                found.append(f"{key if key.isprintable() and len(key) < 80 else shown(key)}={shown(value)}")
         return found
 
     def _get(self, key: str, default: Any) -> Any:

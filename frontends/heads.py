@@ -168,7 +168,7 @@ def labels_of(config: Config) -> tuple[str, ...]:
     good = isinstance(given, Mapping) and given and all(isinstance(v, str) for v in given.values())
     if not good or {str(k) for k in given} != {str(i) for i in range(len(given))}:
         raise LoadError(f"{config.where}: id2label must be an object from 0, 1, … to names, not {shown(given)}")
-    return tuple({int(k): v for k, v in given.items()}[i] for i in range(len(given)))
+    return tuple(v for _, v in sorted((int(k), v) for k, v in given.items()))
 
 
 def _logits(x: Value) -> Outputs:

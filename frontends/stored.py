@@ -138,6 +138,8 @@ class Container:
     """
 
     name: ClassVar[str]
+    #: whether it makes matrices [outputs, inputs] in families that store them [inputs, outputs] too
+    by_outputs: ClassVar[bool] = False
 
     def __init_subclass__(cls, replace: bool = False) -> None:
         if "name" in cls.__dict__:

@@ -66,8 +66,13 @@ def as_gguf(file: Path, oracle: Any, kinds: Mapping[str, str], arch: str = "llam
     return file
 
 
-def as_gptq(folder: Path, oracle: Any, ends: str = "_proj", **settings: Any) -> Path:
-    """The oracle as GPTQ stores it, 4 bits in groups of 128: what ends so as `qweight`, `qzeros`, `scales`, `g_idx`."""
+def as_gptq(
+    folder: Path, oracle: Any, ends: str | tuple[str, ...] = "_proj", transposed: bool = False, **settings: Any
+) -> Path:
+    """The oracle as GPTQ stores it, 4 bits in groups of 128: what ends so as `qweight`, `qzeros`, `scales`, `g_idx`.
+
+    `transposed` matrices are [inputs, outputs] in the oracle; in the file they are as all others.
+    """
     models.saved_in_full(oracle, folder)
     config = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": False} | settings
     models.change_config(folder, quantization_config=config)
@@ -78,6 +83,7 @@ def as_gptq(folder: Path, oracle: Any, ends: str = "_proj", **settings: Any) -> 
         if not module.endswith(ends) or x.ndim != 2:
             tensors[name] = x
             continue
+        x = x.T if transposed else x
         outputs, inputs = x.shape
         groups = x.reshape(outputs, inputs // 128, 128)
         low, high = np.minimum(groups.min(-1), 0), np.maximum(groups.max(-1), 0)
@@ -86,7 +92,8 @@ def as_gptq(folder: Path, oracle: Any, ends: str = "_proj", **settings: Any) -> 
         code = np.clip(np.rint(groups / scale.astype("f4")[..., None]) + zero[..., None], 0, 15).astype("u4")
         back = (code.astype("f4") - zero.astype("f4")[..., None]) * scale.astype("f4")[..., None]
         with torch.no_grad():
-            tensor.copy_(torch.tensor(back.reshape(x.shape)))
+            back = back.reshape(x.shape)
+            tensor.copy_(torch.tensor(back.T if transposed else back))
         shifts = np.arange(0, 32, 4, dtype="u4")
         words = code.reshape(outputs, inputs).T.reshape(inputs // 8, 8, outputs) << shifts[:, None]
         zeros = (zero - less).T.reshape(inputs // 128, outputs // 8, 8) << shifts

@@ -225,6 +225,16 @@ def test_config_values(folder, field, value) -> None:
         assert len(refused(source)) < 6000
 
 
+@pytest.mark.parametrize("section", ["", "rope_parameters"])
+def test_many_fields_that_nobody_knows_are_named_in_one_line(folder, section) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (config[section] if section else config).update({f"a\n{i}" + "b" * 200: "x" * 200 for i in range(1000)})
+    (folder / "config.json").write_text(json.dumps(config))
+    text = refused(folder)
+    assert len(text) < 6000 and "\n" not in text
+    assert r"'a\n0bbb" in text and "and 980 more" in text
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": 1, "a": 2}', "\0", "[" * 50_000], ids=lambda t: t[:9])
 def test_a_config_that_is_none(folder, text) -> None:
     (folder / "config.json").write_text(text)
@@ -275,14 +285,15 @@ def test_files_beside_the_config(folder, file, text) -> None:
 # -------------------------------------------------------------------------------------------------------------- memory
 
 MEASURED = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.config import LoadError
 try:
     load_checkpoint(Path(sys.argv[1]))
 except LoadError as e:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, str(e)[:200])
+    peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())  # ru_maxrss counts the parent
+    print(int(peak[1]) / 1024, str(e)[:200])
 """
 MEGABYTE = 1 << 20
 

@@ -115,6 +115,14 @@ def test_another_head_is_refused_by_name(name: str, config: dict[str, Any], mess
         load_checkpoint(models.saved_in_full(models.made(name, **config), tmp_path))
 
 
+def test_labels_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """However many there are, and in which order the file has them."""
+    oracle = models.made("BertForSequenceClassification", **SIZES, num_labels=50_000)
+    folder = models.saved_in_full(oracle, tmp_path)
+    models.change_config(folder, id2label={str(i): f"label {i}" for i in reversed(range(50_000))})
+    assert load_checkpoint(folder).facts.labels[::10_000] == tuple(f"label {i}" for i in range(0, 50_000, 10_000))
+
+
 @pytest.mark.parametrize("labels", [{"0": 3}, {"1": "a"}, {}, ["a"], {"0": "a", "x": "b"}])
 def test_labels_that_are_none_are_refused(labels: Any, tmp_path: Path) -> None:
     folder = models.saved_in_full(models.made("BertForSequenceClassification", **SIZES), tmp_path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 import burnish
@@ -40,6 +41,66 @@ def test_numbers_are_the_oracles_however_the_tokens_are_fed(name: str, format: s
     assert {t.partition("[")[0] for t in linears} == {"int4_128", "f32"}  # the head is not quantized
     assert_near(run(module, "forward", ids=ids)["logits"], expected)
     check_every_feeding(module, ids, expected)
+
+
+def test_matrices_that_the_family_stores_transposed_are_not(tmp_path: Path) -> None:
+    """GPT-2's: the tools that write such files turn them first."""
+    oracle = models.made("GPT2LMHeadModel", vocab_size=96, n_embd=128, n_layer=2, n_head=4, n_positions=64)
+    ends = ("c_attn", "c_proj", "c_fc")
+    folder = as_gptq(tmp_path, oracle, ends, transposed=True)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    module, ids = load_checkpoint(folder), models.tokens((2, 9))
+    expected = models.logits_of(oracle, input_ids=ids)
+    assert_near(run(module, "forward", ids=ids)["logits"], expected)
+    assert_near(burnish.executable(burnish.optimize(module), "numpy", "float").forward(ids)["logits"], expected)
+
+
+def test_the_head_may_be_packed_too(tmp_path: Path) -> None:
+    oracle = made("Llama")
+    module = load_checkpoint(as_gptq(tmp_path, oracle, ("_proj", "lm_head"), lm_head=True))
+    ids = models.tokens((1, 9))
+    assert {e.type.dtype for n, e in module.weights.items() if n.startswith("lm_head")} == {"i32", "f16"}
+    assert_near(run(module, "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_bias_that_the_family_has_not_must_be_zero(value: int, tmp_path: Path) -> None:
+    oracle = made("Llama")
+    folder = as_gptq(tmp_path, oracle)
+    tensors = load_file(folder / "model.safetensors")
+    packed = [n.removesuffix(".qweight") for n in tensors if n.endswith(".qweight")]
+    biases = {f"{n}.bias": np.full(tensors[f"{n}.qweight"].shape[1], value, "f2") for n in packed}
+    save_file(tensors | biases, folder / "model.safetensors")
+    ids = models.tokens((1, 9))
+    if value:
+        with pytest.raises(LoadError, match=r"tensors that nothing reads: .*down_proj\.bias"):
+            load_checkpoint(folder)
+    else:
+        logits = run(load_checkpoint(folder), "forward", ids=ids)["logits"]
+        assert_near(logits, models.logits_of(oracle, input_ids=ids))
+
+
+def test_any_words_are_numbers(tmp_path: Path) -> None:
+    """Zero points up to 16, and codes far from what they stand for."""
+    oracle, rng = made("Llama"), np.random.default_rng(0)
+    folder = as_gptq(tmp_path, oracle)
+    tensors = load_file(folder / "model.safetensors")
+    for name in [n.removesuffix(".qweight") for n in tensors if n.endswith(".qweight")]:
+        for part in ("qweight", "qzeros"):
+            shape = tensors[f"{name}.{part}"].shape
+            tensors[f"{name}.{part}"] = rng.integers(0, 1 << 32, shape, dtype="u4").view("i4")
+        words, zeros, scales = (tensors[f"{name}.{p}"] for p in ("qweight", "qzeros", "scales"))
+        n, k = np.indices((words.shape[1], words.shape[0] * 8))
+        code = (words[k // 8, n] >> (4 * (k % 8))) & 15
+        zero = ((zeros[k // 128, n // 8] >> (4 * (n % 8))) & 15) + 1
+        with torch.no_grad():
+            oracle.get_parameter(f"{name}.weight").copy_(torch.tensor((code - zero) * scales[k // 128, n].astype("f4")))
+    save_file(tensors, folder / "model.safetensors")
+    ids = models.tokens((1, 9))
+    logits = run(load_checkpoint(folder), "forward", ids=ids)["logits"]
+    assert_near(logits, models.logits_of(oracle, input_ids=ids))
 
 
 @pytest.mark.slow
@@ -85,6 +146,7 @@ MODULE = "model.layers.1.mlp.down_proj"
     ("part", "change", "message"),
     [
         ("g_idx", lambda x: x[::-1].copy(), "the inputs are in another order"),
+        ("g_idx", lambda x: x[:-1].copy(), "the inputs are in another order"),
         ("qzeros", None, rf"{MODULE}\.qzeros is missing"),
         ("scales", lambda x: x.astype("f4"), r"scales is f32\[2, 128\], but must be f16\[2, 128\]"),
         ("qweight", lambda x: x[:-1].copy(), r"qweight is i32\[31, 128\], but must be i32\[32, 128\]"),
