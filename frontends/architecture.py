@@ -204,9 +204,10 @@ class Layers(Ops):
             return self.emit(LayerNorm(eps=eps), [x, w, b])
 
     def relative_bias(self, name: str, buckets: int, heads: int, **attributes: Any) -> Value:
-        """T5's bias by distance, from a table [buckets, heads]."""
+        """T5's bias by distance, from a table [buckets, heads], in f32."""
         with self.scope(name):
-            return self.emit(RelativeBias(**attributes), [self.parameter("weight", buckets, heads)])
+            table = self.cast(self.parameter("weight", buckets, heads), to="f32")
+            return self.emit(RelativeBias(**attributes), [table])
 
     def rotary(self, x: Value, positions: Value, inv_freq: Value, interleaved: bool = False) -> Value:
         """Rotary positions in pairs (j, j + R/2) or, interleaved, (2j, 2j + 1), as the source has them."""

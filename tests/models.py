@@ -12,6 +12,8 @@ import numpy as np
 import torch
 import transformers
 
+transformers.utils.logging.disable_progress_bar()  # it writes to standard error, which tests of commands read
+
 #: How far two ways to compute one of these models may be apart, relative to the largest result. About 1,100 terms are
 #: added up, one sum after another, in an order that each library and processor chooses: roundings of random signs come
 #: to sqrt(1,100) half units, 2e-6, and ten times that is still a third of `gamma(1100)`, where all have one sign.

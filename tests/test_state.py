@@ -168,7 +168,7 @@ def by_buckets(op: Layers, q: Value, bidirectional: bool = False) -> Value:
     """T5's, from a table of the layer's own."""
     length = q.shape[1]
     how = {"query": length, "key": length, "bidirectional": bidirectional, "max_distance": 6}
-    return op.cast(op.relative_bias("self_attn.relative_attention_bias", 8, 4, **how), to="f32")
+    return op.relative_bias("self_attn.relative_attention_bias", 8, 4, **how)
 
 
 def by_distance(op: Layers, q: Value) -> Value:

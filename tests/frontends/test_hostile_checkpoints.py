@@ -292,7 +292,7 @@ from burnish.frontends.config import LoadError
 try:
     load_checkpoint(Path(sys.argv[1]))
 except LoadError as e:
-    peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())  # ru_maxrss counts the parent
+    peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())  # ru_maxrss would count its parent
     print(int(peak[1]) / 1024, str(e)[:200])
 """
 MEGABYTE = 1 << 20
