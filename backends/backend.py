@@ -29,7 +29,7 @@ class Way:
 
 
 def find_way(node: Node, types: Sequence[Type | None], table: Mapping[str, Kernel], otherwise: str) -> Way:
-    """By the first kernel of the table that can; `otherwise` says what runs the node without one."""
+    """By the last kernel of the table that can; `otherwise` says what runs the node without one."""
     kernel, why_not = find_kernel(node.op, types, table)
     if kernel is not None:
         return Way(kernel.how(node.op, *types), kernel)

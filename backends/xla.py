@@ -16,7 +16,8 @@ from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels.kernel import Kernel, run_kernel
 from burnish.backends.recent import Recent
 from burnish.backends.static import Static
-from burnish.backends.xla_kernels import XLA_KERNELS, InStack, RepeatAsLoop, XlaKernel, whole
+from burnish.backends.xla_kernels import XLA_KERNELS, InStack, XlaKernel, whole
+from burnish.backends.xla_kernels.repeat import RepeatAsLoop
 from burnish.ir.evaluate import evaluate
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.leaves import Constant

@@ -85,7 +85,7 @@ def measure(format: str, layout: str, shape: tuple[int, int], tokens: int, threa
     assert kernel is not None, why_not
 
     seconds, f32, memory = take_turns(
-        lambda i: kernel(op, [quantized, weights[i % len(weights)]], ["f32"]),
+        lambda i: kernel(op, ["f32"], quantized, weights[i % len(weights)]),
         lambda i: x @ peers[i % len(peers)].T,
         memory_read(threads),
     )
@@ -119,11 +119,11 @@ def memory_read(threads: int) -> Callable[[int], None]:
     shares = np.array_split(np.ones(BANDWIDTH_BYTES // 8, np.int64), threads)
 
     def read(_: int) -> None:
-        left = list(shares)
+        left = iter(shares)  # one iterator for all threads: each share is taken once
 
         def task() -> None:
-            while left:
-                left.pop().sum()
+            for share in left:
+                share.sum()
 
         run_on_threads(task, threads)
 

@@ -22,8 +22,9 @@ import numpy as np
 
 import burnish
 from burnish.backends.xla import Xla
-from burnish.frontends.architecture import Config, build_module, parameters
+from burnish.frontends.architecture import build_module, parameters
 from burnish.frontends.architectures.llama import Llama
+from burnish.frontends.config import Config
 from burnish.ir.module import Module
 from burnish.ir.weights import MemoryWeights
 from burnish.passes.pipelines import quantized

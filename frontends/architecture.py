@@ -21,8 +21,9 @@ from typing import Any, ClassVar
 
 from burnish.frontends.config import Config, Keys, LoadError, shown
 from burnish.frontends.heads import HEADS, Head
+from burnish.frontends.lookup import Lookup
 from burnish.frontends.pooling import Pooling
-from burnish.frontends.stored import Conventions, Spelling, Stored, Tensors
+from burnish.frontends.stored import Conventions, Spelling, Tensors
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.graph import Graph, Value
@@ -38,11 +39,10 @@ from burnish.ir.types import InferError, Type
 
 __all__ = [
     "ARCHITECTURES",
+    "GGUF_ARCHITECTURES",
     "Architecture",
     "B",
-    "Config",
     "Layers",
-    "LoadError",
     "S",
     "T",
     "build_module",
@@ -84,6 +84,8 @@ class Architecture:
     def __init_subclass__(cls, replace: bool = False) -> None:
         for name in cls.__dict__.get("names", ()):
             ARCHITECTURES.add(name, cls, replace)
+        for name in cls.__dict__.get("gguf", ()):
+            GGUF_ARCHITECTURES.add(name, cls, replace)
 
     def __init__(self, config: Config) -> None:
         self.config = config.of_family(self.keys, self.defaults)
@@ -110,24 +112,21 @@ class Architecture:
 
 
 ARCHITECTURES: Registry[type[Architecture]] = Registry("architecture")
+#: by `general.architecture` of a GGUF file
+GGUF_ARCHITECTURES: Registry[type[Architecture]] = Registry("GGUF architecture")
 
 
 class Layers(Ops):
     """Ops, and layers whose parameters are a source's, found by module path: `name` under the scopes around it."""
 
-    def __init__(self, graph: Graph, stored: Stored) -> None:
+    def __init__(self, graph: Graph, lookup: Lookup) -> None:
         super().__init__(graph)
-        self._stored = stored
-
-    @property
-    def conventions(self) -> Conventions:
-        """How the source says what transformers says otherwise."""
-        return self._stored.tensors.conventions
+        self._lookup = lookup
 
     def parameter(self, name: str, *shape: Dim) -> Value:
         """The parameter of that name, which must have this shape, as its source stores it."""
-        place = self._stored.find(self.path(name), shape)
-        for container in self._stored.tensors.containers:
+        place = self._lookup.find(self.path(name), shape)
+        for container in self._lookup.tensors.containers:
             rows = replace(place.rows, transposed=False) if place.rows and container.by_outputs else place.rows
             wanted = rows.shape(shape) if rows else shape
             if (value := container.parameter(self, place.stored, wanted)) is not None:
@@ -137,20 +136,20 @@ class Layers(Ops):
                 break
         else:
             rows = place.rows
-            value = self._leaf_of(place.stored, self._stored.leaf(place.stored, place.shape), place.canonical)
+            value = self._leaf_of(place.stored, self._lookup.leaf(place.stored, place.shape), place.canonical)
         return rows.take(self, value) if rows else value
 
     def optional(self, name: str, *shape: Dim) -> Value | None:
         """The parameter of that name; None where its source has none."""
-        place = self._stored.find(self.path(name), shape)
-        return self.parameter(name, *shape) if place.stored in self._stored.types else None
+        place = self._lookup.find(self.path(name), shape)
+        return self.parameter(name, *shape) if place.stored in self._lookup.types else None
 
     def stored(self, name: str) -> Value | None:
         """The leaf of a tensor just as it is stored, for containers; None where there is none of that name."""
-        type = self._stored.types.get(name)
+        type = self._lookup.types.get(name)
         if type is None:
             return None
-        self._stored.asked[name] = type
+        self._lookup.asked[name] = type
         return self._leaf_of(name, type, self.path(name.rpartition(".")[2]))
 
     def data(self, name: str, *shape: Dim) -> Any:
@@ -158,16 +157,20 @@ class Layers(Ops):
 
         None where there is none such, or no source.
         """
-        source, type = self._stored.tensors.source, self._stored.types.get(name)
+        source, type = self._lookup.tensors.source, self._lookup.types.get(name)
         return source.read(name) if source is not None and type is not None and type.shape == shape else None
 
     def _leaf_of(self, at: str, type: Type, canonical: str) -> Value:
-        names = self._stored.canonical.setdefault(at, [])
+        names = self._lookup.canonical.setdefault(at, [])
         if canonical not in names:
             names.append(canonical)
         origin = Origin() if names == [at] else Origin("", tuple(names))
         self.graph.module.weights[at] = WeightEntry(type, origin)
         return self.weight(at)
+
+    def token_count(self) -> Value:
+        """How many tokens of each sequence are real, i32[B]: an input of the graph, added where there is none yet."""
+        return self.graph.input_for(COUNT) or self.graph.input(COUNT.name, Type("i32", (B,)), COUNT)
 
     def linear(self, name: str, x: Value, out: Dim, bias: bool = False) -> Value:
         """x @ weight[out, K].T, with bias[out] if there is one."""
@@ -191,7 +194,6 @@ class Layers(Ops):
 
     def rms_norm(self, name: str, x: Value, eps: float, offset: float = 0.0) -> Value:
         """Root mean square norm with a weight, which counts as offset + weight."""
-        offset = 0.0 if self.conventions.norms_with_offset else offset
         with self.scope(name):
             return self.emit(RmsNorm(eps=eps, offset=offset), [x, self.parameter("weight", x.shape[-1])])
 
@@ -208,7 +210,10 @@ class Layers(Ops):
 
     def rotary(self, x: Value, positions: Value, inv_freq: Value, interleaved: bool = False) -> Value:
         """Rotary positions in pairs (j, j + R/2) or, interleaved, (2j, 2j + 1), as the source has them."""
-        return self.rope(x, positions, inv_freq, interleaved=interleaved or self.conventions.interleaved_rope)
+        how = self._lookup.tensors.conventions
+        if (divisors := self.stored(how.rope_divisors)) is not None:
+            inv_freq = self.div(inv_freq, divisors)
+        return self.rope(x, positions, inv_freq, interleaved=interleaved or how.interleaved_rope)
 
 
 def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling | None = None) -> Module:
@@ -218,8 +223,8 @@ def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling |
     missing, of the wrong shape, or read by nothing, and every field of the config that nothing accounts for.
     """
     architecture, head = find_architecture(name, config)
-    module, model, stored = _build(architecture, head, config, tensors, pooling)
-    if complaints := stored.complaints():
+    module, model, lookup = _build(architecture, head, config, tensors, pooling)
+    if complaints := lookup.complaints():
         raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
     inert = [i for c in architecture.__mro__ for i in vars(c).get("inert", ())]
     fixed = {k: v for c in reversed(architecture.__mro__) for k, v in vars(c).get("fixed", {}).items()}
@@ -229,7 +234,7 @@ def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling |
             f"{config.where}: {name} does not know what to make of {named}; "
             "a field without effect on what the model computes can be taken out of the file"
         )
-    module.facts = replace(module.facts, architecture=name, left_out=stored.left_out())
+    module.facts = replace(module.facts, architecture=name, left_out=lookup.left_out())
     module.source = tensors.source
     return module
 
@@ -261,7 +266,7 @@ def _plain(name: str) -> str:
 
 def _build(
     architecture: type[Architecture], head: type[Head], config: Config, tensors: Tensors, pooling: Pooling | None
-) -> tuple[Module, Architecture, Stored]:
+) -> tuple[Module, Architecture, Lookup]:
     module, made = Module(), head()
     if reason := made.why_not(architecture):
         raise LoadError(f"{config.where}: {reason}")
@@ -269,30 +274,27 @@ def _build(
         model = architecture(config)
         module.facts = Facts(task=made.task, **{**model.facts(), **made.facts(model)})
         unused = (*model.unused, *made.unused(model))
-        tied = {**model.tied(), **made.tied(model)}
-        stored = Stored(tensors, model.base, model.spelling, tied, unused, made.beside)
+        lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside)
         for name in architecture.graphs:
-            _build_graph(module.graph(name), model, made, stored, pooling)
+            _build_graph(module.graph(name), model, made, lookup, pooling)
     except InferError as e:
         raise LoadError(f"{config.where}: {architecture.__name__} cannot be built from this config: {e}") from e
     module.normalize()
-    return module, model, stored
+    return module, model, lookup
 
 
-def _build_graph(graph: Graph, model: Architecture, head: Head, stored: Stored, pooling: Pooling | None) -> None:
+def _build_graph(graph: Graph, model: Architecture, head: Head, lookup: Lookup, pooling: Pooling | None) -> None:
     method, types = getattr(model, graph.name), model.inputs(graph.name)
     inputs = {n: graph.input(n, *types[n]) for n in list(inspect.signature(method).parameters)[1:]}
-    op = graph.ops = Layers(graph, stored)  # `a + b` takes part in its scopes
+    op = graph.ops = Layers(graph, lookup)  # `a + b` takes part in its scopes
     with op.scope(model.base) if model.base else nullcontext():
         x = method(op, *inputs.values())
     if graph.name != model.graphs[-1]:
         graph.set_outputs({HIDDEN.name: x}, {HIDDEN.name: HIDDEN})
         return
     outputs, roles = head.outputs(op, model, x)
-    count = graph.input_for(COUNT)
     if pooling is not None and HIDDEN in roles.values():
-        count = count or graph.input(COUNT.name, *types[COUNT.name])
-        outputs |= {EMBEDDING.name: pooling.build(op, x, count)}
+        outputs |= {EMBEDDING.name: pooling.build(op, x, op.token_count())}
         roles |= {EMBEDDING.name: EMBEDDING}
     graph.set_outputs(outputs, roles)
     for v in [v for v in graph.inputs if not v.uses and v.role != TOKENS]:  # types of tokens, of a family without

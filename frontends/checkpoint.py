@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from burnish.frontends.pooling import read_pooling
 from burnish.frontends.safetensors_file import read_header
 from burnish.frontends.stored import Tensors, containers_of
 from burnish.ir.module import Module
-from burnish.ir.weights import StoredTensor, StoredWeights
+from burnish.ir.types import Type
+from burnish.ir.weights import StoredTensor, StoredWeights, WeightSource
 
-__all__ = ["load_checkpoint"]
+__all__ = ["load_checkpoint", "module_of"]
 
 assert architectures and containers  # imported so that they are registered
 
@@ -26,15 +28,22 @@ def load_checkpoint(source: Path) -> Module:
     """
     folder = source if source.is_dir() else source.parent
     config = Config(read_object(folder / "config.json"), str(folder / "config.json"))
+    stored = _tensors(folder) if source.is_dir() else read_header(source)[0]
+    return module_of(config, {n: t.type for n, t in stored.items()}, StoredWeights(stored), folder)
+
+
+def module_of(config: Config, types: Mapping[str, Type], source: WeightSource, folder: Path | None = None) -> Module:
+    """The module of a `config.json` and tensors, however they are stored, under the names that transformers saves.
+
+    What lies beside them in `folder` says how to pool, and what ends a text. Raises LoadError.
+    """
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise LoadError(f"{config.where}: `architectures` must name the model's class, not {shown(names)}")
-    stored = _tensors(folder) if source.is_dir() else read_header(source)[0]
-    tensors = Tensors({n: t.type for n, t in stored.items()}, StoredWeights(stored), containers_of(config))
-    name = names[0]
+    name, tensors = names[0], Tensors(types, source, containers_of(config))
     if config.has("text_config"):
         name, config, tensors = _text_model(name, config, tensors)
-    module = build_module(name, config, tensors, read_pooling(folder))
+    module = build_module(name, config, tensors, read_pooling(folder) if folder is not None else None)
     if ends := _end_tokens(folder, config):
         module.facts = replace(module.facts, eos=ends)
     return module
@@ -60,10 +69,10 @@ def _text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Confi
 _TEXT_PREFIXES = ("language_model.", "model.language_model.", "text_model.", "model.text_model.")
 
 
-def _end_tokens(folder: Path, config: Config) -> tuple[int, ...]:
+def _end_tokens(folder: Path | None, config: Config) -> tuple[int, ...]:
     """The tokens that end a text: what `generation_config.json` says goes before what `config.json` says."""
-    file = folder / "generation_config.json"
-    own = Config(read_object(file), str(file)) if file.exists() else config
+    file = folder / "generation_config.json" if folder is not None else None
+    own = Config(read_object(file), str(file)) if file is not None and file.exists() else config
     chosen = own if own.has("eos_token_id") else config
     ids = chosen.get("eos_token_id")
     if ids is None:

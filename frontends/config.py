@@ -136,11 +136,15 @@ class Config:
 
     def get(self, key: str) -> Any:
         """What a field says, as it is; None where it is missing."""
+        name = self._name(key)
+        return self._defaults.get(key) if name is None else self.values[name]
+
+    def _name(self, key: str) -> str | None:
+        """What the file calls a field: under the first of its names where it is not null; None where it is missing."""
         other = self._keys.get(key, ())
         names = [k for k in (*([other] if isinstance(other, str) else other), key) if k in self.values]
         self._read.update((key, *names))
-        found = next((v for k in names if (v := self.values[k]) is not None), None)
-        return found if names else self._defaults.get(key)
+        return next((k for k in names if self.values[k] is not None), names[0] if names else None)
 
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""
@@ -219,6 +223,7 @@ class Config:
         value = self.get(key)
         if not isinstance(value, Mapping | None):
             raise LoadError(f"{self.where}: {key} must be an object, not {shown(value)}")
-        if key not in self._sections:
-            self._sections[key] = Config(value or {}, f"{self.where}: {key}")
-        return self._sections[key]
+        name = self._name(key) or key
+        if name not in self._sections:
+            self._sections[name] = Config(value or {}, f"{self.where}: {name}")
+        return self._sections[name]

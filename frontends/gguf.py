@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from burnish.frontends import architectures
-from burnish.frontends.architecture import ARCHITECTURES, build_module
+from burnish.frontends.architecture import GGUF_ARCHITECTURES, build_module
 from burnish.frontends.config import Config, LoadError, shown
-from burnish.frontends.gguf_file import GgufFile, read_gguf
+from burnish.frontends.gguf_file import read_gguf
 from burnish.frontends.gguf_names import architecture_of, config_of, gguf_names
 from burnish.frontends.stored import Tensors
 from burnish.ir.module import Module
@@ -28,18 +28,13 @@ def load_gguf(source: Path) -> Module:
     """The module of a GGUF file. Its packed tensors stay packed. Raises LoadError."""
     file = read_gguf(source)
     kind = architecture_of(file)
-    family = next((name for name, cls in ARCHITECTURES.items() if kind in cls.gguf), None)
+    family = GGUF_ARCHITECTURES.get(kind)
     if family is None:
-        known = ", ".join(sorted(k for cls in ARCHITECTURES.values() for k in cls.gguf))
+        known = ", ".join(sorted(GGUF_ARCHITECTURES))
         raise LoadError(f"{source}: GGUF's architecture {shown(kind)} is not supported; supported are {known}")
     config = Config({**dict.fromkeys(_SIZES), **config_of(file)}, str(source))
-    module = build_module(f"{family}ForCausalLM", config, _tensors(file, family, kind))
-    ends = config.get("eos_token_id") or ()
-    module.facts = replace(module.facts, eos=tuple(ends))
-    return module
-
-
-def _tensors(file: GgufFile, family: str, kind: str) -> Tensors:
     types = {name: t.type for name, t in file.tensors.items()}
-    conventions = ARCHITECTURES[family].gguf[kind]
-    return Tensors(types, StoredWeights(file.tensors), conventions=conventions, spell=gguf_names)
+    tensors = Tensors(types, StoredWeights(file.tensors), conventions=family.gguf[kind], spell=gguf_names)
+    module = build_module(f"{family.names[0]}ForCausalLM", config, tensors)
+    module.facts = replace(module.facts, eos=tuple(config.get("eos_token_id") or ()))
+    return module

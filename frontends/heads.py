@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from burnish.frontends.config import Config, LoadError, shown
 from burnish.ir.graph import Value
 from burnish.ir.registry import Registry
-from burnish.ir.signature import COUNT, HIDDEN, LOGITS, Plain
+from burnish.ir.signature import HIDDEN, LOGITS, Plain
 
 if TYPE_CHECKING:
     from burnish.frontends.architecture import Architecture, Layers
@@ -45,16 +45,12 @@ class Head:
         """What is known of the model by its head, its labels."""
         return {}
 
-    def tied(self, model: Architecture) -> Mapping[str, str]:
-        """For a tensor of the head that need not be stored, the one that stands in for it."""
-        return {}
-
     def unused(self, model: Architecture) -> tuple[str, ...]:
         """Fragments of the names of tensors that belong to other heads."""
         return ()
 
-    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
-        """The outputs of the graph and their roles, from the hidden states [B, S, H]."""
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
+        """The outputs of the graph and their roles, from the hidden states [B, S, H]; `model` has `step`."""
         raise NotImplementedError
 
 
@@ -75,7 +71,7 @@ class Hidden(Head):
     def unused(self, model: Architecture) -> tuple[str, ...]:
         return ("pooler.",)
 
-    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
         return {HIDDEN.name: x}, {HIDDEN.name: HIDDEN}
 
 
@@ -90,7 +86,7 @@ class CausalLM(Head):
             return None
         return f"{base.__name__} goes with {base.head}: a head of {self.names[0]} does not go on it"
 
-    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
         return _logits(model.logits(op, x))
 
 
@@ -111,8 +107,8 @@ class MaskedLM(Head):
     def unused(self, model: Architecture) -> tuple[str, ...]:
         return ("pooler.", "cls.seq_relationship.")
 
-    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
-        return _logits(model.words(op, x))  # type: ignore[attr-defined]  # `step`
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
+        return _logits(model.words(op, x))
 
 
 class SequenceClassification(Head):
@@ -129,12 +125,12 @@ class SequenceClassification(Head):
         return ("cls.", "lm_head.")
 
     def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
-        count = op.graph.input_for(COUNT) or op.graph.input(COUNT.name, *model.inputs(op.graph.name)[COUNT.name])
-        return _logits(model.score(op, model.pooled(op, x, count), len(labels_of(model.config))))
+        pooled = model.pooled(op, x, op.token_count())
+        return _logits(model.score(op, pooled, len(labels_of(model.config))))
 
 
 class TokenClassification(Head):
-    """Scores of the labels of each token, [B, S, labels]: `score` of the base model."""
+    """Scores of the labels of each token, [B, S, labels]: `score_tokens` of the base model."""
 
     names = ("ForTokenClassification",)
     task = "token-classification"
@@ -149,7 +145,7 @@ class TokenClassification(Head):
 
 
 class QuestionAnswering(Head):
-    """Scores of each token as the first and the last of the answer, [B, S] both."""
+    """Scores of each token as the first and the last of the answer, [B, S] both: `span` of the base model."""
 
     names = ("ForQuestionAnswering",)
     task = "question-answering"
@@ -158,8 +154,8 @@ class QuestionAnswering(Head):
     def unused(self, model: Architecture) -> tuple[str, ...]:
         return ("cls.", "pooler.", "lm_head.")
 
-    def outputs(self, op: Layers, model: Architecture, x: Value) -> Outputs:
-        start, end = op.split(model.span(op, x), axis=-1, sizes=(1, 1))  # type: ignore[attr-defined]  # `step`
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
+        start, end = op.split(model.span(op, x), axis=-1, sizes=(1, 1))
         found = {"start_logits": op.squeeze(start, axes=(2,)), "end_logits": op.squeeze(end, axes=(2,))}
         return found, dict.fromkeys(found, LOGITS)
 

@@ -9,7 +9,7 @@ from burnish.frontends.config import Config, LoadError, read_json, read_object, 
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Value
 
-__all__ = ["Pooling", "read_pooling"]
+__all__ = ["Pooling", "first_token", "read_pooling"]
 
 _MODES = {
     "pooling_mode_cls_token": "cls",
@@ -32,7 +32,7 @@ class Pooling:
         """hidden f32[B, S, H], count i32[B] -> f32[B, H]; tokens from count[b] on are padding."""
         with op.scope("pooling"):
             if self.mode == "cls":
-                x = op.squeeze(op.slice(hidden, axis=1, start=0, stop=1), axes=(1,))
+                x = first_token(op, hidden)
             else:
                 row = op.iota(size=hidden.shape[1])
                 real = op.unsqueeze(op.less(row, op.unsqueeze(count, axes=(1,))), axes=(2,))
@@ -42,6 +42,11 @@ class Pooling:
                 norm = op.sqrt(op.reduce_sum(op.mul(x, x), axes=(-1,)))
                 x = op.div(x, op.maximum(norm, 1e-12))
             return x
+
+
+def first_token(op: Ops, hidden: Value) -> Value:
+    """The first token of each sequence: [B, S, H] -> [B, H]"""
+    return op.squeeze(op.slice(hidden, axis=1, start=0, stop=1), axes=(1,))
 
 
 def read_pooling(folder: Path) -> Pooling | None:

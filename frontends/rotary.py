@@ -11,25 +11,32 @@ from burnish.frontends.config import Config, LoadError
 __all__ = ["rope_frequencies"]
 
 
-def rope_frequencies(config: Config, head_dim: int, rotated: float = 1.0, of: str = "") -> np.ndarray:
+def rope_frequencies(
+    config: Config,
+    head_dim: int,
+    rotated: float = 1.0,
+    of: str = "",
+    theta: tuple[str, float] = ("rope_theta", 10000.0),
+) -> np.ndarray:
     """inv_freq f32[R / 2], in Python floats and rounded once (arXiv:2104.09864, 2407.21783 for llama3).
 
     R is the share of the head that `partial_rotary_factor` says, `rotated` unless it does. Reads `rope_parameters`
-    (transformers 5), of the layers of type `of` where each type has its own, or `rope_theta` and `rope_scaling`. Raises
-    LoadError for a scaling that is not supported, or of an unknown form.
+    (transformers 5), of the layers of type `of` where each type has its own, or `rope_scaling` and the field `theta`,
+    whose default stands beside it. Raises LoadError for a scaling that is not supported, or of an unknown form.
     """
     scaling = config.section("rope_parameters" if config.has("rope_parameters") else "rope_scaling")
     scaling = scaling.section(of) if of and scaling.has(of) else scaling
-    for key in ("rope_theta", "partial_rotary_factor"):
+    for key in (theta[0], "partial_rotary_factor"):
         config.get(key)  # beside the section, which goes before
-    theta = (scaling if scaling.has("rope_theta") else config).number("rope_theta", 10000.0, least=1.0)
+    where, field = (scaling, ("rope_theta", None)) if scaling.has("rope_theta") else (config, theta)
+    base = where.number(*field, least=1.0)
     share = (scaling if scaling.has("partial_rotary_factor") else config).number(
         "partial_rotary_factor", rotated, least=1e-6, most=1.0
     )
     head_dim = int(head_dim * share)
+    frequencies = [base ** (-i / head_dim) for i in range(0, head_dim, 2)]
     kind = "rope_type" if scaling.has("rope_type") else "type"
     scaling.get("type")  # beside `rope_type`, the same in older files
-    frequencies = [theta ** (-i / head_dim) for i in range(0, head_dim, 2)]
     match scaling.choice(kind, ["default", "linear", "llama3"], "default"):
         case "linear":
             factor = scaling.number("factor", least=1e-6)

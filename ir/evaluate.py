@@ -45,9 +45,7 @@ def _as_type(xp: Arrays, x: Array, dtype: str) -> Array:
     return x if x.dtype == NUMPY[dtype] else x.astype(NUMPY[dtype])
 
 
-def _plane_by_plane(
-    op: Op, xp: Arrays, inputs: Sequence[Array | None], first: Packed
-) -> tuple[Packed, ...]:
+def _plane_by_plane(op: Op, xp: Arrays, inputs: Sequence[Array | None], first: Packed) -> tuple[Packed, ...]:
     lead = first.ndim - 1
     planes: dict[str, tuple[Array, ...]] = {}
     for name, plane in first.planes.items():

@@ -280,7 +280,7 @@ class Packed:
 
 
 class Layout:
-    """An arrangement of a format's parts, defined by one subclass and known by its `name`.
+    """An arrangement of a format's parts, defined by one subclass that gives a `name`.
 
     Every plane begins with the leading axes of the shape (all but the last two, experts say), then has the rows, or
     tiles of `tile` rows where the layout puts rows together.
@@ -290,7 +290,7 @@ class Layout:
     tile: ClassVar[int] = 1
 
     def __init_subclass__(cls, replace: bool = False) -> None:
-        if not cls.__name__.startswith("_"):
+        if "name" in cls.__dict__:
             LAYOUTS.add(cls.name, cls(), replace)
 
     @property

@@ -229,10 +229,14 @@ class Op:
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={t}' for k, t in self.attributes)})"
 
+    def changed(self, **attributes: Any) -> Self:
+        """The op with other attributes in the place of its own."""
+        return dataclasses.replace(self, **attributes) if attributes else self  # type: ignore[type-var]  # a dataclass
+
     def bind(self, sizes: Mapping[str, Dim]) -> Self:
         """The op with the symbols in its attributes replaced."""
-        changed = {k: new for k in self.fields() if (new := _bound(old := getattr(self, k), sizes)) is not old}
-        return dataclasses.replace(self, **changed) if changed else self  # type: ignore[type-var]  # a dataclass
+        bound = {k: new for k in self.fields() if (new := _bound(old := getattr(self, k), sizes)) is not old}
+        return self.changed(**bound)
 
     @property
     def symbols(self) -> frozenset[str]:

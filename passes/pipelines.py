@@ -61,6 +61,7 @@ PIPELINES: dict[str, Entries] = {
     "fuse": (
         ("fuse-qkv", ""),
         ("fuse-gate-up", ""),
+        ("simplify-memory", "rows of one stored tensor that are joined again"),
         ("fuse-fma", "after all that recovers an op from its parts: an fma hides the addition"),
         ("canonicalize", "what the fusions left over"),
     ),

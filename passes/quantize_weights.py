@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 from burnish.ir.builder import Ops
 from burnish.ir.format import FORMATS, FormatError
@@ -18,7 +17,7 @@ from burnish.ir.origin import block_of, dotted
 from burnish.ir.signature import LOGITS
 from burnish.passes.engine import Context, Pass, Rule
 
-__all__ = ["QuantizeWeights", "RecipeError"]
+__all__ = ["RecipeError"]
 
 ROLES = ("embedding", "lm", "router")
 
@@ -50,7 +49,10 @@ def _lines(recipe: str) -> Iterator[_Line]:
             raise RecipeError(f"cannot read {text!r} in the recipe {recipe!r}; its form is names=format|format;…")
         for format in choices:
             if format not in FORMATS and format != "none":
-                raise RecipeError(f"unknown format {format!r}; there are {', '.join(sorted(FORMATS))}, none")
+                made = sorted(name for name, fmt in FORMATS.items() if fmt.is_made)
+                raise RecipeError(f"unknown format {format!r}; there are {', '.join(made)}, none")
+            if format != "none" and not FORMATS[format].is_made:
+                raise RecipeError(f"{format} is read, not made, yet: weights are not quantized to it")
         yield _Line(text, names.strip(), choices)
 
 
@@ -148,8 +150,7 @@ def _on_packed(op: Ops, node: Node, w: Value) -> Value:
     made = op.again(node, **{node.op.weight: w})
     if made.type == node.out.type:
         return made
-    again: Any = replace(node.op, to=node.out.dtype)  # type: ignore[type-var]  # ops are dataclasses
-    return op.again(node, again, **{node.op.weight: w})
+    return op.again(node, node.op.changed(to=node.out.dtype), **{node.op.weight: w})
 
 
 def _roles(graph: Graph) -> dict[Node, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -61,7 +60,7 @@ class MaskOfShapes(Rule):
         for guard in guards:
             op.assume(guard)
         assert out.node is not None and isinstance(out.op, Attention)
-        return op.again(out.node, replace(out.op, causal=causal, window=window), bias=None)
+        return op.again(out.node, out.op.changed(causal=causal, window=window), bias=None)
 
 
 class RecoverMask(RewritePass):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
-from burnish.ir.graph import Value
+from burnish.ir.graph import Node, Value
 from burnish.ir.guards import broadcast
+from burnish.ir.ops.shape import Concat, Slice
 from burnish.ir.types import NUMPY
-from burnish.passes.engine import Pattern, RewritePass, Rule
+from burnish.passes.engine import Match, Pattern, RewritePass, Rule
 
 
 class ReshapeToSqueeze(Rule):
@@ -239,6 +242,39 @@ class OperandBroadcasts(Rule):
         return op.emit(out.op, [x, y])
 
 
+class JoinSlices(Rule):
+    """concat(slice(x, 0:a), slice(x, a:b), …), all of x -> x"""
+
+    at = (Concat,)
+    example = """module {
+      weights { @w: f32[5, 4] }
+      graph forward() {
+        %0: f32[3, 4] = slice(@w, axis=0, start=0, stop=3) <- "a"
+        %1: f32[2, 4] = slice(@w, axis=0, start=3, stop=5) <- "b"
+        %2: f32[5, 4] = concat(%0, %1, axis=0) <- "joined"
+        return y=%2
+      }
+    }"""
+
+    def find(self, node: Node) -> Iterator[Match]:
+        assert isinstance(node.op, Concat)
+        axis = node.out.type.axis(node.op.axis)
+        x: Value | None = None
+        end: Dim = 0
+        for v in node.operands:
+            cut = v.op
+            if not isinstance(cut, Slice) or v.node is None or v.type.axis(cut.axis) != axis or cut.start != end:
+                return
+            if x is not None and v.node["x"] is not x:
+                return
+            x, end = v.node["x"], cut.stop
+        if x is not None and end == x.shape[axis]:
+            yield Match({"x": x}, [node], list(node.outputs), [])
+
+    def build(self, op: Ops, x: Value) -> Value:
+        return x
+
+
 class SimplifyMemory(RewritePass):
     """Views that only add or drop unit dimensions become squeezes; chains of views merge and cancel."""
 
@@ -254,4 +290,5 @@ class SimplifyMemory(RewritePass):
         MergeCasts,
         MergeBroadcasts,
         OperandBroadcasts,
+        JoinSlices,
     )

@@ -57,7 +57,7 @@ def test_every_command_does_without_them(llama: Path, tmp_path: Path) -> None:
     package = tmp_path / "package"
     text = ("--prompt", "the king", "--max-new-tokens", 2)
     lines = [
-        ("compile", llama, "-o", package, "--quantize", "q4_0"),
+        ("compile", llama, "-o", package, "--quantize", "embedding=q8_0;q4_0"),
         ("run", package, *text),
         ("run", package, *text, "--backend", "xla"),
         ("inspect", package),

@@ -10,9 +10,10 @@ import pytest
 import burnish
 from burnish.backends.backend import Backend
 from burnish.backends.target import make_backend
-from burnish.frontends.architecture import Config, Layers, build_module, parameters
+from burnish.frontends.architecture import Layers, build_module, parameters
 from burnish.frontends.architectures.llama import Llama
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import Config
 from burnish.frontends.stored import Tensors
 from burnish.frontends.templates.transformer import At
 from burnish.ir import Module, Type, Value
@@ -167,7 +168,7 @@ def by_buckets(op: Layers, q: Value, bidirectional: bool = False) -> Value:
     """T5's, from a table of the layer's own."""
     length = q.shape[1]
     how = {"query": length, "key": length, "bidirectional": bidirectional, "max_distance": 6}
-    return op.relative_bias("self_attn.relative_attention_bias", 8, 4, **how)
+    return op.cast(op.relative_bias("self_attn.relative_attention_bias", 8, 4, **how), to="f32")
 
 
 def by_distance(op: Layers, q: Value) -> Value:

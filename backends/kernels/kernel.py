@@ -35,7 +35,7 @@ class Kernel:
             cls.table.add(cls.name, cls(), replace)
 
     def layout_for(self, format: str) -> str | None:
-        """The layout in which the kernel reads weights of `format` fastest on this CPU; None: it does not read them."""
+        """The layout in which it reads weights of `format` fastest on this CPU, with int8 activations, if it does."""
         return None
 
     def why_not(self, op: Any, *operands: Any) -> str | None:
@@ -65,9 +65,12 @@ class Choice(NamedTuple):
 
 
 def find_kernel(op: Op, inputs: Sequence[Type | None], table: Mapping[str, Kernel] = KERNELS) -> Choice:
-    """The first kernel that can run `op` on operands of these types. Without one, `evaluate` runs it."""
+    """The kernel that runs `op` on operands of these types: of those that can, the one that was defined last.
+
+    Without one, `evaluate` runs it.
+    """
     refusals = []
-    for kernel in table.values():
+    for kernel in reversed(list(table.values())):
         if kernel.op != op.name:
             continue
         reason = kernel.why_not(op, *inputs)
@@ -85,9 +88,12 @@ def run_kernel(
 
 
 def layouts_for(op: str) -> dict[str, str]:
-    """For each format of weights that a kernel of `op` reads on this CPU, the layout that it wants them in."""
+    """For each format of weights that a kernel of `op` reads on this CPU, the layout that it wants them in.
+
+    Of several kernels, the one that was defined last says it: it is asked first whether it runs a node.
+    """
     layouts: dict[str, str] = {}
-    for kernel in KERNELS.values():
+    for kernel in reversed(list(KERNELS.values())):
         for format in FORMATS:
             layout = kernel.layout_for(format) if kernel.op == op else None
             if layout is not None:

@@ -51,7 +51,7 @@ class Inconclusive(Exception):
 def exit_code(error: BaseException) -> int | None:
     """The documented exit code of an error that is the user's to mend, or None for a fault of ours."""
     from burnish.backends.binding import BindError
-    from burnish.frontends.architecture import LoadError
+    from burnish.frontends.config import LoadError
     from burnish.ir.verify import VerifyError
     from burnish.passes.engine import PassError
     from burnish.passes.pipelines import PipelineError
@@ -101,7 +101,7 @@ class _Commands(click.Group):
 def group() -> None:
     """Burnish: what is this model made of, what did each pass do to it, and how fast can it run?
 
-    SRC is a Hugging Face folder, a .safetensors or .onnx file, a package, or graph text (.graph).
+    SRC is a Hugging Face folder, a .safetensors, .gguf or .onnx file, a package, or graph text (.graph).
     """
 
 
@@ -214,7 +214,8 @@ def plugin_option(function: F) -> F:
         "plugins",
         multiple=True,
         type=click.Path(path_type=Path),
-        help="A Python file that defines ops, rules, formats, architectures, kernels, targets, sources, …",
+        help="A Python file that defines ops, rules, passes, formats, layouts, kernels, targets, sources, containers, "
+        "architectures or heads; may be given several times.",
         callback=_load_plugins,
         is_eager=True,
         expose_value=False,

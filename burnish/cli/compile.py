@@ -27,9 +27,7 @@ from burnish.cli import json_option, load_module, plugin_option, show_progress, 
 @click.option("--force", is_flag=True, help="Replace a package that is there.")
 @plugin_option
 @json_option
-def command(
-    source: Path, out: Path, quantize: str, pipeline: str | None, force: bool, as_json: bool
-) -> None:
+def command(source: Path, out: Path, quantize: str, pipeline: str | None, force: bool, as_json: bool) -> None:
     """Compile SRC into a package: import it, optimise it, quantize it, and write what run time needs.
 
     A recipe's rules are names=format, of which the first that fits decides. Names are a glob over module paths, or lm

@@ -43,7 +43,7 @@ def command(source: Path, data: Path, variants: str, documents: int | None, back
     A variant is a recipe for the weights, as `burnish compile --quantize` takes it, with /int8 for 8-bit activations.
     The first is what the others are compared with, document by document.
     """
-    from burnish.frontends.architecture import LoadError
+    from burnish.frontends.config import LoadError
     from burnish.passes.pipelines import parse_pipeline
     from burnish.runtime.evaluation import Variant, evaluate_variants, read_documents
     from burnish.runtime.sources import tokenizer_of

@@ -6,10 +6,10 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -24,8 +24,13 @@ from burnish.cli import (
     require_kernels_option,
     source_argument,
 )
-from burnish.ir.signature import TOKEN_TYPES
+from burnish.ir.signature import TOKEN_TYPES, TOKENS
 from burnish.runtime.answers import Asked, answer_of
+
+if TYPE_CHECKING:
+    from burnish.ir.module import Module
+    from burnish.runtime.executable import Executable
+    from burnish.runtime.tokenizer import Tokenizer
 
 
 @click.command()
@@ -122,7 +127,9 @@ def command(
         click.echo(model.plan_text(), err=True)
 
 
-def _asked(prompt: str | None, pair: str | None, prompt_ids: str | None, tokenizer: Any, rows: int | None) -> Asked:
+def _asked(
+    prompt: str | None, pair: str | None, prompt_ids: str | None, tokenizer: Tokenizer | None, rows: int | None
+) -> Asked:
     if prompt_ids is not None:
         if pair is not None:
             raise click.UsageError("--pair is a text: give --prompt beside it")
@@ -132,7 +139,7 @@ def _asked(prompt: str | None, pair: str | None, prompt_ids: str | None, tokeniz
             raise click.UsageError(f"--prompt-ids takes numbers such as 1,2,3, not {prompt_ids!r}") from None
     elif tokenizer is None:
         raise click.UsageError("there is no tokenizer.json beside the model: give --prompt-ids")
-    elif not (prompt or "").strip():
+    elif prompt is None or not prompt.strip():
         raise click.UsageError("the prompt is empty")
     else:
         asked = tokenizer.ask(prompt, pair)
@@ -144,10 +151,8 @@ def _asked(prompt: str | None, pair: str | None, prompt_ids: str | None, tokeniz
     return asked
 
 
-def _vocabulary(module: Any) -> int | None:
+def _vocabulary(module: Module) -> int | None:
     """The rows of the table that tokens are looked up in."""
-    from burnish.ir.signature import TOKENS
-
     for graph in module.graphs.values():
         tokens = graph.input_for(TOKENS)
         for node in tokens.users if tokens is not None else ():
@@ -157,19 +162,19 @@ def _vocabulary(module: Any) -> int | None:
     return None
 
 
-def _room(model: Any, ids: list[int], wanted: int) -> int:
+def _room(model: Executable, ids: list[int], wanted: int) -> int:
     """How many new tokens the context leaves room for, at most `wanted`."""
     if model.context is None:
         return wanted
     prompt = 0 if model.has_encoder else len(ids)
-    room = int(model.context) - prompt
+    room = model.context - prompt
     if room < model.is_generative:
         least = " and needs room for a new one" if model.is_generative else ""
         raise click.UsageError(f"the prompt has {prompt} tokens{least}; the model's context is {model.context}")
     return min(wanted, room)
 
 
-def _print_tokens(tokens: Any, tokenizer: Any, quiet: bool) -> list[int]:
+def _print_tokens(tokens: Iterable[int], tokenizer: Tokenizer | None, quiet: bool) -> list[int]:
     """Each token, or the text that is whole with it, as it comes."""
     out: list[int] = []
     more: Callable[[int | None], str] = tokenizer.stream() if tokenizer else lambda t: "" if t is None else f"{t} "
@@ -183,9 +188,9 @@ def _print_tokens(tokens: Any, tokenizer: Any, quiet: bool) -> list[int]:
     return out
 
 
-def _answer(model: Any, asked: Asked, quiet: bool) -> dict[str, Any]:
+def _answer(model: Executable, asked: Asked, quiet: bool) -> dict[str, Any]:
     """What a model that makes no text says of a text; printed unless `quiet`."""
-    more = {}
+    more: dict[str, Any] = {}
     graph = model.module.main
     types = graph.input_for(TOKEN_TYPES) if graph is not None else None
     if types is not None and asked.types is not None:

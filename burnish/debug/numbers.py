@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -176,8 +175,7 @@ def _wide(x: Any) -> Any:
 
 
 def _wide_op(op: Op) -> Op:
-    to: Any = getattr(op, "to", None)
-    return dataclasses.replace(op, to="f64") if to in FLOATS else op  # type: ignore[type-var]  # ops are dataclasses
+    return op.changed(to="f64") if getattr(op, "to", None) in FLOATS else op
 
 
 # ---------------------------------------------------------------------------------------------------------- distances

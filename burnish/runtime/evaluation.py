@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.ir.module import Module
 from burnish.ir.ops.quantization import Quantize
 from burnish.ir.signature import LOGITS, TOKENS
@@ -118,7 +118,8 @@ def read_documents(file: Path, tokenizer: Tokenizer, context: int | None) -> lis
             continue
         try:
             row = json.loads(line)
-            ids, spans = tokenizer.encode_with_spans(row["text"])
+            asked = tokenizer.ask(row["text"])
+            ids, spans = asked.ids, asked.spans
             answers = [(int(a), int(b), str(kind)) for a, b, kind in row.get("answers", [])]
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise LoadError(f"{file}, line {number}: {type(e).__name__}: {e}") from None

@@ -13,8 +13,8 @@ from burnish.backends.target import TARGETS, make_backend
 from burnish.ir.module import Module
 from burnish.ir.signature import LOGITS
 from burnish.passes.pipelines import run_passes
-from burnish.runtime.generate import Choose, Watch, generate, prefill
-from burnish.runtime.sampling import greedy
+from burnish.runtime.generate import Watch, generate, prefill
+from burnish.runtime.sampling import Choose, greedy
 from burnish.runtime.session import Session, counts_of, feed, read_source
 from burnish.runtime.targets import read_pipeline
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 
 from burnish.ir.signature import LOGITS
+from burnish.runtime.sampling import Choose
 from burnish.runtime.session import Session, counts_of
 
-__all__ = ["Choose", "Watch", "generate", "prefill"]
+__all__ = ["Watch", "generate", "prefill"]
 
 CHUNK = 512  # tokens of a prompt that go through the graph at once
 
-Choose = Callable[[np.ndarray], int]  # logits[V] -> token
 Watch = Callable[[int, np.ndarray], None]  # number of the step, logits[V]
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["greedy", "sampler"]
+__all__ = ["Choose", "greedy", "sampler"]
+
+Choose = Callable[[np.ndarray], int]  # logits[V] -> token
 
 
 def greedy(logits: np.ndarray) -> int:
@@ -14,7 +16,7 @@ def greedy(logits: np.ndarray) -> int:
     return int(np.argmax(logits))
 
 
-def sampler(temperature: float, seed: int) -> Callable[[np.ndarray], int]:
+def sampler(temperature: float, seed: int) -> Choose:
     """`choose` for `generate`: greedy at temperature 0, else softmax(logits / temperature), reproducible by seed."""
     if temperature == 0:
         return greedy

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from burnish.frontends.architecture import LoadError
+from burnish.backends import kernels
+from burnish.frontends import architectures, containers
+from burnish.frontends.config import LoadError
 from burnish.frontends.source import find_source
 from burnish.ir.discover import load_plugin
 from burnish.ir.module import Module
@@ -15,7 +17,8 @@ from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["kind_of", "load_plugins", "load_source", "tokenizer_of"]
 
-assert package  # imported so that its source is registered
+# Imported so that what is ours is registered: before any plugin, which is told of a name that is taken.
+assert architectures and containers and kernels and package
 
 
 def kind_of(path: Path) -> str:
@@ -36,7 +39,7 @@ def load_source(path: Path, plugins: Sequence[Path] = (), task: str = "") -> Mod
 
 
 def load_plugins(plugins: Sequence[Path]) -> None:
-    """Import plugin files. Raises LoadError, with what the file raised."""
+    """Import plugin files, each whole or not at all. Raises LoadError, with what the file raised."""
     for file in plugins:
         try:
             load_plugin(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.frontends.source import read_tokenizer
 from burnish.runtime.answers import Asked
 
@@ -48,11 +48,6 @@ class Tokenizer:
             masks[0] if masks else None,
             lambda token: self._inner.id_to_token(token) or str(token),
         )
-
-    def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids, and the span of characters that each stands for."""
-        encoded = self._inner.encode(text)
-        return list(encoded.ids), list(encoded.offsets)
 
     def decode(self, ids: list[int]) -> str:
         """Text, without special tokens."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from burnish.backends.backend import Backend
 from burnish.backends.target import make_backend
-from burnish.frontends.architecture import Architecture, Config, LoadError, build_module, parameters
+from burnish.frontends.architecture import Architecture, build_module, parameters
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.stored import Tensors
 from burnish.ir.graph import Graph
 from burnish.ir.module import Module

@@ -18,11 +18,11 @@ class Cohere(Decoder):
     names = ("Cohere",)
     defaults = {"max_position_embeddings": 8192, "rope_theta": 500000.0}
     eps = ("layer_norm_eps", 1e-5)
+    bias_fields = {"attention_bias": False}
     ties = interleaved = True
     norm, norm_bias = Decoder.layer_norm, False
 
     def setup(self, c: Config) -> None:
-        self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", False)
         self.normed_heads = c.flag("use_qk_norm", False)
         self.logit_scale = c.number("logit_scale", 0.0625)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
+from burnish.frontends.pooling import first_token
 from burnish.frontends.templates.encoder import Encoder
 from burnish.ir.graph import Value
 
@@ -24,4 +25,4 @@ class DistilBert(Encoder):
     inert = ("sinusoidal_pos_embds", "tie_weights_")  # the table is stored like any other; of training
 
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
-        return op.relu(op.linear("bert.pooler.dense", self.first(op, x), self.width, bias=True))
+        return op.relu(op.linear("bert.pooler.dense", first_token(op, x), self.width, bias=True))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from burnish.frontends.architecture import Layers, LoadError
-from burnish.frontends.config import Config
+from burnish.frontends.architecture import Layers
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At, windows
 from burnish.ir.graph import Value
@@ -20,6 +20,7 @@ class Gemma2(Decoder):
     defaults |= {"num_attention_heads": 8}
     defaults |= {"num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192, "sliding_window": 4096}
     defaults |= {"query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
+    bias_fields = {"attention_bias": False}
     ties = True
     activation = ("hidden_activation", "gelu_pytorch_tanh")
     inert = ("hidden_act", "cache_implementation", "sliding_window_size")
@@ -27,7 +28,6 @@ class Gemma2(Decoder):
     def setup(self, c: Config) -> None:
         if c.flag("use_bidirectional_attention", False):
             raise LoadError(f"{c.where}: use_bidirectional_attention is true, but only causal attention is supported")
-        self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", False)
         self.windows = windows(c, lambda layer: layer % 2 == 0)
         self.scale = c.number("query_pre_attn_scalar", least=1e-6) ** -0.5
         self.softcap = c.number("attn_logit_softcapping", 0.0)  # null means that there is none

@@ -6,7 +6,7 @@ from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config, LoadError
 from burnish.frontends.stored import joined, transposed
 from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At
+from burnish.frontends.templates.transformer import ATTENTION, MLP, At
 from burnish.ir.graph import Value
 
 
@@ -19,7 +19,7 @@ class GPT2(Decoder):
     defaults = {"max_position_embeddings": 1024}
     eps = ("layer_norm_epsilon", 1e-5)
     activation = ("activation_function", "gelu_new")
-    biased = ("q", "k", "v", "o", "up", "down")
+    biased = ATTENTION + MLP
     ties = True
     inert = (
         *("n_ctx", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_type"),
@@ -32,7 +32,7 @@ class GPT2(Decoder):
     def setup(self, c: Config) -> None:
         if not c.flag("scale_attn_weights", True) or c.flag("scale_attn_by_inverse_layer_idx", False):
             raise LoadError(f"{c.where}: supported is scale_attn_weights, and no scale_attn_by_inverse_layer_idx")
-        qkv = joined("attn.c_attn", {f"self_attn.{n}_proj": self.width for n in "qkv"}, transposed=True)
+        qkv = joined("attn.c_attn", self.outputs("q", "k", "v", under="self_attn"), transposed=True)
         names = {"model": "transformer", "layers": "h", "embed_tokens": "wte", "embed_positions": "wpe", "norm": "ln_f"}
         names |= {"input_layernorm": "ln_1", "post_attention_layernorm": "ln_2"}
         inner = {"self_attn.o_proj": transposed("attn.c_proj"), "mlp.up_proj": transposed("mlp.c_fc")}

@@ -6,7 +6,7 @@ from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config
 from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At
+from burnish.frontends.templates.transformer import MLP, At
 from burnish.ir.graph import Value
 
 
@@ -17,6 +17,7 @@ class GPTNeoX(Decoder):
     keys = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base"}
     eps = ("layer_norm_eps", 1e-5)
     activation = ("hidden_act", "gelu")
+    biased, bias_fields = MLP, {"attention_bias": True}
     rotated = 0.25
     unused = (".attention.bias",)
     norm = Decoder.layer_norm
@@ -24,11 +25,10 @@ class GPTNeoX(Decoder):
 
     def setup(self, c: Config) -> None:
         self.parallel = c.flag("use_parallel_residual", True)
-        self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", True) + ("up", "down")
         names = {"model": "gpt_neox", "embed_tokens": "embed_in", "norm": "final_layer_norm", "lm_head": "embed_out"}
         names |= {"self_attn.o_proj": "attention.dense"}
         names |= {"mlp.up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h"}
-        qkv = {f"self_attn.{n}_proj": self.sizes[n] for n in "qkv"}
+        qkv = self.outputs("q", "k", "v", under="self_attn")
         self.spelling = {**names, **interleaved("attention.query_key_value", qkv, self.heads)}
 
     def block(self, op: Layers, x: Value, at: At) -> Value:

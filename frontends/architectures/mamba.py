@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Architecture, Config, Layers
+from burnish.frontends.architecture import Architecture, Layers
+from burnish.frontends.config import Config
 from burnish.ir.graph import Value
 
 
@@ -20,7 +21,6 @@ class Mamba(Architecture):
         *("rescale_prenorm_residual", "residual_in_fp32", "time_step_floor", "time_step_init_scheme"),
         *("time_step_max", "time_step_min", "time_step_scale", "use_associative_scan", "use_mambapy"),
     )
-
     fixed = {"rms_norm": True, "ssm_cfg": {}}
 
     def __init__(self, config: Config) -> None:

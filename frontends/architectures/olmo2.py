@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At
 from burnish.ir.graph import Value
@@ -14,9 +13,7 @@ class Olmo2(Decoder):
 
     names = ("Olmo2",)
     eps = ("rms_norm_eps", 1e-5)
-
-    def setup(self, c: Config) -> None:
-        self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", False)
+    bias_fields = {"attention_bias": False}
 
     def qkv(self, op: Layers, x: Value, to: Value) -> tuple[Value, Value, Value]:
         q, k, v = super().qkv(op, x, to)

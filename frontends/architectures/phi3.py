@@ -19,5 +19,5 @@ class Phi3(Mistral):
 
     def setup(self, c: Config) -> None:
         super().setup(c)
-        qkv = joined("self_attn.qkv_proj", {f"self_attn.{n}_proj": self.sizes[n] for n in "qkv"})
-        self.spelling = qkv | joined("mlp.gate_up_proj", {f"mlp.{n}_proj": self.sizes[n] for n in ("gate", "up")})
+        qkv = joined("self_attn.qkv_proj", self.outputs("q", "k", "v", under="self_attn"))
+        self.spelling = qkv | joined("mlp.gate_up_proj", self.outputs("gate", "up", under="mlp"))

@@ -18,7 +18,7 @@ class Qwen2(Decoder):
     defaults |= {"num_attention_heads": 32, "num_key_value_heads": 32}
     defaults |= {"max_position_embeddings": 1 << 15, "sliding_window": 4096}
     fixed = {"use_mrope": False}
-    biased: Sequence[str] | bool = ("q", "k", "v")
+    biased: Sequence[str] = ("q", "k", "v")
     gguf = {"qwen2": Conventions()}
 
     def setup(self, c: Config) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.qwen2 import Qwen2
-from burnish.frontends.config import Config
 from burnish.frontends.stored import Conventions
 from burnish.ir.graph import Value
 
@@ -14,11 +13,9 @@ class Qwen3(Qwen2):
 
     names = ("Qwen3",)
     defaults = {**Qwen2.defaults, "head_dim": 128}
+    biased = ()
+    bias_fields = {"attention_bias": False}
     gguf = {"qwen3": Conventions()}
-
-    def setup(self, c: Config) -> None:
-        super().setup(c)
-        self.biased = ("q", "k", "v", "o") * c.flag("attention_bias", False)
 
     def each_head(self, op: Layers, name: str, x: Value) -> Value:
         return self.norm(op, f"{name}_norm", x)

@@ -24,7 +24,7 @@ class T5(EncoderDecoder):
     defaults = {"head_dim": 64}
     decoder_keys = {"num_hidden_layers": ("num_decoder_layers", "num_layers")}
     eps = ("layer_norm_epsilon", 1e-6)
-    biased = False
+    biased = ()
     blocks = "block"
     paths = {n: n for n in "qkvo"} | {"gate": "wi_0", "up": "wi_1", "down": "wo"}
     inert = ("dense_act_fn", "is_gated_act", "n_positions")  # said by `feed_forward_proj`; there is no limit

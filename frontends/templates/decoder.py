@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.rotary import rope_frequencies
-from burnish.frontends.templates.transformer import At, Transformer
+from burnish.frontends.templates.transformer import ATTENTION, MLP, At, Transformer
 from burnish.ir.graph import Value
 
 __all__ = ["Decoder"]
@@ -23,8 +24,8 @@ class Decoder(Transformer):
     base = "model"
     eps = ("rms_norm_eps", 1e-6)
     activation = ("hidden_act", "silu")
-    biased: Sequence[str] | bool = ()
-    paths = {n: f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")}
+    biased: Sequence[str] = ()
+    paths = {n: f"{n}_proj" for n in ATTENTION + MLP}
     #: whether the head is the table of tokens, where the config does not say
     ties: bool = False
     #: the share of each head that is rotated, where the config does not say
@@ -44,7 +45,7 @@ class Decoder(Transformer):
         x = self.embed(op, ids, at)
         for layer in range(self.layers):
             with op.block("layers", layer):
-                x = self.block(op, x, At(layer, at.positions, causal=True))
+                x = self.block(op, x, replace(at, layer=layer))
         return self.final(op, x)
 
     def embed(self, op: Layers, ids: Value, at: At) -> Value:
@@ -71,17 +72,11 @@ class Decoder(Transformer):
         return rope_frequencies(self.config, self.head_dim, self.rotated)
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
-        inv_freq = op.constant(self.frequencies(at.layer))
-        if (divisors := op.stored("rope_freqs.weight")) is not None:  # llama3's scaling, as GGUF has it
-            inv_freq = op.div(inv_freq, divisors)
-        return op.rotary(x, at.positions, inv_freq, self.interleaved)
+        return op.rotary(x, at.positions, op.constant(self.frequencies(at.layer)), self.interleaved)
 
     def final(self, op: Layers, x: Value) -> Value:
         """The norm after the last block."""
         return self.norm(op, "norm", x)
-
-    def logits(self, op: Layers, x: Value) -> Value:
-        return op.linear("lm_head", x, self.vocabulary)
 
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
         """The last real token, which has seen all others."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from burnish.frontends.architecture import Config, Layers
+from burnish.frontends.architecture import Layers
+from burnish.frontends.config import Config
+from burnish.frontends.pooling import first_token
 from burnish.frontends.templates.transformer import At, Transformer
 from burnish.ir.graph import Value
 
@@ -80,11 +82,7 @@ class Encoder(Transformer):
 
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
         """What the first token has gathered."""
-        return op.tanh(op.linear("bert.pooler.dense", self.first(op, x), self.width, bias=True))
-
-    def first(self, op: Layers, x: Value) -> Value:
-        """The first token of each sequence: [B, S, H] -> [B, H]"""
-        return op.squeeze(op.slice(x, axis=1, start=0, stop=1), axes=(1,))
+        return op.tanh(op.linear("bert.pooler.dense", first_token(op, x), self.width, bias=True))
 
     def score(self, op: Layers, x: Value, labels: int) -> Value:
         """A score for each label."""
@@ -92,8 +90,12 @@ class Encoder(Transformer):
 
     def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
         """The same for each token."""
-        return self.score(op, x, labels)
+        return self.score(op, self.predicted(op, x), labels)
 
     def span(self, op: Layers, x: Value) -> Value:
         """Two scores for each token: as the first of an answer, and as the last."""
-        return op.linear("qa_outputs", x, 2, bias=True)
+        return op.linear("qa_outputs", self.predicted(op, x), 2, bias=True)
+
+    def predicted(self, op: Layers, x: Value) -> Value:
+        """What the heads that look at each token rest on."""
+        return x

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Architecture, Config, Layers
+from burnish.frontends.architecture import Architecture, Layers
+from burnish.frontends.config import Config
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Value
 
-__all__ = ["At", "Step", "Transformer", "windows"]
+__all__ = ["ATTENTION", "FULL", "MLP", "SLIDING", "At", "Step", "Transformer", "windows"]
 
 Step = Callable[[Value], Value]
+#: the projections of attention and MLP, by short names
+ATTENTION, MLP = ("q", "k", "v", "o"), ("gate", "up", "down")
 SLIDING, FULL = "sliding_attention", "full_attention"
+_BIASED = {"attention_bias": ATTENTION, "mlp_bias": MLP}
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,13 @@ class Transformer(Architecture):
 
     #: the paths of the projections of attention and MLP under the scope of each
     paths: ClassVar[Mapping[str, str]] = {}
-    #: the names of the config's fields for the epsilon of norms and for the activation, and their defaults
+    #: the names of the config's fields for the epsilon of norms ("": none) and for the activation, and their defaults
     eps: ClassVar[tuple[str, float]] = ("layer_norm_eps", 1e-12)
     activation: ClassVar[tuple[str, str]] = ("hidden_act", "gelu")
-    #: the projections that have a bias; True for all
-    biased: Sequence[str] | bool = True
+    #: the projections that have a bias
+    biased: Sequence[str] = ATTENTION + MLP
+    #: the fields of the config that say whether further ones have, `attention_bias` and `mlp_bias`, and their defaults
+    bias_fields: ClassVar[Mapping[str, bool]] = {}
     #: whether layer norms have a bias
     norm_bias: bool = True
     #: for each layer, how many tokens a token sees: itself and those before it or, not causal, on each side; 0 for all
@@ -70,6 +76,8 @@ class Transformer(Architecture):
         self.head_dim = c.integer("head_dim", per_head, most=4096)
         self.scale = float(self.head_dim**-0.5)  # of scores
         self.act = ACTIVATIONS[c.choice(self.activation[0], ACTIVATIONS, self.activation[1])]
+        further = (n for field, default in self.bias_fields.items() if c.flag(field, default) for n in _BIASED[field])
+        self.biased = (*type(self).biased, *further)
         self.setup(c)
 
     def setup(self, c: Config) -> None:
@@ -86,6 +94,10 @@ class Transformer(Architecture):
         inner, keys, wide = self.heads * self.head_dim, self.groups * self.head_dim, self.intermediate
         return {"q": inner, "k": keys, "v": keys, "o": self.width, "gate": wide, "up": wide, "down": self.width}
 
+    def outputs(self, *names: str, under: str = "") -> dict[str, int]:
+        """The same by their paths, for row maps; `under` is the scope that they lie in."""
+        return {f"{under}.{self.paths[n]}".lstrip("."): self.sizes[n] for n in names}
+
     @property
     def intermediate(self) -> int:
         """The inner width of the MLP."""
@@ -93,8 +105,7 @@ class Transformer(Architecture):
 
     def project(self, op: Layers, name: str, x: Value) -> Value:
         """The projection of that short name: `q`, `k`, `v`, `o`, `gate`, `up`, `down`."""
-        biased = self.biased if isinstance(self.biased, bool) else name in self.biased
-        return op.linear(self.paths[name], x, self.sizes[name], biased)
+        return op.linear(self.paths[name], x, self.sizes[name], name in self.biased)
 
     def qkv(self, op: Layers, x: Value, to: Value) -> Sequence[Value]:
         """Queries of x, keys and values of `to`, [B, S, heads * head_dim]."""

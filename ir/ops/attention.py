@@ -7,7 +7,6 @@ Batches are right-padded. `past[b]` tokens of sequence b are in the cache alread
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache, reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any
@@ -449,7 +448,7 @@ def _by_distance(self: Any, op: Ops, node: Node, state: Steps) -> Value | Indepe
         return INDEPENDENT
     if node.get("past") is not None or not query:
         return Refused("it has a past already" if query else "it has a key for each token, and not a query")
-    changed = replace(self, key=state.capacity) if key else self
+    changed = self.changed(key=state.capacity) if key else self
     return op.again(node, changed, past=state.past)
 
 

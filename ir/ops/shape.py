@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from burnish.ir.box import Box, moved, reshaped, under
@@ -263,7 +262,7 @@ class Slice(_Memory):
         assert isinstance(self.start, int)
         axis = self.axis % len(box)
         length = box[axis].stop - box[axis].start
-        return Part(replace(self, start=0, stop=length), (moved(box, axis, self.start),))
+        return Part(self.changed(start=0, stop=length), (moved(box, axis, self.start),))
 
     def along(self, x: Type) -> tuple[Axes, ...]:
         return (_but(x.rank, x.axis(self.axis)),)

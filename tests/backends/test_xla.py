@@ -9,11 +9,10 @@ import pytest
 import torch
 
 import burnish
-from burnish.backends import xla_kernels
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.xla import Xla
-from burnish.backends.xla_kernels import XLA_KERNELS
+from burnish.backends.xla_kernels import XLA_KERNELS, linear
 from burnish.ir import Module, parse
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed
@@ -183,7 +182,7 @@ def test_a_repeat_whose_states_are_rewritten_and_whose_values_are_kept() -> None
 @pytest.mark.parametrize("dtype", ["q4_0", "q8_0", "int8", "bf16"])
 def test_a_linear_in_blocks_of_rows(dtype: str, rows: int, monkeypatch) -> None:
     """24 outputs in blocks of 7: the last block overlaps the one before."""
-    monkeypatch.setattr(xla_kernels, "BLOCK", 7 * 64)
+    monkeypatch.setattr(linear, "BLOCK", 7 * 64)
     rng = np.random.default_rng(0)
     x, w, b = (rng.standard_normal(s).astype("f4") for s in ((rows, 64), (24, 64), (24,)))
     stored = w.astype("bfloat16") if dtype == "bf16" else Packed.quantize(np, w, dtype).relayout(np, "planes")

@@ -186,7 +186,7 @@ def test_eval_is_a_table_of_variants(cli: Cli, llama: Path, heldout: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--variants", "none,q5"), 2, "unknown format 'q5'; there are int8, "),
+        (("--variants", "none,q5"), 2, "unknown format 'q5'; there are int4_128, int8, "),
         (("--variants", "none,q4_0/int3"), 2, "cannot read the variant q4_0/int3"),
         (("--data", "nowhere.jsonl"), 3, "nowhere.jsonl: "),
     ],

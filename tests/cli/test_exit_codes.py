@@ -12,7 +12,7 @@ import pytest
 
 from burnish.backends.binding import BindError
 from burnish.cli import CheckFailed, Inconclusive, exit_code, main
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.ir.verify import VerifyError
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import PipelineError

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import burnish
+from burnish.backends.interpreter import Interpreter
+from burnish.backends.kernels.cpu import instruction_sets
 from burnish.debug.check import Checker
 from burnish.debug.controllers import Skip
 from burnish.ir import Ops, Value, parse
@@ -56,6 +58,14 @@ def test_every_family_keeps_its_word(family: str, tmp_path: Path) -> None:
     stateful = ",stateful" if module.facts.makes_text else ""
     verdicts = Checker(module)(f"default{stateful},quantize-weights{{recipe=q8_0}},canonicalize")
     assert [v.fault for v in verdicts] == [None] * len(verdicts)
+
+
+def test_a_pass_is_not_held_to_the_rounding_of_a_kernel_that_it_lets_run() -> None:
+    module, pipeline = decoder(), "quantize-weights,quantize-activations,set-layouts{layout=tiles8}"
+    verdicts = Checker(module)(pipeline)
+    assert [v.fault for v in verdicts] == [None] * 3 and verdicts[-1].applications == 9
+    if "avx2" in [s.name for s in instruction_sets()]:
+        assert "kernel linear.int8" in Interpreter(burnish.optimize(module, pipeline)).plan_text("forward")
 
 
 def test_a_right_rule_is_left_alone() -> None:

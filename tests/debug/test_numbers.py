@@ -135,6 +135,25 @@ def test_quantized_weights_count_for_what_they_stand_for() -> None:
     np.testing.assert_array_equal(results["forward.z"], quantized @ w.T)
 
 
+def test_weights_packed_out_of_stored_parts_count_for_what_they_stand_for() -> None:
+    module = parse("""module {
+      weights {
+        @code: u8[3, 32]
+        @scale: f16[3, 1]
+      }
+      graph forward(%x: f32[B, 32]) {
+        %0: q4_0[3, 32] = pack_parts(@scale, @code, format="q4_0")
+        %1: f32[B, 3] = linear(%x, %0)
+        return y=%1
+      }
+    }""")
+    module.source = made_up_weights(module)
+    inputs = made_up_inputs(module)
+    code, scale = (module.source.read(name).astype("f8") for name in ("code", "scale"))
+    y = run_all(module, run_in_float64(module), inputs)["forward.y"]
+    np.testing.assert_array_equal(y, inputs["forward.x"].astype("f8") @ ((code - 8) * scale).T)
+
+
 def test_what_passes_add_is_filled_in() -> None:
     """Caches are empty and hold the tokens, nothing is past, every token counts."""
     module = decoder()

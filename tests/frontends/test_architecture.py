@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from burnish.frontends.architecture import ARCHITECTURES, Architecture, Config, LoadError, build_module, parameters
+from burnish.frontends.architecture import ARCHITECTURES, Architecture, build_module, parameters
 from burnish.frontends.architectures.llama import Llama
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.stored import Tensors
 from burnish.ir.module import Module
 from burnish.ir.types import Type

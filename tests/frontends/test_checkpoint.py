@@ -10,9 +10,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from burnish.frontends.architecture import ARCHITECTURES, Config, parameters
-from burnish.frontends.checkpoint import load_checkpoint
-from burnish.frontends.config import LoadError
+from burnish.frontends.architecture import ARCHITECTURES, parameters
+from burnish.frontends.checkpoint import load_checkpoint, module_of
+from burnish.frontends.config import Config, LoadError, read_object
 from burnish.ir.parser import parse
 from burnish.ir.verify import verify
 from burnish.runtime.inspection import describe
@@ -77,6 +77,14 @@ def test_end_tokens(config, generation, eos, tmp_path) -> None:
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
     assert load_checkpoint(folder).facts.eos == eos
+
+
+def test_a_config_and_tensors_are_a_model_however_they_are_stored(folder) -> None:
+    module, config = load_checkpoint(folder), read_object(folder / "config.json")
+    made = module_of(Config(config), {name: entry.type for name, entry in module.weights.items()}, module.source)
+    assert made == module and made.facts.eos == (2,)
+    with pytest.raises(LoadError, match="`architectures` must name the model's class, not 'Llama'"):
+        module_of(Config(config | {"architectures": "Llama"}), {}, module.source)
 
 
 def test_a_folder_without_weights(folder, tmp_path) -> None:

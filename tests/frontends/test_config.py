@@ -100,3 +100,9 @@ def test_a_family_has_other_names_and_defaults_and_what_it_reads_is_read() -> No
     both = Config({"num_layers": 12, "decoder_layers": 6})
     assert both.of_family({"num_layers": "decoder_layers"}, {}).integer("num_layers") == 6  # its own name goes first
     assert not Config({"inner": None}).of_family({}, {"inner": 5}).has("inner")  # null is a mention
+
+
+def test_a_section_under_another_name_is_accounted_for_field_by_field() -> None:
+    config = Config({"scaling": {"factor": 2.0, "odd": 1}}).of_family({"rope_scaling": "scaling"}, {})
+    assert config.section("rope_scaling").number("factor") == 2.0
+    assert config.unread() == ["scaling.odd=1"]

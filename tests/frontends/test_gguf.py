@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import burnish
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.frontends.gguf import load_gguf
+from burnish.frontends.stored import Conventions
+from burnish.frontends.templates.decoder import Decoder
 from burnish.ir.format import FORMATS
 from tests import models
 from tests.frontends.architectures.feeding import assert_near, check_every_feeding, run
@@ -94,3 +96,16 @@ def test_an_architecture_that_is_not_supported_is_named(tmp_path: Path) -> None:
     file = as_gguf(tmp_path / "a.gguf", models.llama(**SIZES), {"": "F32"}, "starcoder2")
     with pytest.raises(LoadError, match="'starcoder2' is not supported; supported are llama, qwen2"):
         load_gguf(file)
+
+
+def test_a_plugin_takes_a_name_of_ggufs_once(tmp_path: Path, registries: None) -> None:
+    class Other(Decoder):
+        names = ("Other",)
+        gguf = {"starcoder2": Conventions()}
+
+    file = as_gguf(tmp_path / "a.gguf", models.llama(**SIZES), {"": "F32"}, "starcoder2")
+    assert load_gguf(file).facts.architecture == "OtherForCausalLM"
+    with pytest.raises(TypeError, match=r"GGUF architecture 'starcoder2' is defined in .*; say replace=True"):
+
+        class Another(Decoder):
+            gguf = {"starcoder2": Conventions()}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from burnish.backends.target import make_backend
-from burnish.frontends.architecture import ARCHITECTURES, Architecture, Config, LoadError, build_module, parameters
-from burnish.frontends.stored import CONTAINERS, Container, Rows, Tensors, interleaved, joined, spelled, transposed
+from burnish.frontends.architecture import ARCHITECTURES, Architecture, build_module, parameters
+from burnish.frontends.config import Config, LoadError
+from burnish.frontends.stored import CONTAINERS, Container, RowMap, Tensors, interleaved, joined, spelled, transposed
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.types import Type
 from burnish.ir.weights import MemoryWeights
@@ -74,7 +75,7 @@ def test_rows_that_do_not_divide_among_the_heads_are_refused() -> None:
     with pytest.raises(LoadError, match=r"qkv: the rows of .* do not divide into 4 heads"):
         interleaved("qkv", SIZES, 4)
     assert transposed("w").shape((3, 4)) == (4, 3)
-    assert Rows("w").shape((3, 4)) == (3, 4)
+    assert RowMap("w").shape((3, 4)) == (3, 4)
 
 
 # ---------------------------------------------------------------------------------------------------------- containers

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from burnish.backends.interpreter import Interpreter
-from burnish.frontends.architecture import Config, build_module, parameters
+from burnish.frontends.architecture import build_module, parameters
 from burnish.frontends.architectures.t5 import T5
+from burnish.frontends.config import Config
 from burnish.frontends.stored import Tensors
 from burnish.ir.module import Module
 from burnish.ir.parser import parse

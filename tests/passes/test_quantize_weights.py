@@ -31,7 +31,8 @@ def test_golden(golden: Callable[[str, str], None], options: str, case: str) -> 
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("q9", "unknown format 'q9'; there are int8, .*, q8_0, none"),
+        ("q9", "unknown format 'q9'; there are int4_128, int8, .*, q8_0, none"),
+        ("q4_k", "q4_k is read, not made, yet"),
         ("*.v_proj=q8_0|q9", "unknown format 'q9'"),
         ("=q4_0", "cannot read '=q4_0' in the recipe '=q4_0'; its form is names=format|format"),
         ("lm=", "cannot read 'lm='"),

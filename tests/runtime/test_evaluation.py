@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import burnish
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.runtime.evaluation import Document, Estimate, Measure, Variant, evaluate_variants, read_documents
 from burnish.runtime.tokenizer import Tokenizer
 from tests import models

@@ -15,8 +15,8 @@ import pytest
 
 from burnish.backends.interpreter import Interpreter
 from burnish.frontends import architectures
-from burnish.frontends.architecture import Config, build_module, find_architecture, parameters
-from burnish.frontends.config import LoadError
+from burnish.frontends.architecture import build_module, find_architecture, parameters
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.safetensors_file import header_of, read_header
 from burnish.frontends.stored import Tensors
 from burnish.ir.guards import AllTrue

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from burnish.frontends import architectures
-from burnish.frontends.architecture import ARCHITECTURES, Config, parameters
+from burnish.frontends.architecture import ARCHITECTURES, parameters
+from burnish.frontends.config import Config
 from burnish.frontends.safetensors_file import header_of
 
 assert architectures

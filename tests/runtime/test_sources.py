@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import burnish
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.ir import OPS
 from burnish.runtime.sources import kind_of, load_plugins, tokenizer_of
 from tests import models

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.frontends.architecture import LoadError
+from burnish.frontends.config import LoadError
 from burnish.runtime.tokenizer import Tokenizer
 from tests import models
 
@@ -44,7 +44,8 @@ def test_bytes_that_never_become_a_character_come_at_the_end(tokenizer) -> None:
 
 
 def test_spans_are_of_characters(tokenizer) -> None:
-    ids, spans = tokenizer.encode_with_spans("né the")
+    asked = tokenizer.ask("né the")
+    ids, spans = asked.ids, asked.spans
     assert len(ids) == len(spans)
     assert {spans[1], spans[2]} == {(1, 2)}  # two bytes of one character
 

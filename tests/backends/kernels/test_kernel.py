@@ -75,6 +75,26 @@ def test_a_kernel_is_registered_by_being_defined(registries: None) -> None:
 
     assert find_kernel(find_op("rope")(), []).kernel is KERNELS["rope.fast"]
 
+    class Faster(Base):
+        name = "rope.faster"
+
+        def layout_for(self, format: str) -> str | None:
+            return {"q4_0": "planes"}.get(format)
+
+    class Particular(Faster):
+        name = "rope.particular"
+
+        def why_not(self, op: Op, *operands: Type | None) -> str | None:
+            return None if operands else "it has no operands"
+
+        def layout_for(self, format: str) -> str | None:
+            return {"q4_0": "tiles8", "q8_0": ""}.get(format)
+
+    rope = find_op("rope")()
+    assert find_kernel(rope, []).kernel is KERNELS["rope.faster"], "the last one that can"
+    assert find_kernel(rope, [X]).kernel is KERNELS["rope.particular"]
+    assert layouts_for("rope") == {"q4_0": "tiles8", "q8_0": ""}
+
     with pytest.raises(TypeError, match=r"'linear\.int8' is defined in"):
 
         class Again(Base):

@@ -1,4 +1,4 @@
-"""BART against transformers: its encoder and decoder, caches, the branches of its config, and the heads it has not."""
+"""BART against transformers: encoder and decoder of different sizes, caches, and what `generate` writes."""
 
 from pathlib import Path
 from typing import Any
@@ -6,43 +6,76 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
-from burnish.frontends.architecture import LoadError
+import burnish
+from burnish.frontends.architectures.bart import Bart
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
+from burnish.testing import check_architecture
 from tests import models
 from tests.frontends.architectures.feeding import assert_near, check_every_feeding, run
 
-SIZES = {"vocab_size": 96, "d_model": 48, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 32}
-SIZES |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
-SPECIAL = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
+COUNTS = np.array([13, 5, 1], np.int32)
+SIZES = {"vocab_size": 96, "d_model": 48, "max_position_embeddings": 64, "encoder_layers": 2, "decoder_layers": 2}
+SIZES |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 80, "decoder_ffn_dim": 80}
+APART = {"encoder_layers": 1, "decoder_layers": 3, "decoder_attention_heads": 2, "decoder_ffn_dim": 64}
 CONFIGS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "stacks of different sizes, scaled embeddings, relu": {
-        "decoder_layers": 3,
-        "decoder_attention_heads": 3,
-        "decoder_ffn_dim": 80,
-        "scale_embedding": True,
-        "activation_function": "relu",
-    },
     "a head of its own": {"tie_word_embeddings": False},
+    "a decoder of other sizes, scaled words": APART | {"scale_embedding": True, "activation_function": "relu"},
 }
-COUNTS = np.array([13, 5, 1], np.int32)
+
+
+def bart(**changes: Any) -> Any:
+    return models.made("BartForConditionalGeneration", **(SIZES | changes))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_numbers_are_the_oracles_however_the_tokens_are_fed(name: str, tmp_path: Path) -> None:
-    oracle = models.made("BartForConditionalGeneration", **(SIZES | SPECIAL | CONFIGS[name]))
-    with torch.no_grad():
-        oracle.final_logits_bias.copy_(torch.linspace(-1, 1, 96)[None])
-    module = load_checkpoint(models.saved(oracle, tmp_path))
-    source, ids = np.maximum(models.tokens((3, 13), seed=1), 4), np.maximum(models.tokens((3, 19)), 4)
+    oracle = bart(**CONFIGS[name])
+    module = load_checkpoint(models.saved_in_full(oracle, tmp_path))
+    source, ids = models.tokens((3, 13), seed=1), models.tokens((3, 19))
     mask = (np.arange(13) < COUNTS[:, None]).astype("i8")
+    with torch.no_grad():
+        given = {"input_ids": torch.tensor(source).long(), "attention_mask": torch.tensor(mask)}
+        hidden = oracle.model.encoder(**given).last_hidden_state.numpy()
+    encoded = run(module, "encoder", ids=source, count=COUNTS)["hidden"]
+    for b, n in enumerate(COUNTS):
+        assert_near(encoded[b, :n], hidden[b, :n])
     expected = models.logits_of(oracle, input_ids=source, attention_mask=mask, decoder_input_ids=ids)
-    states = run(module, "encoder", ids=source, count=COUNTS)["hidden"]
-    logits = run(module, "decoder", ids=ids, encoder_hidden=states, encoder_count=COUNTS)["logits"]
-    assert_near(logits, expected)
+    assert_near(run(module, "decoder", ids=ids, encoder_hidden=encoded, encoder_count=COUNTS)["logits"], expected)
     check_every_feeding(module, ids, expected, "decoder", source=(source, COUNTS))
-    assert module.facts.makes_text and module.facts.decoder_start == 2
+
+
+@pytest.mark.slow
+def test_greedy_text_is_the_oracles(tmp_path: Path) -> None:
+    oracle = bart(eos_token_id=1, decoder_start_token_id=2, forced_eos_token_id=None)
+    model = burnish.executable(load_checkpoint(models.saved(oracle, tmp_path)), activations="float")
+    for seed in range(3):
+        source = models.tokens((1, 4 + 3 * seed), seed=seed)
+        with torch.no_grad():
+            expected = oracle.generate(torch.tensor(source), max_new_tokens=16, do_sample=False, num_beams=1)[0]
+        tokens = expected[1:].tolist()
+        assert list(model.generate(source[0].tolist(), 16)) == [t for t in tokens if t != 1]
+
+
+def test_a_bias_of_the_logits_counts_where_it_is_stored(tmp_path: Path) -> None:
+    oracle = bart()
+    folder = models.saved(oracle, tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    bias = np.random.default_rng(0).standard_normal((1, 96)).astype("f4")
+    save_file(tensors | {"final_logits_bias": bias}, folder / "model.safetensors")
+    source, ids, count = models.tokens((1, 7), seed=1), models.tokens((1, 5)), np.array([7], "i4")
+    module = load_checkpoint(folder)
+    encoded = run(module, "encoder", ids=source, count=count)["hidden"]
+    logits = run(module, "decoder", ids=ids, encoder_hidden=encoded, encoder_count=count)["logits"]
+    oracle.final_logits_bias.copy_(torch.tensor(bias))
+    assert_near(logits, models.logits_of(oracle, input_ids=source, decoder_input_ids=ids))
+
+
+def test_laws() -> None:
+    check_architecture(Bart, SIZES | APART | {"d_model": 32})
 
 
 @pytest.mark.parametrize(
@@ -56,4 +89,4 @@ def test_numbers_are_the_oracles_however_the_tokens_are_fed(name: str, tmp_path:
 )
 def test_another_head_is_refused_by_name(head: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=message):
-        load_checkpoint(models.saved_in_full(models.made(f"Bart{head}", **SIZES, **SPECIAL), tmp_path))
+        load_checkpoint(models.saved_in_full(models.made(f"Bart{head}", **SIZES), tmp_path))

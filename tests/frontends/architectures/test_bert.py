@@ -13,9 +13,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import burnish
-from burnish.frontends.architecture import LoadError
 from burnish.frontends.architectures.bert import Bert
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
 from burnish.testing import check_architecture
 from burnish.testing.ops import gamma
 from tests import models

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import burnish
-from burnish.frontends.architecture import ARCHITECTURES, LoadError
+from burnish.frontends.architecture import ARCHITECTURES
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
 from burnish.ir.module import Module
 from burnish.testing import check_architecture
 from tests import models

@@ -7,9 +7,9 @@ import pytest
 import torch
 import transformers
 
-from burnish.frontends.architecture import LoadError
 from burnish.frontends.architectures.gemma2 import Gemma2
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
 from burnish.testing import check_architecture
 from tests import models
 from tests.frontends.architectures.feeding import assert_near, check_forward, run

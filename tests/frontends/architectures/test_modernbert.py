@@ -8,9 +8,9 @@ import torch
 import transformers
 
 import burnish
-from burnish.frontends.architecture import LoadError
 from burnish.frontends.architectures.modernbert import ModernBert
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
 from burnish.ir.module import Module
 from burnish.testing import check_architecture
 from tests import models

@@ -9,8 +9,8 @@ import pytest
 import torch
 import transformers
 
-from burnish.frontends.architecture import LoadError
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
 from burnish.ir.module import Module
 from tests import models
 from tests.frontends.architectures.feeding import assert_near, run

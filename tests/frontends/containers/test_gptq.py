@@ -10,8 +10,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import burnish
-from burnish.frontends.architecture import LoadError
 from burnish.frontends.checkpoint import load_checkpoint
+from burnish.frontends.config import LoadError
 from tests import models
 from tests.frontends.architectures.feeding import assert_near, check_every_feeding, run
 from tests.packed_files import as_gptq

@@ -11,10 +11,9 @@ from transformers import MixtralConfig
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
 import burnish
-from burnish.backends import xla_experts
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.xla import Xla
-from burnish.backends.xla_kernels import XLA_KERNELS
+from burnish.backends.xla_kernels import XLA_KERNELS, linear
 from burnish.ir import Module, Packed, Type, Value
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Sym
@@ -152,7 +151,7 @@ def test_a_package_holds_what_it_was_made_of(module: Module, tmp_path) -> None:
 @pytest.mark.parametrize("dtype", ["q4_0", "int8", "bf16", "f32"])
 def test_a_block_of_rows_of_an_expert_at_a_time(dtype: str, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """24 outputs in blocks of 7: the last block overlaps the one before. Fewer choices than experts, and more."""
-    monkeypatch.setattr(xla_experts, "BLOCK", 7 * 64)
+    monkeypatch.setattr(linear, "BLOCK", 7 * 64)
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((tokens, 1, 64)).astype("f4"), rng.standard_normal((5, 24, 64)).astype("f4")
     chosen = rng.integers(0, 5, (tokens, 2), dtype="i4")
