@@ -55,7 +55,10 @@ def exit_code(error: BaseException) -> int | None:
     from burnish.ir.verify import VerifyError
     from burnish.passes.engine import PassError
     from burnish.passes.pipelines import PipelineError
+    from burnish.passes.quantize_weights import RecipeError
 
+    if isinstance(error.__cause__, RecipeError):  # a rule that is for nothing: only the model told
+        return 2
     table: list[tuple[type[BaseException], int]] = [
         (CheckFailed, 1),
         (click.UsageError, 2),

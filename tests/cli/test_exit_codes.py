@@ -77,6 +77,7 @@ def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
     [
         (("--quantize", "q9"), "unknown format 'q9'; there are int4_128, int8, "),
         (("--quantize", "lm=q9"), "unknown format 'q9'"),
+        (("--quantize", "*.v_prj=q8_0;q4_0"), "no weight is called '*.v_prj'; there are model.layers.0.self_attn.v_"),
         (("--quantize", "lm=q4_0,*=q8_0"), "quantize-weights has no option '*=q8_0'"),
         (("--quantize", "q4_0", "--pipeline", "default"), "put quantize-weights{recipe=…} into the pipeline"),
         (("--pipeline", "defualt"), "there is no pass 'defualt'; did you mean default?"),
