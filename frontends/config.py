@@ -16,8 +16,9 @@ LARGEST = 24 << 20  # bytes of JSON: the index of the largest models has 13 MB
 #: Fields that say nothing of what a model computes: notes, training, and the settings of those who generate.
 INERT = frozenset(
     """
-    architectures auto_map custom_pipelines dtype library_name model_type name_or_path torch_dtype
-    transformers_version transformers.js_config unsloth_fixed unsloth_version
+    architectures auto_map custom_pipelines dtype language library_name model_type name name_or_path torch_dtype
+    sbert_ce_default_activation_function sentence_transformers transformers_version transformers.js_config
+    unsloth_fixed unsloth_version neftune_noise_alpha
     activation_dropout attention_dropout attention_probs_dropout_prob attn_pdrop
     classifier_dropout classifier_dropout_prob classif_dropout decoder_layerdrop dropout dropout_rate embd_pdrop
     embedding_dropout encoder_layerdrop hidden_dropout hidden_dropout_prob layerdrop mlp_dropout qa_dropout

@@ -22,8 +22,8 @@ class GPT2(Decoder):
     biased = ATTENTION + MLP
     ties = True
     inert = (
-        *("n_ctx", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_type"),
-        *("summary_proj_to_labels", "summary_use_proj"),
+        *("n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn", "summary_activation"),
+        *("summary_first_dropout", "summary_type", "summary_proj_to_labels", "summary_use_proj"),
     )
     unused = (".attn.bias",)
     norm = Decoder.layer_norm

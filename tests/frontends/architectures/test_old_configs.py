@@ -70,6 +70,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {k: v for k, v in GROUPED.items() if k != "rms_norm_eps"}
         | {"model_max_length": 131072, "rope_theta": 8000000.0, "pretraining_tp": 1},
     ),
+    "GPT-2": (
+        "GPT2LMHeadModel",
+        {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_ctx": 64}
+        | {"n_special": 0, "predict_special_tokens": True, "summary_activation": None, "task_specific_params": {}},
+    ),
+    "BERT, that scores pairs": (
+        "BertForSequenceClassification",
+        SIZES
+        | {"id2label": {"0": "LABEL_0"}, "sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}
+        | {"sentence_transformers": {"version": "4.1.0"}, "language": "english", "name": "Bert"},
+    ),
     "BERT, of the first implementation": (
         "BertForMaskedLM",
         SIZES
