@@ -60,6 +60,7 @@ def test_steps_are_the_whole_on_it(name: str, pipeline: str, how: str, unaided: 
     check(make_backend(unaided, burnish.optimize(module, f"{pipeline},{unaided}")), ids, expected, FEEDINGS[how])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", sorted({row for row, _ in CELLS}, key=str), ids=str)
 def test_cells_of_the_matrix_hold_on_it(row: matrix.Row, unaided: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(matrix.BACKENDS, "unaided", unaided)

@@ -20,6 +20,7 @@ MIXED = {"embed_tokens": "Q8_0", "lm_head": "Q6_K", "v_proj": "Q6_K", "down_proj
 MIXED |= {"up_proj": "Q4_1", "gate_proj": "Q4_K", "_proj": "Q4_0", "weight": "F32"}
 
 
+@pytest.mark.slow
 def test_types_mixed_by_tensor_stay_packed_and_mean_what_gguf_says(tmp_path: Path) -> None:
     kinds = {end: t for end, t in MIXED.items() if t.lower() in FORMATS or t in ("F16", "F32")}
     oracle = models.llama(num_key_value_heads=2, **SIZES)

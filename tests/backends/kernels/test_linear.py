@@ -20,7 +20,10 @@ LAYOUTS = [s.layout for s in cpu.instruction_sets()]
 READ = [name for name, format in FORMATS.items() if why_unread(format) is None]
 pytestmark = pytest.mark.skipif(not LAYOUTS, reason="this CPU has no instructions that the kernel is written for")
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
-every_format = pytest.mark.parametrize("format", READ)
+#: each is compiled, which takes seconds: the narrowest codes and the widest, in runs of 32 and of 16, and the others
+every_format = pytest.mark.parametrize(
+    "format", [name if name in ("q4_0", "q6_k") else pytest.param(name, marks=pytest.mark.slow) for name in READ]
+)
 
 
 @functools.cache

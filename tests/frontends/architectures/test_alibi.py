@@ -19,6 +19,7 @@ def slopes(heads: int) -> torch.Tensor:
     return _get_alibi_slopes(heads, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [4, 6])  # 6: slopes of 4 heads, and two more between them
 def test_numbers_are_the_oracles(heads, tmp_path, registries) -> None:
     class LlamaWithAlibi(Llama, replace=True):

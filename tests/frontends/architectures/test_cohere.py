@@ -34,6 +34,7 @@ def cohere(**changes: Any) -> Any:
     return models.randomised(transformers.CohereForCausalLM(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_numbers_are_the_oracles(name, tmp_path) -> None:
     oracle = cohere(**CONFIGS[name])
@@ -41,7 +42,7 @@ def test_numbers_are_the_oracles(name, tmp_path) -> None:
     check_forward(module, ids, models.logits_of(oracle, input_ids=ids))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "xla"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("xla", marks=pytest.mark.slow)])
 def test_steps(backend, tmp_path) -> None:
     oracle, ids = cohere(use_qk_norm=True), models.tokens((3, 17))
     module = load_checkpoint(models.saved_in_full(oracle, tmp_path))

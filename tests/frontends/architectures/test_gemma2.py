@@ -35,6 +35,7 @@ def windows(module: Any) -> list[int]:
     return [node.op.window for node in module.graphs["forward"].order() if node.op.name == "attention"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_numbers_are_the_oracles(name, tmp_path) -> None:
     oracle = models.gemma2(**CONFIGS[name])

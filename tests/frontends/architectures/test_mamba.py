@@ -25,6 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_numbers_are_the_oracles(name, tmp_path) -> None:
     oracle = models.mamba(**CONFIGS[name])

@@ -64,6 +64,7 @@ def check(module: Module, oracle: Any) -> None:
                 assert_near(ours[b, rows], theirs[b, rows], f"{backend}, {pipeline}: sequence {b}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_numbers_are_the_oracles_for_every_real_token(name, tmp_path) -> None:
     head, changes = CASES[name]
@@ -71,6 +72,7 @@ def test_numbers_are_the_oracles_for_every_real_token(name, tmp_path) -> None:
     check(load_checkpoint(models.saved_in_full(oracle, tmp_path)), oracle)
 
 
+@pytest.mark.slow
 def test_a_config_of_older_versions(tmp_path) -> None:
     """A theta for each type of layers by a name of its own, and every how many layers one sees all."""
     oracle = modernbert("ForMaskedLM", rope_parameters=THETAS | {"sliding_attention": {"rope_theta": 900.0}})
@@ -82,6 +84,7 @@ def test_a_config_of_older_versions(tmp_path) -> None:
     check(module, oracle)
 
 
+@pytest.mark.slow
 def test_a_config_that_says_little(tmp_path) -> None:
     oracle = modernbert("ForMaskedLM", local_attention=128)
     spared = ("rope_parameters", "layer_types", "norm_eps", "hidden_activation", "local_attention", "decoder_bias")
