@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from typing import Any
 
 __all__ = ["Names", "task_of"]
@@ -122,13 +123,9 @@ def _numbers(path: str) -> Iterator[tuple[str, str, str]]:
             yield ".".join(steps[:i]), step, ".".join(steps[i + 1 :])
 
 
-def _shared(paths: set[str]) -> str:
+def _shared(paths: Collection[str]) -> str:
     """The module path that holds all of these."""
-    first, *others = [s.split(".") for s in paths] or [[]]
-    length = 0
-    while all(len(s) > length and s[length] == first[length] for s in others) and len(first) > length:
-        length += 1
-    return ".".join(first[:length])
+    return ".".join(commonprefix([p.split(".") for p in paths]))
 
 
 def _metadata(node: Any, key: str) -> str:
