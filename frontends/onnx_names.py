@@ -12,7 +12,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 __all__ = ["Names", "task_of"]
@@ -125,7 +125,8 @@ def _numbers(path: str) -> Iterator[tuple[str, str, str]]:
 
 def _shared(paths: Collection[str]) -> str:
     """The module path that holds all of these."""
-    return ".".join(commonprefix([p.split(".") for p in paths]))
+    steps = zip(*(p.split(".") for p in paths), strict=False)
+    return ".".join(step[0] for step in takewhile(lambda step: len(set(step)) == 1, steps))
 
 
 def _metadata(node: Any, key: str) -> str:

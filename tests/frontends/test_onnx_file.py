@@ -54,6 +54,7 @@ def optimised(module: Module) -> Context:
 
 MARKS = {
     "llama, static": pytest.mark.slow,
+    "llama at batch 1": pytest.mark.slow,
     "llama, one key head": pytest.mark.onnx,
     "llama, biases and tied": pytest.mark.slow,
     "bert at batch 1": pytest.mark.slow,

@@ -20,7 +20,7 @@ GGML = {name: gguf.GGMLQuantizationType[name.upper()] for name in (*MADE, *READ)
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n.endswith("_k") else ()) for n in FORMATS])
 def test_a_format_obeys_the_laws(name: str) -> None:
     check_format(FORMATS[name])
 

@@ -20,9 +20,9 @@ LAYOUTS = [s.layout for s in cpu.instruction_sets()]
 READ = [name for name, format in FORMATS.items() if why_unread(format) is None]
 pytestmark = pytest.mark.skipif(not LAYOUTS, reason="this CPU has no instructions that the kernel is written for")
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
-#: each is compiled, which takes seconds: the narrowest codes and the widest, in runs of 32 and of 16, and the others
+#: each is compiled, which takes seconds
 every_format = pytest.mark.parametrize(
-    "format", [name if name in ("q4_0", "q6_k") else pytest.param(name, marks=pytest.mark.slow) for name in READ]
+    "format", [name if name == "q4_0" else pytest.param(name, marks=pytest.mark.slow) for name in READ]
 )
 
 
@@ -138,6 +138,7 @@ def test_groups_with_a_scale_of_zero(layout: str, tokens: int) -> None:
     assert np.array_equal(run(nothing, w, layout), np.zeros((tokens, 20)))
 
 
+@pytest.mark.slow
 @every_layout
 def test_codes_that_are_the_zero_point_add_nothing(layout: str) -> None:
     code = np.full((20, 256), 11, np.uint8)
@@ -184,6 +185,7 @@ def test_read_only_and_unaligned_planes(layout: str) -> None:
     assert np.array_equal(y, run(x, w, layout))
 
 
+@pytest.mark.slow
 @every_layout
 def test_one_matrix_of_a_stack_of_experts(layout: str) -> None:
     experts = Packed.made_up("q4_k", (3, 20, 256), np.random.default_rng(0))
@@ -194,6 +196,7 @@ def test_one_matrix_of_a_stack_of_experts(layout: str) -> None:
         assert np.array_equal(y, run(x, alone, layout))
 
 
+@pytest.mark.slow
 @every_layout
 @pytest.mark.parametrize("part", ["code", "scale", "subscale", "subminimum"])
 def test_the_check_sees_parts_in_another_order(layout: str, part: str) -> None:
@@ -216,6 +219,7 @@ def made(registries: None, **changes: object) -> QuantFormat:
 CODE = Part("code", per="input", bits=3)
 
 
+@pytest.mark.slow
 @every_layout
 def test_a_format_of_a_plugin_is_read_by_its_parts(registries: None, layout: str) -> None:
     """3 bits, runs of 16, signed sub-scales, f32 scales and minima, and a constant zero: as no format of ours."""

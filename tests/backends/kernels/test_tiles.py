@@ -72,6 +72,7 @@ def test_planes_start_at_a_cache_line(layout: str) -> None:
     assert all(plane.ctypes.data % 64 == 0 and plane.flags.c_contiguous for plane in planes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LANES)
 @pytest.mark.parametrize("format", ["q4_0", "q6_k"])
 def test_jax_packs_and_unpacks_the_same(layout: str, format: str) -> None:

@@ -31,6 +31,7 @@ def bart(**changes: Any) -> Any:
     return models.made("BartForConditionalGeneration", **(SIZES | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_numbers_are_the_oracles_however_the_tokens_are_fed(name: str, tmp_path: Path) -> None:
     oracle = bart(**CONFIGS[name])

@@ -62,6 +62,7 @@ def loaded(name: str, config: dict[str, Any], folder: Path) -> tuple[Any, Module
     return oracle, load_checkpoint(models.saved_in_full(oracle, folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_numbers_are_the_oracles_however_the_tokens_are_fed(case: str, tmp_path: Path) -> None:
     oracle, module = loaded(*CASES[case], tmp_path)

@@ -36,6 +36,7 @@ def t5(**changes: Any) -> Any:
     return oracle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_numbers_are_the_oracles_however_the_tokens_are_fed(name, tmp_path) -> None:
     oracle = t5(**CONFIGS[name])
