@@ -27,6 +27,7 @@ from burnish.frontends.stored import Conventions, Spelling, Tensors
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.graph import Graph, Value
+from burnish.ir.guards import assume_at_most, recording
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.attention import RelativeBias
 from burnish.ir.ops.experts import ExpertLinear
@@ -191,6 +192,15 @@ class Layers(Ops):
         """Rows of weight[rows, width], in f32: what the products of a checkpoint in bf16 compute with."""
         with self.scope(name):
             return self.emit(Embedding(to="f32"), [ids, self.parameter("weight", rows, width)])
+
+    def placed(self, name: str, positions: Value, rows: int, width: int, first: int = 0) -> Value:
+        """Rows of a learned table, [B, S] -> f32[B, S, width], that of position 0 being `first`.
+
+        The module is one for as many tokens as are left: others have no row.
+        """
+        with recording(self.graph.module.guards):
+            assume_at_most(positions.shape[1], rows - first, name)
+        return self.embedding(name, positions + first if first else positions, rows, width)
 
     def rms_norm(self, name: str, x: Value, eps: float, offset: float = 0.0) -> Value:
         """Root mean square norm with a weight, which counts as offset + weight."""

@@ -166,11 +166,10 @@ def _room(model: Executable, ids: list[int], wanted: int) -> int:
     """How many new tokens the context leaves room for, at most `wanted`."""
     if model.context is None:
         return wanted
-    prompt = 0 if model.has_encoder else len(ids)
-    room = model.context - prompt
-    if room < model.is_generative:
-        least = " and needs room for a new one" if model.is_generative else ""
-        raise click.UsageError(f"the prompt has {prompt} tokens{least}; the model's context is {model.context}")
+    room = model.context - (0 if model.has_encoder else len(ids))  # an encoder has the same for itself
+    if len(ids) > model.context or room < model.is_generative:
+        least = " and needs room for a new one" if model.is_generative and not model.has_encoder else ""
+        raise click.UsageError(f"the prompt has {len(ids)} tokens{least}; the model's context is {model.context}")
     return min(wanted, room)
 
 

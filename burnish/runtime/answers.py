@@ -65,7 +65,9 @@ def answer_of(facts: Facts, roles: Mapping[str, Role], outputs: Mapping[str, np.
 
 def _labels(scores: np.ndarray, labels: Sequence[str]) -> Answer:
     order = np.argsort(-scores, kind="stable")
-    found = {labels[i]: float(scores[i]) for i in order}
+    found: dict[str, float] = {}
+    for i in order:
+        found.setdefault(labels[i], float(scores[i]))  # of two labels of one name, the higher score
     return Answer({"labels": found}, [f"{label}: {score:.4f}" for label, score in found.items()])
 
 

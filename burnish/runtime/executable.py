@@ -147,7 +147,7 @@ class Executable:
         facts = self.module.facts
         ids = np.array([list(prompt)], np.int32)
         if self.has_encoder:
-            session = self.start(1, max_new_tokens + 1, encoder_ids=ids)
+            session = self.start(1, max_new_tokens, encoder_ids=ids)  # the last one is not read again
             ids = np.array([[facts.decoder_start or 0]], np.int32)
         else:
             session = self.start(1, ids.shape[1] + max_new_tokens)

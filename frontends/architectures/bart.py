@@ -44,7 +44,7 @@ class Bart(EncoderDecoder):
         x = super().embed(op, ids, at)
         x = x * self.width**0.5 if c.flag("scale_embedding", False) else x
         rows = c.integer("max_position_embeddings") + 2
-        x = x + op.embedding("embed_positions", at.positions + 2, rows, self.width)
+        x = x + op.placed("embed_positions", at.positions, rows, self.width, 2)
         return self.norm(op, "layernorm_embedding", x)
 
     def part(self, op: Layers, x: Value, at: At, name: str, step: Step) -> Value:

@@ -44,7 +44,7 @@ class GPT2(Decoder):
 
     def embed(self, op: Layers, ids: Value, at: At) -> Value:
         rows = self.config.integer("max_position_embeddings")
-        return super().embed(op, ids, at) + op.embedding("embed_positions", at.positions, rows, self.width)
+        return super().embed(op, ids, at) + op.placed("embed_positions", at.positions, rows, self.width)
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
         return x

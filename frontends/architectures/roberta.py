@@ -28,7 +28,7 @@ class Roberta(Encoder):
         return {"context": max(0, self.rows - self.before)}
 
     def place(self, op: Layers, at: At) -> Value:
-        return op.embedding("position_embeddings", at.positions + self.before, self.rows, self.width)
+        return op.placed("position_embeddings", at.positions, self.rows, self.width, self.before)
 
     def words_act(self, op: Layers, x: Value) -> Value:
         return op.gelu(x)

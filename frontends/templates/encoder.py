@@ -55,7 +55,7 @@ class Encoder(Transformer):
     def place(self, op: Layers, at: At) -> Value:
         """A row of a table for each position."""
         rows = self.config.integer("max_position_embeddings", 512)
-        return op.embedding("position_embeddings", at.positions, rows, self.width)
+        return op.placed("position_embeddings", at.positions, rows, self.width)
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         """A norm after each sum."""

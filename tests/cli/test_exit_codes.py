@@ -16,6 +16,7 @@ from burnish.frontends.config import LoadError
 from burnish.ir.verify import VerifyError
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import PipelineError
+from tests import models
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,16 @@ def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
     assert cli("run", bert, "--prompt-ids", ",".join(["5"] * 64)).code == 0
     code, _, err = cli("run", bert, "--prompt-ids", ",".join(["5"] * 65))
     assert (code, err) == (2, "error: the prompt has 65 tokens; the model's context is 64\n")
+
+
+def test_an_encoder_beside_a_decoder_has_a_context_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = sizes | heads | {"vocab_size": 96, "max_position_embeddings": 8}
+    folder = models.saved(models.made("BartForConditionalGeneration", **config), tmp_path)
+    assert cli("run", folder, "--prompt-ids", ",".join(["5"] * 8), "--max-new-tokens", 9).code == 0
+    code, _, err = cli("run", folder, "--prompt-ids", ",".join(["5"] * 9))
+    assert (code, err) == (2, "error: the prompt has 9 tokens; the model's context is 8\n")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ def test_labels_the_likeliest_first() -> None:
     assert answer.lines == ["good: 2.0000", "bad: 0.5000", "fair: -1.0000"]
 
 
+def test_of_labels_of_one_name_the_higher_score_counts() -> None:
+    facts = Facts(task="text-classification", labels=("same", "same", "other"))
+    answer = answer_of(facts, ROLES, {"logits": np.array([0.25, 0.5, -1.0], "f4")}, PAIR)
+    assert answer.values == {"labels": {"same": 0.5, "other": -1.0}}
+
+
 def test_each_real_token_has_its_label() -> None:
     facts = Facts(task="token-classification", labels=("O", "PERSON"))
     scores = np.tile(np.array([1, 0], "f4"), (10, 1))

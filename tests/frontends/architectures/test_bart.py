@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import burnish
+from burnish.backends.binding import BindError
 from burnish.frontends.architectures.bart import Bart
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.config import LoadError
@@ -77,6 +78,22 @@ def test_a_bias_of_the_logits_counts_where_it_is_stored(tmp_path: Path) -> None:
 
 def test_laws() -> None:
     check_architecture(Bart, SIZES | APART | {"d_model": 32})
+
+
+def test_a_text_is_as_long_as_the_table_of_positions(tmp_path: Path) -> None:
+    """Both of them, 32 tokens: one more is refused."""
+    oracle = bart(max_position_embeddings=32)
+    model = burnish.executable(load_checkpoint(models.saved(oracle, tmp_path)))
+    source = models.tokens((1, 33))
+    text = list(model.generate(source[0, :32].tolist(), 32, stop=()))
+    assert len(text) == 32
+    ids = np.array([[oracle.config.decoder_start_token_id, *text[:-1]]], "i4")
+    expected = models.logits_of(oracle, input_ids=source[:, :32], decoder_input_ids=ids)
+    assert text == expected[0].argmax(-1).tolist()
+    with pytest.raises(BindError, match="assumed that T <= 32, but they are 33 and 32"):
+        list(model.generate(source[0].tolist(), 1))
+    with pytest.raises(BindError, match="<= 32, but they are 33 and 32"):
+        list(model.generate([5, 6], 33, stop=()))
 
 
 @pytest.mark.parametrize(

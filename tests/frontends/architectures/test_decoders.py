@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import burnish
+from burnish.backends.binding import BindError
 from burnish.frontends.architecture import ARCHITECTURES
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.config import LoadError
@@ -114,6 +115,18 @@ def test_each_token_is_classified(name: str, tmp_path: Path) -> None:
     ids = models.tokens((2, 9))
     assert_near(run(module, "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
     assert module.facts.labels == ("bad", "fair", "good")
+
+
+def test_a_token_that_has_no_row_in_the_table_of_positions_is_refused(tmp_path: Path) -> None:
+    oracle, module = loaded("GPT2LMHeadModel", GPT2 | {"n_positions": 12}, tmp_path)
+    ids = models.tokens((1, 13))
+    assert_near(run(module, "forward", ids=ids[:, :12])["logits"], models.logits_of(oracle, input_ids=ids[:, :12]))
+    with pytest.raises(BindError, match="assumed that S <= 12, but they are 13 and 12"):
+        run(module, "forward", ids=ids)
+    model = burnish.executable(module)
+    session = model.start(1, 13)
+    with pytest.raises(BindError, match="<= 12, but they are 13 and 12"):
+        model.prefill(ids[:, :2], session)
 
 
 def test_a_pooling_by_the_first_token_would_be_noticed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import burnish
+from burnish.backends.binding import BindError
 from burnish.frontends.architecture import ARCHITECTURES
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.config import LoadError
@@ -75,6 +76,21 @@ def test_on_xla_and_from_a_package(name: str, tmp_path: Path) -> None:
     for m in (module, burnish.load(tmp_path / "package")):
         logits = burnish.executable(m, "xla").forward(IDS, COUNTS)["logits"]
         assert_near(logits, of_oracle(oracle).logits.numpy())
+
+
+@pytest.mark.parametrize("name", ["Bert", "Roberta", "DistilBert"])
+def test_a_token_that_has_no_row_in_the_table_of_positions_is_refused(name: str, tmp_path: Path) -> None:
+    """RoBERTa's first row for a token is the second behind that of padding, number 1."""
+    oracle = models.made(f"{name}Model", **CONFIGS[name] | {"max_position_embeddings": 12})
+    module = load_checkpoint(models.saved_in_full(oracle, tmp_path))
+    most = 10 if name == "Roberta" else 12
+    assert module.facts.context == most
+    ids = np.full((1, most), 5, "i4")
+    with torch.no_grad():
+        expected = oracle(input_ids=torch.tensor(ids).long()).last_hidden_state.numpy()
+    assert_near(run(module, "forward", ids=ids)["hidden"], expected)
+    with pytest.raises(BindError, match=f"assumed that S <= {most}, but they are {most + 1} and {most}"):
+        run(module, "forward", ids=np.full((1, most + 1), 5, "i4"))
 
 
 def test_pairs_of_sentences_have_types_of_tokens(tmp_path: Path) -> None:
