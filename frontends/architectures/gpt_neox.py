@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
+from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.config import Config
 from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
@@ -22,6 +23,7 @@ class GPTNeoX(Decoder):
     unused = (".attention.bias",)
     norm = Decoder.layer_norm
     mlp = Decoder.plain_mlp
+    score_tokens = GPT2.score_tokens
 
     def setup(self, c: Config) -> None:
         self.parallel = c.flag("use_parallel_residual", True)
@@ -36,6 +38,3 @@ class GPTNeoX(Decoder):
             return super().block(op, x, at)
         y = self.self_attention(op, self.norm(op, "input_layernorm", x), at)
         return x + y + self.feed_forward(op, self.norm(op, "post_attention_layernorm", x))
-
-    def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
-        return op.linear("classifier", x, labels, bias=True)

@@ -24,6 +24,30 @@ def test_a_token_that_sees_no_key_gets_zeros() -> None:
         assert not y.any()
 
 
+@pytest.mark.parametrize("window", [1, 3, 9])
+def test_a_window_both_ways(window: int) -> None:
+    """Not causal, a token reaches as far ahead as back: that of a mask which says so."""
+    q, k, v = (np.random.default_rng(i).standard_normal((2, 6, 2, 4)).astype("f4") for i in range(3))
+    at = np.arange(6)
+    mask = (np.abs(at[:, None] - at) < window)[None, None]
+    scores = np.where(mask, np.einsum("bshd,bthd->bhst", q.astype("f8"), k) * 0.5, -np.inf)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = np.einsum("bhst,bthd->bshd", p / p.sum(-1, keepdims=True), v)
+    for run in (run_numpy, run_jax):
+        (y,) = run(op("attention", scale=0.5, window=window), [q, k, v])
+        assert np.abs(y - expected).max() < 64 * np.finfo("f4").eps
+
+
+def test_pairs_that_are_neighbours_are_rotated_as_complex_numbers() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 5, 3, 8)).astype("f4")
+    positions, inv_freq = np.arange(5, dtype="i4")[None] + np.zeros((2, 1), "i4"), np.array([1, 0.1, 0.01], "f4")
+    turned = (x[..., 0:6:2] + 1j * x[..., 1:6:2]) * np.exp(1j * positions[:, :, None, None] * inv_freq.astype("f8"))
+    expected = np.concatenate([np.stack([turned.real, turned.imag], -1).reshape(2, 5, 3, 6), x[..., 6:]], -1)
+    for run in (run_numpy, run_jax):
+        (y,) = run(op("rope", interleaved=True), [x, positions, inv_freq])
+        assert np.abs(y - expected).max() < 64 * np.finfo("f4").eps
+
+
 def test_prefill_in_chunks_is_prefill_at_once() -> None:
     q, k, v = normal(1, 6, 2, 4), normal(1, 6, 2, 4), normal(1, 6, 2, 4)
     causal = attended(0.5, q, k, v, causal=True)
