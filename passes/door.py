@@ -17,7 +17,7 @@ from burnish.ir.origin import Origin
 from burnish.ir.registry import Registry
 from burnish.ir.signature import SignatureError
 from burnish.ir.text import neighbourhood
-from burnish.ir.types import InferError
+from burnish.ir.types import InferError, require
 from burnish.ir.verify import VerifyError, same_types, verify, verify_nodes, verify_signatures
 from burnish.passes.ledger import Ledger
 from burnish.passes.rule import Exactness, Rule
@@ -27,6 +27,7 @@ __all__ = [
     "Application",
     "Context",
     "Controller",
+    "Endless",
     "Observer",
     "Pass",
     "PassError",
@@ -46,6 +47,17 @@ class Unaccounted(PassError):
     def __init__(self, pass_text: str, what: str) -> None:
         self.pass_text = pass_text
         super().__init__(f"pass {pass_text} went round the door: {what}")
+
+
+class Endless(PassError):
+    """Rules that undo each other, or one that fits what it makes. `applications` are those of one turn, in order."""
+
+    def __init__(self, applications: Sequence[Application], place: Node) -> None:
+        self.applications = tuple(applications)
+        rules = list(dict.fromkeys(a.rule for a in applications))
+        what = f"rules {', '.join(rules)} undo each other" if len(rules) > 1 else f"rule {rules[0]} fits what it makes"
+        turn = ", then ".join(map(str, applications))
+        super().__init__(f"{what}, without end: {turn}, and so on\n{neighbourhood(place)}")
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,8 @@ def _option(value: Any) -> str:
 
 
 _STRICTNESS: tuple[Exactness, ...] = ("exact", "rounding", "lossy")
+#: applications of one rule, in one run of a pass, for each source that is joined at the place
+_MOST = 64
 PASSES: Registry[type[Pass]] = Registry("pass")
 
 
@@ -171,6 +185,7 @@ class Context:
     _makers: dict[Node, Application] = field(default_factory=dict)
     _stands_for: dict[Node, str] = field(default_factory=dict)
     _runs: dict[str, int] = field(default_factory=dict)  # how often each pass has begun
+    _history: dict[str, list[Application]] = field(default_factory=dict)  # of the pass that runs, by place
 
     def __post_init__(self) -> None:
         self._ledger = Ledger(self.module)
@@ -198,6 +213,7 @@ class Context:
 
     def _run(self, pass_: Pass) -> None:
         self._runs[pass_.name] = self._runs.get(pass_.name, 0) + 1
+        self._history.clear()
         applied = len(self.applied)
         try:
             pass_.run(self.module, self)
@@ -243,17 +259,19 @@ class Context:
     ) -> list[Node] | None:
         """Replace `olds`, results of some of `nodes`, by what `build(op)` returns, if the controller agrees.
 
-        The new values must have the old types. Nodes that nothing reads afterwards are erased; those `aside` were
-        looked at too, and may have other users. What is assumed of symbols, `op.assume` says. Returns the new nodes, or
-        None where the application was skipped. Raises PassError.
+        Where they would not have the old types, or an op does not accept what it is built on, nothing is changed and
+        a remark says so. Nodes that nothing reads afterwards are erased; those `aside` were looked at too, and may have
+        other users. What is assumed of symbols, `op.assume` says. Returns the new nodes, or None where the application
+        was skipped. Raises PassError.
         """
         application = self._application(rule, nodes, olds, aside)
         if reason := other_users(nodes, olds):
             self._refuse(application, reason, nodes, olds)
             return None
+        place = _place(nodes, olds)
+        self._bound(application, place, nodes)
         if not self._ask(application):
             return None
-        place = _place(nodes, olds)
         self._account([*nodes, *aside])
 
         def broken(what: str) -> PassError:
@@ -264,17 +282,21 @@ class Context:
         op = Ops(graph, origin, may_assume=False)
         try:
             built = build(op)
+            news = list(built) if len(olds) != 1 or isinstance(built, tuple | list) else [built]
+            if len(news) != len(olds):
+                raise broken(f"builds {len(news)} values for {len(olds)}")
+            same = same_types(self.module.guards)
+            for old, new in zip(olds, news, strict=True):
+                require(same(old.type, new.type), f"{new.type} does not stand for {old.type}")
         except InferError as e:
-            raise broken(f"its build fails: {e}") from e
+            for node in reversed([*op.leaves, *op.made]):
+                graph.erase(node)
+            self._refuse(application, f"what it builds does not fit: {e}", nodes, olds)
+            return None
+        except PassError:
+            raise
         except Exception as e:
             raise broken(f"its build crashes: {type(e).__name__}: {e}") from e
-        news = list(built) if len(olds) != 1 or isinstance(built, tuple | list) else [built]
-        if len(news) != len(olds):
-            raise broken(f"builds {len(news)} values for {len(olds)}")
-        same = same_types(self.module.guards)
-        for old, new in zip(olds, news, strict=True):
-            if not same(old.type, new.type):
-                raise broken(f"replaces {old.type} by {new.type}")
         if any(v in olds for n in op.made for v in n.operands):
             raise broken("builds on the value that it replaces")
         readers = [u for old in olds for u in old.users]
@@ -296,6 +318,7 @@ class Context:
             self.module.guards += (new := [g for g in op.assumed if g not in self.module.guards])
             self._ledger.opened(g.graph for g in new if isinstance(g, AllTrue))
             self._ledger.retabled()
+        self._history.setdefault(self._source(place), []).append(application)
         self._done(application, op.made)
         return [n for n in op.made if n.graph is not None]
 
@@ -387,13 +410,32 @@ class Context:
         which = f"{self.current.name} {self._runs[self.current.name]}"  # a pipeline may hold a pass twice
         return hashlib.sha256("\0".join([which, rule, place, *sources]).encode()).hexdigest()[:12]
 
-    def _ask(self, application: Application) -> bool:
-        before = self._remarks.get(application.id)
-        if before is not None and before.reason is None:
+    def _source(self, place: Node) -> str:
+        """What a place was made of, however often it was made anew."""
+        return self._standing(place).partition("#")[0] if place.origin.sources else ""
+
+    def _bound(self, application: Application, place: Node, nodes: Sequence[Node]) -> None:
+        """Raise Endless where the same was done here before, or one rule was applied here more often than can end."""
+        history = self._history.get(self._source(place), [])
+        ids = [a.id for a in history]
+        known = self._remarks.get(application.id)
+        if known is not None and known.reason is None:
+            since = history[ids.index(application.id) :] if application.id in ids else []
+            now = {a.id for at in self._history.values() for a in at}
+            makers = {a.id: a for n in nodes if (a := self._makers.get(n)) is not None and a.id in now}
+            if makers:
+                turn = {application.id: application} | {a.id: a for a in since} | makers
+                raise Endless(list(turn.values()), place)
             raise PassError(
                 f"application {application} occurs twice, at {application.before} from {application.sources}: "
-                "its rule and another undo each other, or two nodes have one origin"
+                "two nodes have one origin"
             )
+        mine = [a for a in history if a.rule == application.rule]
+        if len(mine) >= _MOST * (len(application.sources) or len(place.out.graph)):
+            last = {a.rule: a for a in history[-2 * len(mine) :]}
+            raise Endless(list(last.values()), place)
+
+    def _ask(self, application: Application) -> bool:
         reason = self.controller(application)
         if reason is not None:
             self._note(application, reason)

@@ -12,11 +12,13 @@ from functools import partial
 
 from burnish.ir.graph import Node
 from burnish.ir.module import Module
+from burnish.ir.types import InferError
 from burnish.passes.door import (
     PASSES,
     Application,
     Context,
     Controller,
+    Endless,
     Observer,
     Pass,
     PassError,
@@ -34,6 +36,7 @@ __all__ = [
     "Const",
     "Context",
     "Controller",
+    "Endless",
     "Exactness",
     "Match",
     "Observer",
@@ -45,8 +48,6 @@ __all__ = [
     "Rule",
     "Unaccounted",
 ]
-
-_ROUNDS = 1000  # more applications at one source than this means that rules undo each other
 
 
 class RewritePass(Pass):
@@ -64,13 +65,9 @@ class RewritePass(Pass):
         depth = max((r.depth for r in rules), default=1)
         for graph in module.every_graph:
             work = list(graph)
-            for _ in range(_ROUNDS):
+            while work:  # the door raises Endless where it does not end
                 changed = [made for node in work for made in self._visit(node, index, ctx)]
                 work = _looking_at(changed, depth)
-                if not work:
-                    break
-            else:
-                raise PassError(f"{self.name}: rules undo each other: {_ROUNDS} rounds did not end")
 
     def _visit(self, node: Node, index: dict[type, list[Rule]], ctx: Context) -> list[Node]:
         if node.graph is None:
@@ -87,7 +84,10 @@ class RewritePass(Pass):
         for match in rule.find(node):
             reason = other_users(match.nodes, match.roots)
             if reason is None:
-                reason = rule.call(rule.where, match)
+                try:
+                    reason = rule.call(rule.where, match)
+                except InferError as e:
+                    reason = str(e)
             if reason is None:
                 build = partial(rule.call, rule.build, match)
                 read = [v for n in match.nodes for v in n.operands]

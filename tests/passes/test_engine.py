@@ -11,7 +11,19 @@ from burnish.ir import Module, Node, Ops, Value, parse
 from burnish.ir.discover import load_plugin
 from burnish.ir.ops.elementwise import Add, Cast, Exp, Neg
 from burnish.ir.signature import Carry, Role
-from burnish.passes.engine import Application, Context, Controller, Match, Pass, PassError, Pattern, RewritePass, Rule
+from burnish.ir.types import InferError
+from burnish.passes.engine import (
+    Application,
+    Context,
+    Controller,
+    Endless,
+    Match,
+    Pass,
+    PassError,
+    Pattern,
+    RewritePass,
+    Rule,
+)
 from burnish.passes.pipelines import parse_pipeline
 from tests.decoder import PIPELINE, decoder
 
@@ -172,8 +184,6 @@ def test_a_function_pass_is_held_to_the_same_promise() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda op, x: op.cast(x, to="bf16"), r"replaces f32\[4\] by bf16\[4\]"),
-        (lambda op, x: op.reshape(x, shape=(5,)), "its build fails: reshape"),
         (lambda op, x: x.no_such_attribute, "its build crashes: AttributeError"),
         (lambda op, x: (x, x), "builds 2 values for 1"),
         (lambda op, x: op.neg(next(iter(x.users)).out.users[0].out), "builds on the value that it replaces"),
@@ -193,6 +203,47 @@ def test_a_wrong_build_is_refused_by_name_and_place(build: Callable[..., Value],
         run(parse(CHAIN), rewriting(Wrong))
     assert re.search(r"application [0-9a-f]{12} test/Wrong at layers\[0\]", str(e.value))
     assert '  > %0.1: f32[4] = exp(%0.0) <- "second"' in str(e.value)  # the neighbourhood, and the place in it
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda op, x: op.cast(op.add(x, 2.5), to="bf16"), r"bf16\[4\] does not stand for f32\[4\]"),
+        (lambda op, x: op.unsqueeze(op.neg(op.neg(x)), axes=(0,)), r"f32\[1, 4\] does not stand for f32\[4\]"),
+        (lambda op, x: op.reshape(op.mul(x, x), shape=(5,)), "reshape"),
+        (lambda op, x: op.add(op.exp(x), op.constant([1.0, 2.0])), "add"),
+    ],
+)
+def test_what_has_another_type_is_not_put_there_and_a_remark_says_so(
+    build: Callable[..., Value], reason: str
+) -> None:
+    class Misfit(Rule):
+        """exp(neg(x)) -> what does not fit"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.exp(op.neg(x))
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return build(op, x)
+
+    context = run(parse(CHAIN), rewriting(Misfit))
+    (remark,) = context.remarks
+    assert re.search("what it builds does not fit: .*" + reason, str(remark))
+    assert str(context.module) == CHAIN  # nothing of it is left
+    assert [r.application.rule for r in run(parse(CHAIN), rewriting(Misfit, ExpNegToTanh)).remarks if not r.reason] == [
+        "ExpNegToTanh"
+    ]
+
+
+def test_what_where_asks_about_may_not_fit_either() -> None:
+    class Asks(ExpNegToTanh):
+        """exp(neg(x)) -> tanh(x), unless x cannot be asked about"""
+
+        def where(self) -> str | None:
+            raise InferError("there is no such thing")
+
+    (remark,) = run(parse(CHAIN), rewriting(Asks)).remarks
+    assert remark.reason == "there is no such thing"
 
 
 def test_the_verifier_names_the_pass_and_the_application() -> None:
@@ -256,22 +307,102 @@ def test_rules_that_undo_each_other_end_in_an_error() -> None:
         def build(self, op: Ops, x: Value) -> Value:
             return op.neg(x)
 
-    with pytest.raises(PassError, match="undo each other"):
+    with pytest.raises(Endless, match=r"rules Away, Back undo each other.* at layers\[0\]") as e:
         run(parse(CHAIN), rewriting(Away, Back))
+    assert [(a.rule, a.scope) for a in e.value.applications] == [("Away", "layers[0]"), ("Back", "layers[0]")]
+    assert '  > %0.0: f32[4] = neg(%x) <- "first"' in str(e.value)
 
 
-def test_a_rule_that_grows_for_ever_ends_in_an_error() -> None:
-    class Grow(Rule):
-        """neg(x) -> neg(neg(neg(x)))"""
+def test_three_rules_that_undo_each_other_are_all_named() -> None:
+    class First(Rule):
+        """neg(x) -> sub(0, x)"""
 
         def match(self, op: Ops, x: Value) -> Pattern:
             return op.neg(x)
 
         def build(self, op: Ops, x: Value) -> Value:
-            return op.neg(op.neg(op.neg(x)))
+            return op.sub(0.0, x)
 
-    with pytest.raises(PassError, match=r"test/Grow .* occurs twice"):
+    class Second(Rule):
+        """sub(0, x) -> mul(x, -1)"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.sub(0.0, x)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.mul(x, -1.0)
+
+    class Third(Rule):
+        """mul(x, -1) -> neg(x)"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.mul(x, -1.0)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.neg(x)
+
+    with pytest.raises(Endless, match="First, Second, Third undo each other"):
+        run(parse(CHAIN), rewriting(First, Second, Third))
+
+
+def test_rules_that_undo_each_other_a_little_further_on_are_named() -> None:
+    class Wider(Rule):
+        """neg(x) -> squeeze(neg(unsqueeze(x))), of one more axis each time"""
+
+        at = (Neg,)
+
+        def find(self, node: Node) -> Iterator[Match]:
+            yield Match({"x": node["x"]}, [node], list(node.outputs), [])
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.squeeze(op.sub(0.0, op.unsqueeze(x, axes=(0,))), axes=(0,))
+
+    class Back(Rule):
+        """sub(0, x) -> neg(x)"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.sub(0.0, x)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return op.neg(x)
+
+    with pytest.raises(Endless, match=r"rules (Back, Wider|Wider, Back) undo each other"):
+        run(parse(CHAIN), rewriting(Wider, Back))
+
+
+@pytest.mark.parametrize(
+    "grown",
+    [
+        lambda op, x: op.neg(op.neg(op.neg(x))),
+        lambda op, x: op.squeeze(op.neg(op.unsqueeze(x, axes=(0,))), axes=(0,)),
+        lambda op, x: op.add(op.neg(x), op.mul(op.neg(op.exp(x)), 0.0)),
+    ],
+)
+def test_a_rule_that_grows_for_ever_ends_in_an_error(grown: Callable[..., Value]) -> None:
+    class Grow(Rule):
+        """neg(x) -> more of them"""
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return op.neg(x)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return grown(op, x)
+
+    with pytest.raises(Endless, match=r"rule Grow fits what it makes, without end: \w+ test/Grow at layers\[0\]"):
         run(parse(CHAIN), rewriting(Grow))
+
+
+def test_a_long_chain_may_be_merged_into_one() -> None:
+    """Many applications at one place, each of which joins another source."""
+    chain = parse("module {\n graph forward(%x: f32[4]) {\n  return y=%x\n }\n}")
+    graph = chain.graphs["forward"]
+    x = graph.inputs[0]
+    for i in range(300):
+        x = graph.ops.unsqueeze(x, axes=(i % 3 and 0,))
+    graph.set_outputs({"y": x})
+    context = run(chain, "simplify-memory")
+    assert len(context.module.graphs["forward"]) == 1
+    assert len(context.applied) == 299
 
 
 # -------------------------------------------------------------------------------------------------------------- remarks
