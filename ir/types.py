@@ -14,7 +14,7 @@ import numpy as np
 from burnish.ir.dims import Dim, bind, dim_text, product, symbols_of
 from burnish.ir.format import FORMATS, FormatError, QuantFormat
 
-__all__ = ["NUMPY", "InferError", "Type", "dtype_name", "require"]
+__all__ = ["NUMPY", "InferError", "Type", "dtype_name", "holds", "require"]
 
 # Element types by name. ml_dtypes registers bfloat16 with NumPy.
 NUMPY: dict[str, np.dtype] = {
@@ -44,6 +44,12 @@ def require(condition: object, message: str) -> None:
     """Raise InferError(message) unless `condition` holds."""
     if not condition:
         raise InferError(message)
+
+
+def holds(b: str, a: str) -> bool:
+    """Whether every value of the plain element type `a` is one of `b`."""
+    digits = (a, b) not in (("i64", "f64"), ("u64", "f64"))  # which NumPy calls safe
+    return digits and bool(np.can_cast(NUMPY[a], NUMPY[b], "safe"))
 
 
 def dtype_name(dtype: np.dtype) -> str:

@@ -1,10 +1,10 @@
 """Patterns: a rule's `match`, traced into the shape of graph that it stands for, and the search for it.
 
 A parameter of `match` is a value (the same name twice is the same value); `Const` asks for a constant, a default of
-None allows an absent operand, `*xs` takes all operands, a keyword-only parameter captures an attribute. A number
-stands for a constant of that value, `op.maybe_cast(x)` for x behind any number of casts, `p[i]` for a result by
-index, a list for alternatives, a tuple for several roots that share an operand. An attribute that is not mentioned
-must have its default. `op.aside(p)` is read but not replaced: it may have other users, and stays for them.
+None allows an absent operand, `*xs` takes all operands, a keyword-only parameter captures an attribute. A number stands
+for a constant of that value, `op.maybe_cast(x)` for x behind any number of casts from float to float, `p[i]` for a
+result by index, a list for alternatives, a tuple for several roots that share an operand. An attribute that is not
+mentioned must have its default. `op.aside(p)` is read but not replaced: it may have other users, and stays for them.
 """
 
 from __future__ import annotations
@@ -216,8 +216,11 @@ def _solve(goals: Goals, state: _State) -> Iterator[_State]:
                 yield from _solve(((pattern.arguments[0], value), goals), state)
                 if value is None or value.node is None or type(value.node.op) is not pattern.cls:
                     return
+                inner = value.node[pattern.cls.operand(0)]
+                if value.type.is_float != inner.type.is_float:
+                    return  # what a cast to integers takes away is no rounding
                 (state.aside if pattern.aside else state.nodes).append(value.node)
-                value = value.node[pattern.cls.operand(0)]
+                value = inner
         if isinstance(pattern, _Call):
             node = value.node if value is not None else None
             if node is None or type(node.op) is not pattern.cls or value.index != pattern.index:
@@ -282,7 +285,9 @@ def _fits(pattern: Any, value: Value | None, bindings: Bindings) -> bool:
         return value is None
     if isinstance(pattern, int | float) and value is not None and isinstance(value.op, Constant):
         data = value.literal
-        return data is not None and data.size == 1 and bool(np.all(data == np.asarray(pattern).astype(data.dtype)))
+        if data is None or data.size != 1 or (data.dtype.kind in "iu" and pattern != int(pattern)):
+            return False
+        return bool(np.all(data == np.asarray(pattern).astype(data.dtype)))
     return False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Value
+from burnish.ir.ops.elementwise import Where
 from burnish.passes.engine import Const, Pattern, RewritePass, Rule
 from burnish.passes.simplify_memory import DropNoOp, MergeTransposes
 
@@ -50,7 +51,7 @@ class ScaleOfScores(Rule):
 class AttentionFromParts(Rule):
     """matmul(softmax(matmul(q, k) * c + bias), v) -> transpose(attention(transposes of q, k and v, bias; scale=c))
 
-    A row without any key gets zeros, which is what the source means where it replaces NaN by 0.
+    Where a bias hides all keys of a row, that is NaN, unless the source replaces it by 0.
     """
 
     exactness = "rounding"
@@ -66,18 +67,22 @@ class AttentionFromParts(Rule):
         weights = [op.softmax(scores) for scores in (scaled, plain, *biased)]
         return [op.matmul(p, v) for w in weights for p in (w, op.where(op.isnan(w), 0.0, w))]
 
-    def where(self, q: Value, k: Value, v: Value, c: Value | None) -> str | None:
+    def where(self, q: Value, k: Value, v: Value, c: Value | None, out: Value) -> str | None:
         types = f"{q.type}, {k.type} and {v.type}"
         if {x.type.rank for x in (q, k, v)} != {4} or (c is not None and c.type.elements != 1):
             return f"{types} are not of heads"
-        return None if q.shape[:2] == k.shape[:2] == v.shape[:2] else f"{types} broadcast"
+        good = q.shape[:2] == k.shape[:2] == v.shape[:2] == out.shape[:-2]
+        return None if good else f"{types} broadcast, to {out.type}"
 
-    def build(self, op: Ops, q: Value, k: Value, v: Value, c: Value | None, bias: Value | None) -> Value:
+    def build(self, op: Ops, q: Value, k: Value, v: Value, c: Value | None, bias: Value | None, out: Value) -> Value:
+        assert out.node is not None
+        replaced = isinstance(out.node["a"].op, Where)
+        no_keys = "zero" if bias is None or replaced else "nan"
         scale = 1.0 if c is None or c.literal is None else float(c.literal.reshape(()))
         usual = q.shape[3] ** -0.5 if isinstance(q.shape[3], int) else scale
         scale = usual if abs(scale - usual) < _SNAP * usual else scale
         q, k, v = op.transpose(q, perm=_HEADS), op.transpose(k, perm=_KEYS), op.transpose(v, perm=_HEADS)
-        return op.transpose(op.attention(q, k, v, bias=bias, scale=scale), perm=_HEADS)
+        return op.transpose(op.attention(q, k, v, bias=bias, scale=scale, no_keys=no_keys), perm=_HEADS)
 
 
 class GroupedHeads(Rule):
@@ -86,7 +91,7 @@ class GroupedHeads(Rule):
     exactness = "rounding"
     example = {"q": "f32[2, 3, 6, 8]", "k": "f32[2, 2, 5, 8]", "v": "f32[2, 2, 5, 4]", "bias": "f32[2, 1, 3, 5]"}
     example |= {"k_wide": (2, 2, 3, 5, 8), "k_flat": (2, 6, 5, 8), "v_wide": (2, 2, 3, 5, 4), "v_flat": (2, 6, 5, 4)}
-    example |= {"scale": 0.5}
+    example |= {"scale": 0.5, "no_keys": "nan"}
 
     def match(
         self,
@@ -101,19 +106,24 @@ class GroupedHeads(Rule):
         v_wide: tuple[Dim, ...],
         v_flat: tuple[Dim, ...],
         scale: float,
+        no_keys: str,
     ) -> Pattern:
         ks = op.reshape(op.broadcast_to(op.unsqueeze(k, axes=(2,)), shape=k_wide), shape=k_flat)
         vs = op.reshape(op.broadcast_to(op.unsqueeze(v, axes=(2,)), shape=v_wide), shape=v_flat)
         ks, vs = op.transpose(ks, perm=_HEADS), op.transpose(vs, perm=_HEADS)
-        return op.attention(q, ks, vs, bias=bias, scale=scale)
+        return op.attention(q, ks, vs, bias=bias, scale=scale, no_keys=no_keys)
 
-    def where(self, k_wide: tuple[Dim, ...], k_flat: tuple[Dim, ...], v_flat: tuple[Dim, ...]) -> str | None:
-        good = len(k_flat) == len(v_flat) == 4 and (k_flat[0], k_flat[2]) == (k_wide[0], k_wide[3])
-        return None if good else f"{list(k_wide)} as {list(k_flat)} are not the heads of a group"
+    def where(
+        self, k_wide: tuple[Dim, ...], k_flat: tuple[Dim, ...], v_wide: tuple[Dim, ...], v_flat: tuple[Dim, ...]
+    ) -> str | None:
+        for wide, flat in ((k_wide, k_flat), (v_wide, v_flat)):
+            if len(flat) != 4 or len(wide) != 5 or (flat[0], *flat[2:]) != (wide[0], *wide[3:]):
+                return f"{list(wide)} as {list(flat)} are not the heads of a group"
+        return None
 
-    def build(self, op: Ops, q: Value, k: Value, v: Value, bias: Value | None, scale: float) -> Value:
-        k, v = op.transpose(k, perm=_HEADS), op.transpose(v, perm=_HEADS)
-        return op.attention(q, k, v, bias=bias, scale=scale)
+    def build(self, op: Ops, k: Value, v: Value, out: Value) -> Value:
+        assert out.node is not None
+        return op.again(out.node, k=op.transpose(k, perm=_HEADS), v=op.transpose(v, perm=_HEADS))
 
 
 class OneGroup(Rule):
@@ -121,7 +131,7 @@ class OneGroup(Rule):
 
     exactness = "rounding"
     example = {"q": "f32[2, 3, 6, 8]", "k": "f32[2, 1, 5, 8]", "v": "f32[2, 1, 5, 4]", "bias": "f32[2, 1, 3, 5]"}
-    example |= {"k_wide": (2, 1, 6, 5, 8), "v_wide": (2, 1, 6, 5, 4), "scale": 0.5}
+    example |= {"k_wide": (2, 1, 6, 5, 8), "v_wide": (2, 1, 6, 5, 4), "scale": 0.5, "no_keys": "zero"}
 
     def match(
         self,
@@ -134,15 +144,16 @@ class OneGroup(Rule):
         k_wide: tuple[Dim, ...],
         v_wide: tuple[Dim, ...],
         scale: float,
+        no_keys: str,
     ) -> Pattern:
         ks = op.squeeze(op.broadcast_to(op.unsqueeze(k, axes=(2,)), shape=k_wide), axes=(1,))
         vs = op.squeeze(op.broadcast_to(op.unsqueeze(v, axes=(2,)), shape=v_wide), axes=(1,))
         ks, vs = op.transpose(ks, perm=_HEADS), op.transpose(vs, perm=_HEADS)
-        return op.attention(q, ks, vs, bias=bias, scale=scale)
+        return op.attention(q, ks, vs, bias=bias, scale=scale, no_keys=no_keys)
 
-    def build(self, op: Ops, q: Value, k: Value, v: Value, bias: Value | None, scale: float) -> Value:
-        k, v = op.transpose(k, perm=_HEADS), op.transpose(v, perm=_HEADS)
-        return op.attention(q, k, v, bias=bias, scale=scale)
+    def build(self, op: Ops, k: Value, v: Value, out: Value) -> Value:
+        assert out.node is not None
+        return op.again(out.node, k=op.transpose(k, perm=_HEADS), v=op.transpose(v, perm=_HEADS))
 
 
 class RecoverAttention(RewritePass):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Node, Value
 from burnish.ir.guards import broadcast
 from burnish.ir.ops.shape import Concat, Slice
-from burnish.ir.types import NUMPY
+from burnish.ir.types import NUMPY, holds
 from burnish.passes.engine import Match, Pattern, RewritePass, Rule
 
 
@@ -199,15 +197,19 @@ class TransposeOfMatrices(Rule):
 
 
 class MergeCasts(Rule):
-    """cast(cast(x, a), b), a holding every value of x -> cast(x, b)"""
+    """cast(cast(x, a), b), a holding every value of x -> cast(x, b)
+
+    Not from an integer by a float to an integer that may be too small: floats saturate, integers wrap around.
+    """
 
     example = {"x": "i32[2, 3]", "a": "i64", "b": "bool"}
 
     def match(self, op: Ops, x: Value, *, a: str, b: str) -> Pattern:
         return op.cast(op.aside(op.cast(x, to=a)), to=b)
 
-    def where(self, x: Value, a: str) -> str | None:
-        return None if np.can_cast(NUMPY[x.dtype], NUMPY[a], "safe") else ""
+    def where(self, x: Value, out: Value, a: str, b: str) -> str | None:
+        saturates = not x.type.is_float and NUMPY[a].kind not in "iub" and out.type.is_integer
+        return None if holds(a, x.dtype) and (not saturates or holds(b, x.dtype)) else ""
 
     def build(self, op: Ops, x: Value, b: str) -> Value:
         return op.cast(x, to=b)

@@ -94,7 +94,7 @@ class Attention(Op):
     q[B, S, H, D], k[B, T, K, D], v[B, T, K, E], H a multiple of K; bias broadcasts to [B, H, S, T], a float one is
     added, a boolean one says what is visible. Key j is visible to token i iff it is a real token (j < count[b]) and,
     if `causal`, j <= past[b] + i and, with a `window`, j > past[b] + i - window; one that is not causal reaches as far
-    ahead, j < i + window. A token that sees no key gets zeros.
+    ahead, j < i + window. A token that sees no key gets zeros, or with no_keys="nan" what a softmax of nothing is.
     With a `softcap`, scores are softcap * tanh(scale * q kᵀ / softcap) before the bias (arXiv:2408.00118).
 
     k_before[B, R, K, D] and v_before[B, R, K, E] stand just before k and v: row j of them at position past[b] - R + j,
@@ -105,6 +105,7 @@ class Attention(Op):
     causal: bool = False
     window: int = 0
     softcap: float = 0.0
+    no_keys: str = "zero"
     kind = "matmul"
 
     def infer(
@@ -128,6 +129,7 @@ class Attention(Op):
         require(self.window >= 0, f"attention: a window of {self.window} is negative")
         require(self.causal or not self.window or past is None, "attention: a window that is not causal has no past")
         require(self.softcap >= 0, f"attention: a softcap of {self.softcap:g} is negative")
+        require(self.no_keys in ("zero", "nan"), f"attention: no_keys is zero or nan, not {self.no_keys!r}")
         require(past is None or _is_count(past), f"attention: {past} are not counts")
         require(count is None or _is_count(count), f"attention: {count} are not counts")
         where = f"attention({q}, {k}, {v})"
@@ -238,7 +240,7 @@ class Attention(Op):
         top = xp.max(scores, axis=-1, keepdims=True)
         e = xp.exp(scores - xp.where(top == -xp.inf, 0, top))
         total = xp.sum(e, axis=-1, keepdims=True)
-        return e / xp.where(total == 0, 1, total)
+        return e / (total if self.no_keys == "nan" else xp.where(total == 0, 1, total))
 
     def visible(
         self, xp: Arrays, s: int, t: int, past: Array | None, count: Array | None, before: int | None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from burnish.ir.guards import AtMost, assume_equal, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op
+from burnish.ir.ops.shape import within
 from burnish.ir.state import Independent, Refused, Steps, by_along
 from burnish.ir.types import FLOATS, Type, require
 
@@ -62,13 +63,14 @@ class Linear(Op):
 
 
 class Embedding(Op):
-    """Rows of w[V, H] at ids: i32[…] -> `to`[…, H]. Ids out of bounds are clipped to the nearest."""
+    """Rows of w[V, H] at ids: i32[…] -> `to`[…, H]; negative ids and those out of bounds mean what they do to gather"""
 
     to: str = ""
     kind = "memory"
     widen = False
     planewise = True
     weight = "w"
+    version = 2  # negative ids count from the end
 
     def infer(self, ids: Type, w: Type) -> Type:
         require(ids.is_integer, f"embedding: {ids} are not integers")
@@ -88,4 +90,4 @@ class Embedding(Op):
         return by_along(node, state)
 
     def eval(self, xp: Arrays, ids: Array, w: Array) -> Array:
-        return xp.take(w, ids, axis=0, mode="clip")
+        return xp.take(w, within(xp, ids, w.shape[0]), axis=0, mode="clip")

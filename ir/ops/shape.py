@@ -354,7 +354,7 @@ class Gather(_Memory):
         """It takes all: a row that is asked for may be any."""
 
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
-        return xp.take(x, _within(xp, indices, x.shape[self.axis]), axis=self.axis, mode="clip")
+        return xp.take(x, within(xp, indices, x.shape[self.axis]), axis=self.axis, mode="clip")
 
 
 class GatherElements(_Memory):
@@ -382,7 +382,7 @@ class GatherElements(_Memory):
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
         axis = self.axis % x.ndim
         lead = tuple(slice(None) if i == axis else slice(0, n) for i, n in enumerate(indices.shape))
-        return xp.take_along_axis(x[lead], _within(xp, indices, x.shape[axis]), axis=axis)
+        return xp.take_along_axis(x[lead], within(xp, indices, x.shape[axis]), axis=axis)
 
 
 class GatherNd(_Memory):
@@ -406,11 +406,11 @@ class GatherNd(_Memory):
         """It takes all: a row that is asked for may be any."""
 
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
-        at = [_within(xp, indices[..., i], x.shape[i]) for i in range(indices.shape[-1])]
+        at = [within(xp, indices[..., i], x.shape[i]) for i in range(indices.shape[-1])]
         return x[tuple(at)]
 
 
-def _within(xp: Arrays, indices: Array, size: int) -> Array:
+def within(xp: Arrays, indices: Array, size: int) -> Array:
     """Indices from 0 to size - 1: negative ones count from the end, the others are clipped to the nearest."""
     if indices.dtype.itemsize < 4:
         indices = indices.astype("int32")  # the size may not fit

@@ -652,7 +652,7 @@ ORACLES: dict[str, list[Example]] = {
         sums(op("linear"), (X, Q8), by_torch(F.linear), 64),
     ],
     "embedding": [
-        Example(op("embedding"), (OUT_OF_BOUNDS, TABLE), lambda i, w: w[[[0, 9, 9], [0, 0, 9]]], units=0),
+        Example(op("embedding"), (OUT_OF_BOUNDS, TABLE), lambda i, w: w[[[0, 9, 9], [9, 0, 9]]], units=0),
         Example(op("embedding"), (np.array([6, 0], "i4"), Q4), lambda i, w: gguf_floats(w)[[6, 0]], units=0),
         Example(op("embedding", to="bf16"), (np.array([[8]], "i4"), Q8), lambda i, w: gguf_floats(w)[[[8]]], units=0),
     ],

@@ -62,7 +62,8 @@ def test_a_right_rule_passes() -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (like_right(build=lambda self, op, a, b, c: op.sub(op.mul(a, b), c)), "undo each other"),
+        (like_right(build=lambda self, op, a, b, c: op.sub(op.mul(a, b), c)), "fits what it makes"),
+        (like_right(build=lambda self, op, a, b, c: op.unsqueeze(a, axes=(0,))), "not applied .* does not stand for"),
         (like_right(docstring="adds up"), "its docstring must be of the form"),
         (like_right(exactness="perfect"), "exactness 'perfect'"),
         (like_right(example={"a": "f32[2]", "b": "f32[2]"}), "its example says nothing of c"),
