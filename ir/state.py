@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from burnish.ir.graph import Node, Value
     from burnish.ir.types import Type
 
-__all__ = ["INDEPENDENT", "Independent", "Refused", "Steps", "axes_with", "by_along", "in_steps"]
+__all__ = ["INDEPENDENT", "Independent", "Refused", "Steps", "axes_with", "beyond", "by_along", "in_steps"]
 
 
 class Independent:
@@ -73,6 +73,24 @@ class Steps(Protocol):
 
     def carry(self, label: str, type: Type, step: Any) -> Sequence[Value]:
         """A value that each step replaces, zeros at first: what `step(old)` builds, the new one first."""
+
+
+def beyond(value: Value, state: Steps) -> Dim | None:
+    """What positions, or sums of them and of constants, stay below in every step; None of what is no such thing."""
+    node = value.node
+    if node is None:
+        return None
+    match node.op.name:
+        case "positions":
+            return state.capacity
+        case "cast" | "unsqueeze" | "squeeze" | "reshape" | "broadcast_to" | "transpose":
+            return beyond(node.operands[0], state)
+        case "add":
+            a, b = node.operands
+            for x, c in ((a, b.literal), (b, a.literal)):
+                if c is not None and c.dtype.kind in "iu" and c.size and (below := beyond(x, state)) is not None:
+                    return below + int(c.max())
+    return None
 
 
 def axes_with(type: Type, symbol: str) -> list[int]:

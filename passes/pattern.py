@@ -217,7 +217,7 @@ def _solve(goals: Goals, state: _State) -> Iterator[_State]:
                 if value is None or value.node is None or type(value.node.op) is not pattern.cls:
                     return
                 inner = value.node[pattern.cls.operand(0)]
-                if value.type.is_float != inner.type.is_float:
+                if not (value.type.is_float and inner.type.is_float):
                     return  # what a cast to integers takes away is no rounding
                 (state.aside if pattern.aside else state.nodes).append(value.node)
                 value = inner

@@ -10,97 +10,88 @@ from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Node, Value
 from burnish.ir.ops.attention import Rope
-from burnish.ir.ops.elementwise import Add
-from burnish.ir.ops.linear import Embedding
-from burnish.ir.ops.shape import BroadcastTo, Iota, Slice, Unsqueeze
+from burnish.ir.ops.elementwise import Add, Div, Mul, Sub, Where
+from burnish.ir.ops.shape import BroadcastTo
 from burnish.ir.signature import TOKENS
-from burnish.passes.engine import Match, RewritePass, Rule
+from burnish.passes.counted import Counted, bare, behind_batch
+from burnish.passes.engine import Const, Match, Pattern, RewritePass, Rule
 
 
-class RopePositions(Rule):
-    """rope(x, 0, 1, …, S - 1) -> rope(x, positions(ids))"""
+class CumulativeOnes(Rule):
+    """cumulative_sum(an integer c everywhere) -> c * (1, 2, 3, …)"""
 
-    at = (Rope,)
-    example = """module {
-      weights { @inv_freq: f32[2] }
-      graph forward(%ids: i32[B, S] is tokens, %x: f32[B, S, 1, 4]) {
-        %0: i32[S] = iota(size=S) <- "iota"
-        %1: i32[1, S] = unsqueeze(%0, axes=[0]) <- "row"
-        %2: f32[B, S, 1, 4] = rope(%x, %1, @inv_freq) <- "rope"
-        return y=%2
-      }
-    }"""
+    example = {"c": np.array([[2]], "i8"), "shape": (3, 5), "axis": 1}
 
-    def find(self, node: Node) -> Iterator[Match]:
-        ids, counted = _tokens(node["x"]), _count(node["positions"])
-        if ids is not None and counted is not None and counted == ids.shape[1]:
-            yield Match({"ids": ids}, [node], list(node.outputs), [])
+    def match(self, op: Ops, c: Const, *, shape: tuple[Dim, ...], axis: int) -> Pattern:
+        return op.cumulative_sum(op.aside(op.broadcast_to(c, shape=shape)), axis=axis)
 
-    def build(self, op: Ops, ids: Value, out: Value) -> Value:
-        assert out.node is not None
-        return op.again(out.node, positions=op.positions(ids))
+    def where(self, c: Value) -> str | None:
+        return None if c.type.elements == 1 and c.type.is_integer else ""
+
+    def build(self, op: Ops, c: Value, out: Value, axis: int) -> Value:
+        assert c.literal is not None
+        at = out.type.axis(axis)
+        steps = op.add(op.iota(size=out.shape[at], dtype=out.dtype), 1)
+        steps = op.mul(steps, op.constant(c.literal.reshape(())))
+        row = op.unsqueeze(steps, axes=tuple(i for i in range(out.type.rank) if i != at))
+        return row if row.shape == out.shape else op.broadcast_to(row, shape=out.shape)
 
 
-class EmbeddedPositions(Rule):
-    """x + embedding(0, 1, …, S - 1) -> x + embedding(positions(ids))
+class PositionsOfTokens(Rule):
+    """f(x, g(0, 1, …, S - 1)), x of S tokens -> f(x, g(positions(ids)))
 
-    Where positions were cut from a table, the slice's guard stays: there are no more tokens than it has rows.
+    Where x and what is made of the count meet: what turns x, or is added to it, goes on from step to step then. Where
+    rows were cut from a table, the slice's guard stays: there are no more tokens than it has rows.
     """
 
-    at = (Add,)
+    exactness = "rounding"  # products of more rows
+    at = (Add, Sub, Mul, Div, Where, BroadcastTo, Rope)
     example = """module {
-      weights { @w: f32[9, 4] }
-      graph forward(%ids: i32[B, S] is tokens, %x: f32[B, S, 4]) {
+      weights {
+        @w: f32[9, 4]
+        @inv_freq: f32[2]
+      }
+      guard at_most(S, 9)
+      graph forward(%ids: i32[B, S] is tokens, %x: f32[B, S, 4], %y: f32[B, S, 1, 4]) {
         %0: i32[S] = iota(size=S) <- "iota"
         %1: i32[1, S] = unsqueeze(%0, axes=[0]) <- "row"
         %2: f32[1, S, 4] = embedding(%1, @w) <- "embedding"
-        %3: f32[B, S, 4] = add(%x, %2) <- "add"
-        return y=%3
+        %3: f32[B, S, 4] = add(%2, %x) <- "add"
+        %4: f32[B, S, 1, 4] = rope(%y, %1, @inv_freq) <- "rope"
+        %5: f32[S, 4] = slice(@w, axis=0, start=0, stop=S) <- "slice"
+        %6: f32[S, 4] = cos(%5) <- "cos"
+        %7: f32[B, S, 4] = mul(%3, %6) <- "mul"
+        return y=%7, z=%4
       }
     }"""
 
-    def find(self, node: Node) -> Iterator[Match]:
-        for x, table in ((node["a"], node["b"]), (node["b"], node["a"])):
-            if table.node is None or not isinstance(table.op, Embedding) or x.shape != node.out.shape:
-                continue
-            ids, at = _tokens(x), table.node["ids"]
-            counted = _count(at)
-            if ids is not None and counted is not None and counted == ids.shape[1]:
-                bindings = {"x": x, "table": table, "ids": ids}
-                yield Match(bindings, [table.node, node], list(node.outputs), [])
+    def __init__(self) -> None:
+        self.counted: dict[Value, Counted] = {}  # by tokens: one count serves every block
 
-    def build(self, op: Ops, x: Value, table: Value, ids: Value) -> Value:
-        assert table.node is not None
-        return op.add(x, op.again(table.node, ids=op.positions(ids)))
+    def find(self, node: Node) -> Iterator[Match]:
+        out, ids = node.out, node.out.graph.input_for(TOKENS)
+        if ids is None or ids.type.rank != 2 or out.shape[:1] != ids.shape[:1]:
+            return
+        counted = self.counted.setdefault(ids, Counted(ids, self.name))
+        found = {node.op.operand(i): v for i, v in enumerate(node.inputs) if v is not None and counted.has(v)}
+        found = {name: v for name, v in found.items() if len(counted.form(v)) <= out.type.rank}
+        if isinstance(node.op, Rope):
+            found = {name: v for name, v in found.items() if name == "positions"}
+        if found and not counted.has(out):
+            yield Match({"found": found, "counted": counted}, [node], list(node.outputs), [])
+
+    def build(self, op: Ops, found: dict[str, Value], counted: Counted, out: Value) -> Value:
+        assert out.node is not None
+        made = {name: counted.anew(op, v) for name, v in found.items()}
+        if isinstance(out.op, Rope):
+            return op.again(out.node, positions=bare(made["positions"]))
+        given = {name: behind_batch(op, v, out.type.rank) for name, v in made.items()}
+        if isinstance(out.op, BroadcastTo) and given["x"].shape == out.shape:
+            return given["x"]
+        return op.again(out.node, **given)
 
 
 class RecoverPositions(RewritePass):
-    """Counting from 0 to the number of tokens is their positions: what rotates x by them, or is added to it."""
+    """Counting from 0 to the number of tokens is their positions, where what is made of it meets the tokens."""
 
-    rules = (RopePositions, EmbeddedPositions)
-
-
-def _tokens(x: Value) -> Value | None:
-    """The tokens that stand along the first axes of a value."""
-    ids = x.graph.input_for(TOKENS)
-    return ids if ids is not None and ids.shape == x.shape[:2] else None
-
-
-def _count(positions: Value) -> Dim | None:
-    """n, where the rows of [1 or B, n] are 0, 1, …, n - 1; else None."""
-    value, n = positions, positions.shape[-1] if positions.type.rank else None
-    while value.node is not None and isinstance(value.op, Unsqueeze | BroadcastTo) and value.shape[-1] == n:
-        value = value.node["x"]
-    if isinstance(value.op, Iota):
-        return n
-    return n if _cut_from_count(positions) else None
-
-
-def _cut_from_count(positions: Value) -> bool:
-    """Whether they are the first ones of a table 0, 1, 2, …"""
-    node = positions.node
-    if node is None or not isinstance(node.op, Slice) or node.op.start != 0:
-        return False
-    data = node["x"].literal
-    last = data is not None and node.op.axis % data.ndim == data.ndim - 1
-    return bool(last and data is not None and (data == np.arange(data.shape[-1])).all())
+    rules = (CumulativeOnes, PositionsOfTokens)

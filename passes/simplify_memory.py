@@ -22,10 +22,10 @@ class ReshapeToSqueeze(Rule):
         return op.reshape(x, shape=shape)
 
     def where(self, x: Value, out: Value) -> str | None:
-        return None if _unit_axes(x.shape, out.shape) else f"{x.type} to {out.type} moves elements between axes"
+        return None if unit_axes(x.shape, out.shape) else f"{x.type} to {out.type} moves elements between axes"
 
     def build(self, op: Ops, x: Value, out: Value) -> Value:
-        axes = _unit_axes(x.shape, out.shape)
+        axes = unit_axes(x.shape, out.shape)
         assert axes is not None
         dropped, added = axes
         if dropped:
@@ -33,7 +33,7 @@ class ReshapeToSqueeze(Rule):
         return op.unsqueeze(x, axes=added) if added else x
 
 
-def _unit_axes(before: tuple[Dim, ...], after: tuple[Dim, ...]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def unit_axes(before: tuple[Dim, ...], after: tuple[Dim, ...]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """(unit axes of `before` to drop, unit axes of `after` to add), or None where other axes differ."""
     i = j = 0
     dropped, added = [], []
@@ -96,7 +96,7 @@ class MergeSqueezes(Rule):
         ]
 
     def where(self, x: Value, out: Value, a: tuple[int, ...], b: tuple[int, ...]) -> str | None:
-        dropped, added = _unit_axes(x.shape, out.shape) or ((), ())
+        dropped, added = unit_axes(x.shape, out.shape) or ((), ())
         steps = bool(dropped) + bool(added)
         return None if steps < 2 or len(dropped) + len(added) < len(a) + len(b) else ""
 

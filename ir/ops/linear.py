@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from burnish.ir.guards import AtMost, assume_equal, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op
 from burnish.ir.ops.shape import within
-from burnish.ir.state import Independent, Refused, Steps, by_along
+from burnish.ir.state import Independent, Refused, Steps, beyond, by_along
 from burnish.ir.types import FLOATS, Type, require
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ class Embedding(Op):
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
         """Of tokens themselves or their positions alone; a table of positions bounds how many tokens there may be."""
-        at, rows = node["ids"], node["w"].shape[0]
-        if at.op is not None and at.op.name == "positions":
-            op.assume(AtMost(state.capacity, rows))
+        if (below := beyond(node["ids"], state)) is not None:
+            op.assume(AtMost(below, node["w"].shape[0]))
         return by_along(node, state)
 
     def eval(self, xp: Arrays, ids: Array, w: Array) -> Array:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from burnish.ir.box import Box, moved, reshaped, under
 from burnish.ir.dims import Dim, Sym, dim_text, divide, product
 from burnish.ir.format import LAYOUTS
-from burnish.ir.guards import assume_at_most, assume_equal, assume_sizes, broadcast
+from burnish.ir.guards import AtMost, assume_at_most, assume_equal, assume_sizes, broadcast
 from burnish.ir.op import Array, Arrays, Axes, Op, Part
-from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps, axes_with, by_along
+from burnish.ir.state import INDEPENDENT, Independent, Refused, Steps, axes_with, beyond, by_along
 from burnish.ir.types import NUMPY, InferError, Type, require
 
 if TYPE_CHECKING:
@@ -352,6 +352,12 @@ class Gather(_Memory):
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> None:
         """It takes all: a row that is asked for may be any."""
+
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
+        """A table of positions bounds how many tokens there may be."""
+        if (below := beyond(node["indices"], state)) is not None:
+            op.assume(AtMost(below, node["x"].type.shape[node["x"].type.axis(self.axis)]))
+        return by_along(node, state)
 
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
         return xp.take(x, within(xp, indices, x.shape[self.axis]), axis=self.axis, mode="clip")

@@ -117,6 +117,7 @@ def _drop_masks(module: Module) -> None:
             for i in range(3, len(node.inputs)):
                 node.set_input(i, None)
             node.inputs[3:] = []
+            node.op = node.op.changed(no_keys="zero")
     graph.erase_dead(list(graph))
     for value in list(graph.inputs):
         if not value.uses:
