@@ -76,21 +76,39 @@ class Steps(Protocol):
 
 
 def beyond(value: Value, state: Steps) -> Dim | None:
-    """What positions, or sums of them and of constants, stay below in every step; None of what is no such thing."""
+    """What positions, and what is made of them by numbers, stay below in every step; None where that is not known."""
+    found = _most(value, state)
+    return None if found is None else found + 1
+
+
+def _most(value: Value, state: Steps) -> Dim | None:
     node = value.node
     if node is None:
         return None
     match node.op.name:
         case "positions":
-            return state.capacity
+            return state.capacity - 1
         case "cast" | "unsqueeze" | "squeeze" | "reshape" | "broadcast_to" | "transpose":
-            return beyond(node.operands[0], state)
-        case "add":
+            return _most(node.operands[0], state)
+        case "add" | "sub" | "mul":
             a, b = node.operands
-            for x, c in ((a, b.literal), (b, a.literal)):
-                if c is not None and c.dtype.kind in "iu" and c.size and (below := beyond(x, state)) is not None:
-                    return below + int(c.max())
+            if a.literal is not None and node.op.name != "sub":
+                a, b = b, a
+            most, number = _most(a, state), _integer(b)
+            if most is None or number is None:
+                return None
+            if node.op.name == "mul":
+                return most * number if number >= 0 else None
+            return most + (number if node.op.name == "add" else -number)
     return None
+
+
+def _integer(value: Value) -> int | None:
+    """The one integer that a constant is, in whatever type."""
+    data = value.literal
+    if data is None or data.size != 1 or data.dtype == bool or not float(data.item()).is_integer():
+        return None
+    return int(data.item())
 
 
 def axes_with(type: Type, symbol: str) -> list[int]:

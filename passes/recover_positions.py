@@ -20,19 +20,22 @@ from burnish.passes.engine import Const, Match, Pattern, RewritePass, Rule
 class CumulativeOnes(Rule):
     """cumulative_sum(an integer c everywhere) -> c * (1, 2, 3, …)"""
 
+    exactness = "rounding"  # of floats, beyond the integers that they hold
     example = {"c": np.array([[2]], "i8"), "shape": (3, 5), "axis": 1}
 
     def match(self, op: Ops, c: Const, *, shape: tuple[Dim, ...], axis: int) -> Pattern:
         return op.cumulative_sum(op.aside(op.broadcast_to(c, shape=shape)), axis=axis)
 
     def where(self, c: Value) -> str | None:
-        return None if c.type.elements == 1 and c.type.is_integer else ""
+        good = c.literal is not None and c.literal.size == 1 and float(c.literal.item()).is_integer()
+        return None if good else ""
 
     def build(self, op: Ops, c: Value, out: Value, axis: int) -> Value:
         assert c.literal is not None
         at = out.type.axis(axis)
         steps = op.add(op.iota(size=out.shape[at], dtype=out.dtype), 1)
-        steps = op.mul(steps, op.constant(c.literal.reshape(())))
+        if (number := c.literal.item()) != 1:
+            steps = op.mul(steps, number)
         row = op.unsqueeze(steps, axes=tuple(i for i in range(out.type.rank) if i != at))
         return row if row.shape == out.shape else op.broadcast_to(row, shape=out.shape)
 

@@ -411,6 +411,12 @@ class GatherNd(_Memory):
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> None:
         """It takes all: a row that is asked for may be any."""
 
+    def stateful(self, op: Ops, node: Node, state: Steps) -> Independent | Refused:
+        """A table of positions bounds how many tokens there may be."""
+        if node["indices"].shape[-1] == 1 and (below := beyond(node["indices"], state)) is not None:
+            op.assume(AtMost(below, node["x"].shape[0]))
+        return by_along(node, state)
+
     def eval(self, xp: Arrays, x: Array, indices: Array) -> Array:
         at = [within(xp, indices[..., i], x.shape[i]) for i in range(indices.shape[-1])]
         return x[tuple(at)]
