@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from burnish.ir.builder import Ops
-from burnish.ir.dims import Dim, DimError, Sym, at_most, maximum, minimum
+from burnish.ir.dims import Dim, DimError, Sym, at_most, maximum, minimum, operation
 from burnish.ir.evaluate import evaluate
 from burnish.ir.graph import Graph, Value
 from burnish.ir.op import Op
@@ -56,29 +57,33 @@ class KnownOps(Ops):
             results = _compute(op, inputs)
             if results is not None:
                 return results[0] if len(results) == 1 else results
-        return super().emit(op, [self.lift(v) for v in inputs], bodies)
+        dtypes = [v.dtype for v in inputs if isinstance(v, Value) and v.type.is_integer]
+        dtype = dtypes[0] if dtypes and op.elementwise else "i64"
+        return super().emit(op, [self.lift(v, dtype) for v in inputs], bodies)
 
-    def lift(self, value: Value | Known | None) -> Value | None:
-        """The value in the graph."""
+    def lift(self, value: Value | Known | None, dtype: str = "i64") -> Value | None:
+        """The value in the graph; sizes are of `dtype` there, whatever they were cast to while they were known."""
         if value is None or isinstance(value, Value):
             return value
         if value.dtype != object:
             return self.constant(value)
         elements = [self._number(d) for d in value.ravel().tolist()]
         joined = elements[0] if len(elements) == 1 else self.concat(*elements, axis=0)
+        joined = joined if dtype == "i64" else self.cast(joined, to=dtype)
         return joined if value.ndim == 1 else self.reshape(joined, shape=value.shape)
 
     def _number(self, d: Dim) -> Value:
-        """i64[1] that holds a dimension; one that may be negative is the difference of two that are not."""
-        if isinstance(d, int) or at_most(0, d):
-            return self._counted(d)
-        return self.sub(self._counted(maximum(d, 0)), self._counted(maximum(-d, 0)))
-
-    def _counted(self, d: Dim) -> Value:
-        """The last of 0, 1, …, d."""
+        """i64[1] that holds a dimension, computed from those of its symbols: only these are counted up to."""
         if isinstance(d, int):
             return self.constant(np.array([d], "i8"))
-        return self.slice(self.iota(size=d + 1, dtype="i64"), axis=0, start=d, stop=d + 1)
+        if d.is_plain:  # the last of 0, 1, …, d
+            return self.slice(self.iota(size=d + 1, dtype="i64"), axis=0, start=d, stop=d + 1)
+        function, parts = operation(d)
+        numbers = [self._number(x) for x in parts]
+        if function == "floordiv":
+            a, b = numbers
+            return self.div(self.sub(a, self.mod(a, b)), b)
+        return reduce(getattr(self, function), numbers)
 
 
 def known_dims(value: Value | Known | None, what: str) -> tuple[Dim, ...]:

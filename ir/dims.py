@@ -241,6 +241,15 @@ def choices(d: Dim, function: str) -> tuple[Dim, ...]:
     return tuple(map(_canonical, d.expr.args))
 
 
+def operation(d: Sym) -> tuple[str, tuple[Dim, ...]]:
+    """What a compound dimension is made by and of: ("add", …), ("mul", …), ("minimum", …), ("maximum", …), floordiv."""
+    names = {"Add": "add", "Mul": "mul", "Pow": "mul", "Min": "minimum", "Max": "maximum", "floordiv": "floordiv"}
+    kind, args = type(d.expr).__name__, d.expr.args
+    if kind == "Pow":
+        args = (args[0],) * int(args[1])
+    return names[kind], tuple(map(_canonical, args))
+
+
 @cache
 def product(dims: tuple[Dim, ...]) -> Dim:
     """The product of `dims`; 1 for none."""
