@@ -17,6 +17,7 @@ from burnish.ir.module import Module, WeightEntry
 from burnish.ir.parser import parse, parse_type
 from burnish.ir.types import InferError
 from burnish.ir.verify import verify
+from burnish.ir.weights import MemoryWeights
 from burnish.passes.engine import Context, PassError, RewritePass, Rule
 
 __all__ = ["check_rule"]
@@ -32,7 +33,8 @@ def check_rule(rule: type[Rule]) -> None:
     verifies and reads back from its text, and both sides agree: to the last bit for an exact rule; for a rounding one
     with an error against float64 of at most four times that of the original and a few units in the last place; a
     lossy one in shape, and its numbers are finite. Integers are from 0 to 7; a `B` in a type is 2, other symbols more.
-    Of a rule that finds its places itself, `example` is the text of a module.
+    An exact rule is also tried on what such numbers are too kind to show: integers that are negative or large, -0.0,
+    NaN, infinities. Of a rule that finds its places itself, `example` is the text of a module.
     """
     name = rule.__name__
     doc = inspect.cleandoc(rule.__doc__ or "")
@@ -122,6 +124,38 @@ def _check_instance(rule: type[Rule], module: Module, where: str) -> None:
     assert str(parse(text, after.constants())) == text, f"{where}: the text does not read back equal:\n{text}"
     for seed in range(SAMPLES):
         _compare(rule, module, after, seed, where)
+    if rule.exactness == "exact":
+        _compare_odd(module, after, where)
+
+
+def _compare_odd(module: Module, after: Module, where: str) -> None:
+    """Both sides on numbers that are seldom met, as inputs and as weights, bit by bit but for those of a NaN."""
+    weights = {name: _odd(x) for name, x in made_up_weights(module).arrays.items()}
+    module.source = after.source = MemoryWeights(weights)
+    free = {f"{graph.name}.{v.name}" for graph in module.graphs.values() for v in graph.inputs if v.role is None}
+    inputs = {name: _odd(x) if name in free else x for name, x in made_up_inputs(module).items()}
+    old, new = (run_all(m, Interpreter(m), inputs) for m in (module, after))
+    for name, x in new.items():
+        here = f"{where}: {name.removeprefix('forward.')}"
+        same = same_bits(_one_nan(x), _one_nan(old[name]))
+        assert same, f"{here}: is declared exact, but is not of {x.dtype} beside ordinary numbers\n{module}\n{after}"
+
+
+def _odd(x: Any) -> Any:
+    """An array's place filled with what is seldom met in its type."""
+    if not isinstance(x, np.ndarray) or x.dtype == bool or not x.size:
+        return x
+    if x.dtype.kind in "iu":
+        limits = np.iinfo(x.dtype)
+        numbers = np.array([0, -1, 3, -2, 200, -5, 300, limits.max % 2**31, limits.min], "i8")
+    else:
+        numbers = np.array([0.0, -0.0, np.nan, 1.5, -np.inf, -3.75, np.inf, 1e4, -7e-5])
+    return np.resize(numbers.astype(x.dtype), x.shape)
+
+
+def _one_nan(x: np.ndarray) -> np.ndarray:
+    """The array with every NaN in the same bits."""
+    return np.where(np.isnan(x), np.asarray(np.nan, x.dtype), x) if x.dtype.kind not in "iub" else x
 
 
 def _compare(rule: type[Rule], module: Module, after: Module, seed: int, where: str) -> None:

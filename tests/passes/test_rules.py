@@ -91,6 +91,34 @@ def test_a_rule_that_breaks_its_word_is_found_out(rule: type[Rule], message: str
         check_rule(rule)
 
 
+@pytest.mark.parametrize(
+    ("type", "before", "after"),
+    [
+        ("f32[8]", lambda op, x: op.maximum(x, op.neg(x)), lambda op, x: op.abs(op.add(x, 0.0))),
+        ("f32[8]", lambda op, x: op.mul(x, 1.0), lambda op, x: op.add(x, 0.0)),  # -0.0
+        ("f32[8]", lambda op, x: op.sub(op.neg(x), op.neg(x)), lambda op, x: op.mul(x, 0.0)),  # of a negative number
+        ("f32[8]", lambda op, x: op.relu(op.abs(x)), lambda op, x: op.maximum(op.abs(x), op.mul(x, 0.0))),
+        ("i32[8]", lambda op, x: op.mod(x, 4), lambda op, x: op.sub(x, op.mul(op.div(x, 4), 4))),  # rounds to 0
+        ("i32[8]", lambda op, x: op.cast(op.cast(x, to="i8"), to="i32"), lambda op, x: op.add(x, 0)),  # too small
+        ("i32[8]", lambda op, x: op.abs(x), lambda op, x: op.add(x, 0)),
+    ],
+)
+def test_an_exact_rule_is_tried_on_numbers_that_are_seldom_met(type: str, before: object, after: object) -> None:
+    class Kind(Rule):
+        """f(x) -> what is the same of the numbers 0 to 7, or of most"""
+
+        example = {"x": type}
+
+        def match(self, op: Ops, x: Value) -> Pattern:
+            return before(op, x)
+
+        def build(self, op: Ops, x: Value) -> Value:
+            return after(op, x)
+
+    with pytest.raises(AssertionError, match="is declared exact, but is "):
+        check_rule(Kind)
+
+
 def test_every_alternative_is_tried() -> None:
     class SecondIsWrong(Rule):
         """sin(neg(x)) -> neg(sin(x)), and cos(neg(x)) -> cos(x) taken for -cos(x)"""
