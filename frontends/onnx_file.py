@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from burnish.frontends import onnx_shapes  # noqa: F401  # enters its translations
 from burnish.frontends.config import LoadError, shown
-from burnish.frontends.known import Known, KnownOps
+from burnish.frontends.known import Known
 from burnish.frontends.onnx_names import Names, task_of
-from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS
+from burnish.frontends.onnx_ops import DTYPES, NEWEST, OLDEST, TRANSLATIONS, OnnxOps
 from burnish.frontends.onnx_tensors import Tensor, Turned, read_tensor
 from burnish.ir.dims import Dim, DimError, Sym, bind, choices, symbols_of
 from burnish.ir.graph import Graph, Value
@@ -30,7 +31,6 @@ from burnish.ir.weights import WeightsOf, WeightSource
 __all__ = ["load_onnx"]
 
 _LARGEST = (1 << 31) - 1  # bytes; what protobuf can hold
-_OLDEST = 18  # since then, reductions take their axes as an input
 _ROLES = {  # what exporters call the inputs that lie beside the tokens, [B, S]
     "input_ids": TOKENS,
     "attention_mask": MASK,
@@ -38,6 +38,7 @@ _ROLES = {  # what exporters call the inputs that lie beside the tokens, [B, S]
     "position_ids": POSITIONS,
 }
 _CONSTANT = 1 << 16  # elements; larger tensors are weights whatever they are for
+_DOMAINS = ("", "ai.onnx")  # ONNX's own operators
 _RESERVED = ("B", "S", "T", "C")
 _FAULTS = (InferError, DimError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, OSError)
 
@@ -106,16 +107,21 @@ def _parse(path: Path) -> Any:
     return proto
 
 
+def _version(proto: Any) -> int:
+    """That of ONNX's own operators; 0 where it is not said."""
+    return next((int(o.version) for o in proto.opset_import if o.domain in _DOMAINS), 0)
+
+
 def _check_operators(proto: Any, path: Path) -> None:
     """All that is not supported, at once."""
-    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if version < _OLDEST:
-        raise LoadError(f"{path}: its operators are of version {version}; version {_OLDEST} or newer is supported")
+    version = _version(proto)
+    if not OLDEST <= version <= NEWEST:
+        raise LoadError(f"{path}: its operators are of version {version}; {OLDEST} to {NEWEST} are supported")
     missing = sorted(
         {
             f"{n.domain}.{n.op_type}".lstrip(".").encode("unicode_escape").decode()
             for n in proto.graph.node
-            if n.domain not in ("", "ai.onnx") or n.op_type not in TRANSLATIONS
+            if n.domain not in _DOMAINS or n.op_type not in TRANSLATIONS
         }
     )
     if missing:
@@ -144,7 +150,7 @@ class _Importer:
         proto = self.proto.graph
         self.module = Module()
         self.graph: Graph = self.module.graph("forward")
-        self.op = KnownOps(self.graph)
+        self.op = OnnxOps(self.graph, _version(self.proto))
         known = {s.text: self._renamed(s) for s in self.alike}
         with recording(self.module.guards):
             for g in self.bounds:
@@ -265,6 +271,7 @@ class _Importer:
             else:
                 operands.append(self.values[name] if name else None)
         self.op.at_source(scope, source)
+        self.op.results = len(node.output)
         try:
             attributes = {a.name: self._attribute(a, where) for a in node.attribute}
             results = TRANSLATIONS[node.op_type](self.op, *operands, **attributes)

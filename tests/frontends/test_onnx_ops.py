@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from burnish.backends.interpreter import Interpreter
-from burnish.frontends.known import KnownOps
-from burnish.frontends.onnx_ops import TRANSLATIONS
+from burnish.frontends import onnx_shapes  # noqa: F401
+from burnish.frontends.onnx_ops import TRANSLATIONS, OnnxOps
 from burnish.ir import Module, Type, Value
 from burnish.ir.dims import Sym
 from burnish.ir.types import dtype_name
@@ -121,7 +121,7 @@ def run(name: str, operands: list[Any], attributes: dict[str, Any]) -> list[np.n
     """The operator, with arrays as graph inputs and lists as known vectors."""
     module = Module()
     graph = module.graph("forward")
-    op = KnownOps(graph)
+    op = OnnxOps(graph)
     op.at_source("", "node")
     given: list[Any] = [
         ints(*x) if isinstance(x, list) else graph.input(f"x{i}", Type(dtype_name(x.dtype), x.shape))
@@ -170,13 +170,13 @@ def test_what_is_not_supported_is_said(
 
 
 @pytest.fixture
-def op() -> KnownOps:
-    op = KnownOps(Module().graph("forward"))
+def op() -> OnnxOps:
+    op = OnnxOps(Module().graph("forward"))
     op.at_source("", "node")
     return op
 
 
-def test_shape_arithmetic_leaves_no_nodes(op: KnownOps) -> None:
+def test_shape_arithmetic_leaves_no_nodes(op: OnnxOps) -> None:
     t = TRANSLATIONS
     x = op.graph.input("x", Type("f32", (S, 6)))
     rows = t["Gather"](op, t["Shape"](op, x), np.array(0), axis=0)
@@ -193,7 +193,7 @@ def test_shape_arithmetic_leaves_no_nodes(op: KnownOps) -> None:
     assert ends.dtype == np.int64
 
 
-def test_a_size_that_is_used_as_data_is_counted(op: KnownOps) -> None:
+def test_a_size_that_is_used_as_data_is_counted(op: OnnxOps) -> None:
     x = op.graph.input("x", Type("i64", (S, 2)))
     size = TRANSLATIONS["Shape"](op, x, start=0, end=1)
     op.graph.set_outputs({"y": TRANSLATIONS["Add"](op, x, size)})
@@ -202,7 +202,7 @@ def test_a_size_that_is_used_as_data_is_counted(op: KnownOps) -> None:
     assert (y == 5).all()
 
 
-def test_comparing_a_size_is_left_to_run_time(op: KnownOps) -> None:
+def test_comparing_a_size_is_left_to_run_time(op: OnnxOps) -> None:
     """S == 3 is not false because S is not the number 3."""
     x = op.graph.input("x", Type("f32", (S,)))
     is_three = TRANSLATIONS["Equal"](op, TRANSLATIONS["Shape"](op, x), ints(3))
@@ -213,6 +213,6 @@ def test_comparing_a_size_is_left_to_run_time(op: KnownOps) -> None:
     assert [run("forward", {"x": np.zeros(n, "f4")})["y"].tolist() for n in (3, 4)] == [[True], [False]]
 
 
-def test_large_results_are_left_to_run_time(op: KnownOps) -> None:
+def test_large_results_are_left_to_run_time(op: OnnxOps) -> None:
     huge = TRANSLATIONS["Expand"](op, np.zeros((), "f4"), ints(1 << 20, 1 << 20))
     assert isinstance(huge, Value)
