@@ -104,7 +104,6 @@ for _theirs, _ours in {
     "Less": "less",
     "LessOrEqual": "less_or_equal",
     "Log": "log",
-    "Mul": "mul",
     "Neg": "neg",
     "Not": "logical_not",
     "Or": "logical_or",
@@ -141,6 +140,15 @@ def cast(op: OnnxOps, x: X, *, to: int, saturate: int = 1, round_mode: str = "up
     if to not in DTYPES:
         raise ValueError(f"element type {to} is not supported")
     return op.cast(x, to=DTYPES[to])
+
+
+@translates("Mul")
+def mul(op: OnnxOps, a: X, b: X) -> X:
+    for x, y in ((a, b), (b, a)):
+        one = isinstance(x, Value) and not isinstance(y, Value) and y.size == 1 and y.item() == 1
+        if one and len(y.shape) <= x.type.rank and type_of(y).dtype == x.dtype:
+            return x  # a scale that is not used, as exporters leave it
+    return op.mul(a, b)
 
 
 @translates("Pow")
