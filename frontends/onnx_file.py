@@ -158,7 +158,7 @@ class _Importer:
         self.names = Names.of(proto)
         self.module.facts = Facts(self.names.architecture, task_of(self.names.architecture))
         where = str(self.path)
-        self.tensors = {t.name: read_tensor(t, self.path.parent, where) for t in proto.initializer}
+        self.tensors = {t.name: read_tensor(t, self.path, where) for t in proto.initializer}
         self.inputs([i for i in proto.input if i.name not in self.tensors])
         sources = self._sources()
         for node, source in zip(proto.node, sources, strict=True):
@@ -297,7 +297,7 @@ class _Importer:
             case 3:
                 return a.s.decode("utf-8")
             case 4:
-                return read_tensor(a.t, self.path.parent, where).array()
+                return read_tensor(a.t, self.path, where).array()
             case 6:
                 return tuple(a.floats)
             case 7:

@@ -62,6 +62,58 @@ def test_good_files_load(tmp_path: Path, location: str | None) -> None:
     assert (y == x @ W).all()
 
 
+def linked(folder: Path, model: onnx.ModelProto, **links: str) -> Path:
+    """A cache of links: the files in `blobs`, by hashes; `snapshots/main` has the names, which are links to them."""
+    blobs, names = folder / "blobs", folder / "snapshots" / "main"
+    for at in (blobs, names / "onnx"):
+        at.mkdir(parents=True)
+    (blobs / "h0").write_bytes(model.SerializeToString())
+    (blobs / "h1").write_bytes(W.tobytes())
+    (folder / "outside").write_bytes(W.tobytes())
+    for name, target in ({"model.onnx": "../../blobs/h0", "data": "../../blobs/h1"} | links).items():
+        (names / name).symlink_to(target)
+    return names / "model.onnx"
+
+
+CACHES: dict[str, tuple[str, dict[str, str]]] = {  # where the data is said to be, and links beside the usual ones
+    "as a hub's client lays it out": ("data", {}),
+    "data in a folder of its own": ("onnx/data", {"onnx/data": "../../../blobs/h1"}),
+    "a link to a link": ("again", {"again": "data"}),
+    "an absolute link": ("away", {"away": "BLOBS/h1"}),
+}
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_a_cache_of_links_loads(tmp_path: Path, name: str) -> None:
+    location, links = CACHES[name]
+    model = good()
+    external(model, location=location)
+    path = linked(tmp_path, model, **{k: v.replace("BLOBS", str(tmp_path / "blobs")) for k, v in links.items()})
+    by_another_name = tmp_path / "latest"
+    by_another_name.symlink_to(path.parent)
+    for at in (path, by_another_name / path.name):
+        (y,) = Interpreter(load_onnx(at))("forward", {"x": np.ones((3, 8), "f4")}).values()
+        assert (y == np.ones((3, 8), "f4") @ W).all()
+
+
+@pytest.mark.parametrize(
+    ("location", "links", "message"),
+    [
+        ("away", {"away": "../../outside"}, "leads out of the model's folder"),
+        ("away", {"away": "/etc/passwd"}, "leads out of the model's folder"),
+        ("away", {"away": "again", "again": "away"}, "leads nowhere|not there"),
+        ("away", {"away": "../../blobs/nothing"}, "is not there"),
+        ("../../blobs/h1", {}, "outside of the model's folder"),
+        ("onnx/../data", {}, "outside of the model's folder"),
+    ],
+)
+def test_no_further_than_the_cache(tmp_path: Path, location: str, links: dict[str, str], message: str) -> None:
+    model = good()
+    external(model, location=location)
+    with pytest.raises(LoadError, match=message):
+        load_onnx(linked(tmp_path, model, **links))
+
+
 def _node(i: int, **fields: Any) -> Callable[[onnx.ModelProto], None]:
     def change(model: onnx.ModelProto) -> None:
         for name, value in fields.items():
@@ -143,7 +195,9 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], Any], str]] = {
     "an offset that is no number": (_external(location="data", offset="many"), "must be numbers"),
     "a negative input size": (_input_size(-3), "a size of -3 is not possible"),
     "a huge input size": (_input_size(1 << 60), "is not possible"),
-    "an old version": (lambda m: setattr(m.opset_import[0], "version", 9), "operators are of version 9"),
+    "an old version": (lambda m: setattr(m.opset_import[0], "version", 6), "of version 6; 7 to 28 are supported"),
+    "a version to come": (lambda m: setattr(m.opset_import[0], "version", 99), "of version 99; 7 to 28"),
+    "no version": (lambda m: m.ClearField("opset_import"), "operators are of version 0"),
     "no graph": (lambda m: m.ClearField("graph"), "holds no graph"),
     "an input of unknown rank": (
         lambda m: m.graph.input[0].type.tensor_type.ClearField("shape"),
