@@ -1,0 +1,115 @@
+"""from-start: a model of which a session says what came before, as one that reads a text from its start."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from burnish.ir.builder import Ops
+from burnish.ir.dims import Dim, bind, symbols_of
+from burnish.ir.graph import Graph, Node, Value
+from burnish.ir.guards import AllTrue, Guard
+from burnish.ir.module import Module, copy_graph
+from burnish.ir.ops.elementwise import Add
+from burnish.ir.ops.shape import Concat
+from burnish.ir.origin import Origin
+from burnish.ir.run import evaluate_numpy
+from burnish.ir.signature import LOGITS, MASK, PAST, Earlier
+from burnish.passes.engine import Context, Pass, Rule
+
+_SMALL = 16  # elements of what is computed here: numbers that count what came before
+
+
+class NothingBefore(Rule):
+    """f(tokens, mask, what came before) -> f(tokens): every token is real, none came before"""
+
+
+class FromStart(Pass):
+    """f(tokens, mask, what came before) -> f(tokens): every token is real, none came before
+
+    The plain forward of a graph that a caller keeps the past of, as exporters write it: `insert-state` makes the states
+    of that. What the graph returns for its caller to keep is left out. A text that is padded is padded on the right, so
+    that no token sees one that is not real.
+    """
+
+    rules = (NothingBefore,)
+
+    def run(self, module: Module, ctx: Context) -> None:
+        graph = module.main
+        if graph is None or graph.output_for(LOGITS) is None or graph.input_for(PAST) is not None:
+            return
+        if graph.input_for(MASK) is not None or any(isinstance(v.role, Earlier) for v in graph.inputs):
+            ctx.restructure(NothingBefore(), graph, partial(_from_start, graph=graph))
+
+
+def _from_start(op: Ops, graph: Graph) -> None:
+    earlier = {v: v.role for v in graph.inputs if isinstance(v.role, Earlier)}
+    sizes: dict[str, Dim] = {s: 0 for v, role in earlier.items() for s in symbols_of(v.shape[role.axis])}
+    kept = {k: v for k, v in graph.outputs.items() if not _returns(v, earlier)}
+    graph.set_outputs(kept)
+    for guard in graph.module.guards:
+        _bound(op, guard, sizes)
+    mask = graph.input_for(MASK)
+    empty: set[Value] = set()
+    for v in [*earlier, *([mask] if mask is not None else [])]:
+        number = op.constant(1 if v is mask else 0, v.dtype)
+        made = op.broadcast_to(number, shape=v.type.bind(sizes).shape)
+        empty |= {made} if v is not mask else set()
+        graph.replace(v, made)
+        graph.remove_input(v)
+    for node in graph.order():
+        if not node.is_leaf and node.graph is not None:
+            with op.at(Origin.union([node.origin], NothingBefore.__name__)):
+                _bind(op, node, sizes, empty)
+
+
+def _returns(value: Value, earlier: dict[Value, Earlier]) -> bool:
+    """Whether it is what came before, and this step's values behind it."""
+    return any(
+        value.type.rank == v.type.rank
+        and value.dtype == v.dtype
+        and [i for i, (a, b) in enumerate(zip(value.shape, v.shape, strict=True)) if a != b] == [role.axis]
+        for v, role in earlier.items()
+    )
+
+
+def _bind(op: Ops, node: Node, sizes: dict[str, Dim], empty: set[Value]) -> None:
+    """The node where nothing came before; what is empty, or counts it and is added, is gone."""
+    graph = op.graph
+    if isinstance(node.op, Concat) and any(v in empty for v in node.operands):
+        left = [v for v in node.operands if v not in empty]
+        graph.replace(node.out, left[0] if len(left) == 1 else op.concat(*left, axis=node.op.axis))
+    elif isinstance(node.op, Add) and (other := _added_to_nothing(node)) is not None:
+        graph.replace(node.out, other)
+    elif not sizes.keys().isdisjoint({*node.op.symbols, *(s for o in node.outputs for s in o.type.symbols)}):
+        made = op.emit(node.op.bind(sizes), node.inputs, [copy_graph(b, graph.module, sizes) for b in node.bodies])
+        for old, new in zip(node.outputs, made if len(node.outputs) > 1 else [made], strict=True):
+            graph.replace(old, _number(op, new))
+
+
+def _added_to_nothing(node: Node) -> Value | None:
+    """The other operand of an addition of 0."""
+    for x, zero in ((node["a"], node["b"]), (node["b"], node["a"])):
+        if zero.literal is not None and not zero.literal.any() and x.type.dtype == node.out.dtype:
+            return x if zero.type.elements == 1 and zero.type.rank <= x.type.rank else None
+    return None
+
+
+def _number(op: Ops, value: Value) -> Value:
+    """A count of what came before as the constant that it is: `value` itself where it is none."""
+    node = value.node
+    assert node is not None
+    operands = [v.literal if v is not None else None for v in node.inputs]
+    known = not node.op.symbols and not any(v is not None and v.literal is None for v in node.inputs)
+    if not known or node.bodies or not value.type.is_integer or math.prod(value.type.sizes) > _SMALL:
+        return value
+    return op.constant(evaluate_numpy(node.op, operands, [value.dtype], ())[0])
+
+
+def _bound(op: Ops, guard: Guard, sizes: dict[str, Dim]) -> None:
+    """What was assumed of the sizes holds where nothing came before."""
+    if isinstance(guard, AllTrue):
+        if not sizes.keys().isdisjoint(guard.graph.symbols):
+            op.assume(AllTrue(guard.reason, copy_graph(guard.graph, op.graph.module, sizes)))
+    elif not sizes.keys().isdisjoint({*symbols_of(guard.a), *symbols_of(guard.b)}):
+        op.assume(type(guard)(bind(guard.a, sizes), bind(guard.b, sizes)))
