@@ -8,7 +8,7 @@ linears' weights that they were exported from.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from burnish.frontends.known import Known
 from burnish.frontends.onnx_names import Names, task_of
 from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS, OnnxOps
 from burnish.frontends.onnx_proto import read_proto, version_of
-from burnish.frontends.onnx_signature import INPUTS, earlier_of, role_of_input, roles_of_outputs
+from burnish.frontends.onnx_signature import INPUTS, axis_of_rows, earlier_of, is_past, role_of_input, roles_of_outputs
 from burnish.frontends.onnx_tensors import Tensor, Turned, read_tensor
 from burnish.ir.dims import Dim, DimError, Sym, bind, choices, symbols_of
 from burnish.ir.graph import Graph, Value
@@ -142,7 +142,11 @@ class _Importer:
                 if d.dim_param:
                     self.symbols.setdefault(d.dim_param, self._renamed(Sym(name)))
         beside = self._dims(tokens) if tokens is not None else ()
-        keeps = any(i.name not in INPUTS and len(i.type.tensor_type.shape.dim) > 2 for i in inputs)
+        seen = list(beside)  # by a mask: what came before too
+        for i in inputs if len(beside) == 2 else ():
+            if is_past(i.name) and (axis := axis_of_rows(past := self._dims(i), beside[0])) is not None:
+                seen[1] = past[axis] + beside[1]
+                break
         for i in inputs:
             if i.name in self.values:
                 raise LoadError(f"{self.path}: has two inputs called {shown(i.name)}")
@@ -150,18 +154,16 @@ class _Importer:
             if dtype is None or not i.type.tensor_type.HasField("shape"):
                 what = "must be a tensor of plain numbers and of known rank"
                 raise LoadError(f"{self.path}: input {shown(i.name)} {what}")
-            shape = self._dims(i, beside if i.name in INPUTS else (), longer=keeps and INPUTS.get(i.name) == MASK)
+            named = INPUTS.get(i.name)
+            shape = self._dims(i, seen if named == MASK else beside if named is not None else ())
             self.op.at_source("", i.name)
             type = Type("i32" if dtype == "i64" else dtype, shape)
             role = role_of_input(i.name, shape, beside)
             value: Any = self.graph.input("ids" if role == TOKENS else i.name, type, role)
             self.values[i.name] = self.op.cast(value, to="i64") if dtype == "i64" else value
 
-    def _dims(self, info: Any, beside: tuple[Dim, ...] = (), longer: bool = False) -> tuple[Dim, ...]:
-        """The sizes of an input. One that lies beside the tokens has theirs, whatever an exporter calls its symbols.
-
-        A mask that may be `longer` than they are, as one is of all that came before, has a length of its own.
-        """
+    def _dims(self, info: Any, beside: Sequence[Dim] = ()) -> tuple[Dim, ...]:
+        """The sizes of an input. One that lies beside the tokens has theirs, whatever an exporter calls its symbols."""
         own = info.type.tensor_type.shape.dim
         dims: list[Dim] = []
         for axis, d in enumerate(own):
@@ -169,7 +171,7 @@ class _Importer:
                 if not 0 <= d.dim_value < 1 << 48:
                     raise LoadError(f"{self.path}: input {shown(info.name)}: a size of {d.dim_value} is not possible")
                 dims.append(d.dim_value)
-            elif len(own) == len(beside) == 2 and not (longer and axis == 1):
+            elif len(own) == len(beside) == 2:
                 dims.append(beside[axis])
             else:
                 dims.append(self._symbol(d.dim_param or f"{info.name}_{axis}"))

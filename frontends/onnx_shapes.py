@@ -154,7 +154,7 @@ def expand(op: OnnxOps, x: X, shape: X) -> X:
 
 @translates("Concat")
 def concat(op: OnnxOps, *xs: X, axis: int) -> X:
-    return op.concat(*xs, axis=from_end(xs[0], axis))
+    return op.concat(*xs, axis=from_end(xs[0], axis)) if len(xs) > 1 else xs[0]
 
 
 @translates("Split")

@@ -26,7 +26,7 @@ from burnish.ir.signature import (
 )
 from burnish.ir.types import Type
 
-__all__ = ["INPUTS", "earlier_of", "role_of_input", "roles_of_outputs"]
+__all__ = ["INPUTS", "axis_of_rows", "earlier_of", "is_past", "role_of_input", "roles_of_outputs"]
 
 #: what exporters call the tokens, and what lies beside them, [B, S]
 INPUTS = {
@@ -97,21 +97,25 @@ def earlier_of(graph: Graph, outputs: Mapping[str, Value]) -> dict[Value, Earlie
     found: dict[Value, Earlier] = {}
     free = list(outputs.values())
     for v in graph.inputs:
-        axis = _axis_of_rows(v.type, batch)
+        axis = axis_of_rows(v.shape, batch)
         if v.role is not None or not v.type.is_float or axis is None:
             continue
         grown = [d + length if i == axis else d for i, d in enumerate(v.shape)]
         same = [o for o in free if o.dtype == v.dtype and list(o.shape) == grown]
         joined = [o for o in same if o.node is not None and isinstance(o.op, Concat) and v in o.node.operands]
-        if joined or (same and re.search("past", v.name)):
+        if joined or (same and is_past(v.name)):
             free.remove((joined or same)[0])
             found[v] = Earlier(batch=list(v.shape).index(batch), axis=axis)
     return found
 
 
-def _axis_of_rows(type: Type, batch: Dim) -> int | None:
-    """The one axis that is a symbol of its own, of a type whose other sizes are numbers and that of the sequences."""
-    own = [i for i, d in enumerate(type.shape) if isinstance(d, Sym) and d != batch]
-    good = len(own) == 1 and type.rank >= 3 and list(type.shape).count(batch) >= 1
-    dim = type.shape[own[0]] if good else None
+def is_past(name: str) -> bool:
+    """Whether an input is called as what came before is: `past_key_values.0.key`, `past_0`, `past_key_self_0`."""
+    return re.search("past(?!_length|_len)", name) is not None
+
+
+def axis_of_rows(shape: Sequence[Dim], batch: Dim) -> int | None:
+    """The one axis that is a symbol of its own, where the other sizes are numbers and that of the sequences."""
+    own = [i for i, d in enumerate(shape) if isinstance(d, Sym) and d != batch]
+    dim = shape[own[0]] if len(own) == 1 and len(shape) >= 3 and batch in shape else None
     return own[0] if isinstance(dim, Sym) and dim.is_plain else None

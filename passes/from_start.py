@@ -10,8 +10,9 @@ from burnish.ir.dims import Dim, bind, symbols_of
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.guards import AllTrue, Guard
 from burnish.ir.module import Module, copy_graph
+from burnish.ir.op import Array
 from burnish.ir.ops.elementwise import Add
-from burnish.ir.ops.shape import Concat
+from burnish.ir.ops.shape import Concat, Transpose
 from burnish.ir.origin import Origin
 from burnish.ir.run import evaluate_numpy
 from burnish.ir.signature import LOGITS, MASK, PAST, Earlier
@@ -77,14 +78,18 @@ def _bind(op: Ops, node: Node, sizes: dict[str, Dim], empty: set[Value]) -> None
     """The node where nothing came before; what is empty, or counts it and is added, is gone."""
     graph = op.graph
     if isinstance(node.op, Concat) and any(v in empty for v in node.operands):
-        left = [v for v in node.operands if v not in empty]
+        left = [v for v in node.operands if v not in empty] or node.operands[:1]
         graph.replace(node.out, left[0] if len(left) == 1 else op.concat(*left, axis=node.op.axis))
     elif isinstance(node.op, Add) and (other := _added_to_nothing(node)) is not None:
         graph.replace(node.out, other)
+    elif isinstance(node.op, Transpose) and (before := _transposed_back(node)) is not None:
+        graph.replace(node.out, before)
+    elif (number := _number(node, sizes)) is not None:
+        graph.replace(node.out, op.constant(number))
     elif not sizes.keys().isdisjoint({*node.op.symbols, *(s for o in node.outputs for s in o.type.symbols)}):
         made = op.emit(node.op.bind(sizes), node.inputs, [copy_graph(b, graph.module, sizes) for b in node.bodies])
         for old, new in zip(node.outputs, made if len(node.outputs) > 1 else [made], strict=True):
-            graph.replace(old, _number(op, new))
+            graph.replace(old, new)
 
 
 def _added_to_nothing(node: Node) -> Value | None:
@@ -95,15 +100,24 @@ def _added_to_nothing(node: Node) -> Value | None:
     return None
 
 
-def _number(op: Ops, value: Value) -> Value:
-    """A count of what came before as the constant that it is: `value` itself where it is none."""
-    node = value.node
-    assert node is not None
-    operands = [v.literal if v is not None else None for v in node.inputs]
-    known = not node.op.symbols and not any(v is not None and v.literal is None for v in node.inputs)
-    if not known or node.bodies or not value.type.is_integer or math.prod(value.type.sizes) > _SMALL:
-        return value
-    return op.constant(evaluate_numpy(node.op, operands, [value.dtype], ())[0])
+def _transposed_back(node: Node) -> Value | None:
+    """What was transposed for the sake of what came before, and is again."""
+    inner = node["x"].node
+    if inner is None or not isinstance(inner.op, Transpose) or not isinstance(node.op, Transpose):
+        return None
+    back = [inner.op.perm[i] for i in node.op.perm] == list(range(node.out.type.rank))
+    return inner["x"] if back else None
+
+
+def _number(node: Node, sizes: dict[str, Dim]) -> Array | None:
+    """A count of what came before, where nothing did; None where a node is more than that."""
+    op, types = node.op.bind(sizes), [o.type.bind(sizes) for o in node.outputs]
+    operands = [None if v is None else v.literal for v in node.inputs]
+    known = not any(v is not None and x is None for v, x in zip(node.inputs, operands, strict=True))
+    plain = not op.symbols and not node.bodies and len(types) == 1 and types[0].is_integer and not types[0].symbols
+    if not known or not plain or math.prod(types[0].sizes) > _SMALL:
+        return None
+    return evaluate_numpy(op, operands, [types[0].dtype], ())[0]
 
 
 def _bound(op: Ops, guard: Guard, sizes: dict[str, Dim]) -> None:
