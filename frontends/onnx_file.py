@@ -142,11 +142,7 @@ class _Importer:
                 if d.dim_param:
                     self.symbols.setdefault(d.dim_param, self._renamed(Sym(name)))
         beside = self._dims(tokens) if tokens is not None else ()
-        seen = list(beside)  # by a mask: what came before too
-        for i in inputs if len(beside) == 2 else ():
-            if is_past(i.name) and (axis := axis_of_rows(past := self._dims(i), beside[0])) is not None:
-                seen[1] = past[axis] + beside[1]
-                break
+        seen = self._seen(inputs, beside) if len(beside) == 2 else ()
         for i in inputs:
             if i.name in self.values:
                 raise LoadError(f"{self.path}: has two inputs called {shown(i.name)}")
@@ -162,7 +158,16 @@ class _Importer:
             value: Any = self.graph.input("ids" if role == TOKENS else i.name, type, role)
             self.values[i.name] = self.op.cast(value, to="i64") if dtype == "i64" else value
 
-    def _dims(self, info: Any, beside: Sequence[Dim] = ()) -> tuple[Dim, ...]:
+    def _seen(self, inputs: list[Any], tokens: tuple[Dim, ...]) -> tuple[Dim | None, ...]:
+        """The sizes of a mask: of the tokens, and of what comes in of those before; None for one of its own."""
+        others = [i for i in inputs if i.name not in INPUTS]
+        for i in sorted(others, key=lambda i: not is_past(i.name)):
+            shape = self._dims(i)
+            if (axis := axis_of_rows(shape, tokens[0])) is not None:
+                return tokens[0], shape[axis] + tokens[1] if is_past(i.name) else None
+        return tokens
+
+    def _dims(self, info: Any, beside: Sequence[Dim | None] = ()) -> tuple[Dim, ...]:
         """The sizes of an input. One that lies beside the tokens has theirs, whatever an exporter calls its symbols."""
         own = info.type.tensor_type.shape.dim
         dims: list[Dim] = []
@@ -171,8 +176,8 @@ class _Importer:
                 if not 0 <= d.dim_value < 1 << 48:
                     raise LoadError(f"{self.path}: input {shown(info.name)}: a size of {d.dim_value} is not possible")
                 dims.append(d.dim_value)
-            elif len(own) == len(beside) == 2:
-                dims.append(beside[axis])
+            elif len(own) == len(beside) and (size := beside[axis]) is not None:
+                dims.append(size)
             else:
                 dims.append(self._symbol(d.dim_param or f"{info.name}_{axis}"))
         return tuple(dims)
