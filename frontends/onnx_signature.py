@@ -36,7 +36,7 @@ INPUTS = {
     "position_ids": POSITIONS,
 }
 _OUTPUTS = {
-    "logits": LOGITS,
+    LOGITS.name: LOGITS,
     "last_hidden_state": HIDDEN,
     "hidden_states": HIDDEN,
     "token_embeddings": HIDDEN,

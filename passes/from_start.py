@@ -1,4 +1,4 @@
-"""from-start: a model of which a session says what came before, as one that reads a text from its start."""
+"""from-start: a model that is told what came before, as one that reads a text from its start."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from burnish.ir.origin import Origin
 from burnish.ir.run import evaluate_numpy
 from burnish.ir.signature import LOGITS, MASK, PAST, Earlier
 from burnish.passes.engine import Context, Pass, Rule
+from burnish.passes.recover_mask import RecoverMask
+from burnish.passes.recover_positions import RecoverPositions
 
 _SMALL = 16  # elements of what is computed here: numbers that count what came before
 
@@ -33,14 +35,16 @@ class FromStart(Pass):
     that no token sees one that is not real.
     """
 
-    rules = (NothingBefore,)
+    rules = (NothingBefore, *RecoverMask.rules, *RecoverPositions.rules)
 
     def run(self, module: Module, ctx: Context) -> None:
         graph = module.main
         if graph is None or graph.output_for(LOGITS) is None or graph.input_for(PAST) is not None:
             return
-        if graph.input_for(MASK) is not None or any(isinstance(v.role, Earlier) for v in graph.inputs):
-            ctx.restructure(NothingBefore(), graph, partial(_from_start, graph=graph))
+        told = graph.input_for(MASK) is not None or any(isinstance(v.role, Earlier) for v in graph.inputs)
+        if told and ctx.restructure(NothingBefore(), graph, partial(_from_start, graph=graph)):
+            for hidden in (RecoverMask(), RecoverPositions()):  # behind padding, and what came before
+                hidden.run(module, ctx)
 
 
 def _from_start(op: Ops, graph: Graph) -> None:
@@ -78,7 +82,7 @@ def _bind(op: Ops, node: Node, sizes: dict[str, Dim], empty: set[Value]) -> None
     """The node where nothing came before; what is empty, or counts it and is added, is gone."""
     graph = op.graph
     if isinstance(node.op, Concat) and any(v in empty for v in node.operands):
-        left = [v for v in node.operands if v not in empty] or node.operands[:1]
+        left = [v for v in node.operands if v not in empty] or list(empty.intersection(node.operands))
         graph.replace(node.out, left[0] if len(left) == 1 else op.concat(*left, axis=node.op.axis))
     elif isinstance(node.op, Add) and (other := _added_to_nothing(node)) is not None:
         graph.replace(node.out, other)

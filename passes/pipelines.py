@@ -68,8 +68,6 @@ PIPELINES: dict[str, Entries] = {
     # Prefill and decode with caches.
     "stateful": (
         ("from-start", "a session keeps what came before: the plain forward is what it makes stateful"),
-        ("recover-mask", "without padding, a mask is one of shapes alone"),
-        ("recover-positions", "where nothing came before, they are counted from 0"),
         ("insert-state", ""),
         ("last-row", ""),
     ),
