@@ -103,7 +103,8 @@ def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None
         return None
     given = [v for v in inputs if v is not None]
     if not any(v.dtype == object for v in given):
-        return evaluate(op, np, inputs, [t.dtype for t in types])
+        with np.errstate(all="ignore"):  # a root of a negative number is NaN here as it is at run time
+            return evaluate(op, np, inputs, [t.dtype for t in types])
     if op.name not in _SYMBOLIC or any(t.dtype not in ("i64", "i32", "bool") for t in types):
         return None
     match op.name:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,9 @@ class _Importer:
         self.op.results = len(node.output)
         try:
             attributes = {a.name: self._attribute(a, where) for a in node.attribute}
-            results = TRANSLATIONS[node.op_type](self.op, *operands, **attributes)
+            translation = TRANSLATIONS[node.op_type]
+            signature(translation).bind(self.op, *operands, **attributes)  # whose message names no function of ours
+            results = translation(self.op, *operands, **attributes)
         except LoadError:
             raise
         except _FAULTS as e:

@@ -16,7 +16,7 @@ from burnish.ir.ops.shape import Concat, Transpose
 from burnish.ir.origin import Origin
 from burnish.ir.run import evaluate_numpy
 from burnish.ir.signature import LOGITS, MASK, PAST, Earlier
-from burnish.passes.engine import Context, Pass, Rule
+from burnish.passes.engine import Context, Pass, PassError, Rule
 from burnish.passes.recover_mask import RecoverMask
 from burnish.passes.recover_positions import RecoverPositions
 
@@ -50,6 +50,9 @@ class FromStart(Pass):
 def _from_start(op: Ops, graph: Graph) -> None:
     earlier = {v: v.role for v in graph.inputs if isinstance(v.role, Earlier)}
     sizes: dict[str, Dim] = {s: 0 for v, role in earlier.items() for s in symbols_of(v.shape[role.axis])}
+    left = [v for v in graph.inputs if v not in earlier and v.role != MASK and sizes.keys() & set(v.type.symbols)]
+    if left:
+        raise PassError(f"input {left[0].name} is as long as what came before, and is not given back with the tokens")
     kept = {k: v for k, v in graph.outputs.items() if not _returns(v, earlier)}
     graph.set_outputs(kept)
     for guard in graph.module.guards:

@@ -36,3 +36,10 @@ def test_tokens_that_see_what_follows_them_are_refused() -> None:
     module = parse((GOLDEN / "from-start" / "past.before.graph").read_text("utf-8"))
     with pytest.raises(PassError, match="attention cannot go on from step to step"):
         run_passes(module, "stateful")
+
+
+def test_an_input_as_long_as_the_past_is_given_back_too() -> None:
+    text = (GOLDEN / "from-start" / "past.before.graph").read_text("utf-8")
+    module = parse(text.replace("4, p, 4] is earlier(batch=0, axis=2))", "4, p, 4])"))
+    with pytest.raises(PassError, match=r"input past_key_values\.0\.value is as long as what came before"):
+        run_passes(module, "from-start")
