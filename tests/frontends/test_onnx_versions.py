@@ -10,6 +10,7 @@ import torch
 from burnish.backends.interpreter import Interpreter
 from burnish.frontends.onnx_file import load_onnx
 from burnish.ir import Module, verify
+from burnish.ir.origin import Block, block_of
 from burnish.passes.pipelines import run_passes
 from tests import models
 
@@ -48,3 +49,19 @@ def test_an_older_export_is_read_and_recovered(family: str, version: int, tmp_pa
             wanted = (result.logits if "logits" in result else result.last_hidden_state).numpy()
             (got,) = Interpreter(module)("forward", {"ids": ids, "attention_mask": mask}).values()
             assert np.abs(got - wanted).max() <= models.WITHIN * np.abs(wanted).max(), (size, optimise)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_parameters_and_blocks_are_called_as_in_the_model(family: str, tmp_path: Path) -> None:
+    """The exporter transposes the matrices of linears, and numbers them; where a node stands says whose they are."""
+    model: Any = FAMILIES[family][0]()
+    module = load_onnx(models.scripted(model, tmp_path / "model.onnx", 17))
+    ours = {k: np.asarray(module.source.read(k)) for k in module.weights} if module.source is not None else {}
+    theirs = {k: v.numpy() for k, v in model.state_dict().items()}
+    assert ours
+    assert ours.keys() <= theirs.keys()
+    for name, data in ours.items():
+        assert data.tobytes() == theirs[name].tobytes(), name
+    stack = {"llama": "model.layers", "bert": "encoder.layer"}[family]
+    blocks = {block_of(n.origin.scope) for n in module.graphs["forward"]}
+    assert blocks == {None, Block(stack, 0), Block(stack, 1)}
