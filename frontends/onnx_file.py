@@ -1,8 +1,8 @@
 """ONNX files: the graph translated node by node, shape arithmetic done away with, names and signature made ours.
 
-Token inputs are i32[B, S] and called as elsewhere (`input_ids` is `ids`); other inputs keep their names. An output is
-`logits` where its last axis is the vocabulary, else `hidden`. Matrices that were stored for `x @ w` are read as the
-linears' weights that they were exported from.
+Token inputs are i32[B, S] and called as elsewhere (`input_ids` is `ids`); other inputs keep their names, and so do
+outputs but those whose role has a name of its own (`onnx_signature.py`). Matrices that were stored for `x @ w` are read
+as the linears' weights that they were exported from.
 """
 
 from __future__ import annotations
