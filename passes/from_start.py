@@ -11,11 +11,12 @@ from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.guards import AllTrue, Guard
 from burnish.ir.module import Module, copy_graph
 from burnish.ir.op import Array
-from burnish.ir.ops.elementwise import Add
-from burnish.ir.ops.shape import Concat, Transpose
+from burnish.ir.ops.elementwise import Add, Cast
+from burnish.ir.ops.reduction import CumulativeSum
+from burnish.ir.ops.shape import Concat, Slice, Transpose
 from burnish.ir.origin import Origin
 from burnish.ir.run import evaluate_numpy
-from burnish.ir.signature import LOGITS, MASK, PAST, Earlier
+from burnish.ir.signature import LOGITS, MASK, PAST, TOKENS, Earlier
 from burnish.passes.engine import Context, Pass, PassError, Rule
 from burnish.passes.recover_mask import RecoverMask
 from burnish.passes.recover_positions import RecoverPositions
@@ -58,17 +59,17 @@ def _from_start(op: Ops, graph: Graph) -> None:
     for guard in graph.module.guards:
         _bound(op, guard, sizes)
     mask = graph.input_for(MASK)
-    empty: set[Value] = set()
+    empty, ones = set[Value](), set[Value]()
     for v in [*earlier, *([mask] if mask is not None else [])]:
         number = op.constant(1 if v is mask else 0, v.dtype)
         made = op.broadcast_to(number, shape=v.type.bind(sizes).shape)
-        empty |= {made} if v is not mask else set()
+        (ones if v is mask else empty).add(made)
         graph.replace(v, made)
         graph.remove_input(v)
     for node in graph.order():
         if not node.is_leaf and node.graph is not None:
             with op.at(Origin.union([node.origin], NothingBefore.__name__)):
-                _bind(op, node, sizes, empty)
+                _bind(op, node, sizes, empty, ones)
 
 
 def _returns(value: Value, earlier: dict[Value, Earlier]) -> bool:
@@ -81,16 +82,26 @@ def _returns(value: Value, earlier: dict[Value, Earlier]) -> bool:
     )
 
 
-def _bind(op: Ops, node: Node, sizes: dict[str, Dim], empty: set[Value]) -> None:
+def _bind(op: Ops, node: Node, sizes: dict[str, Dim], empty: set[Value], ones: set[Value]) -> None:
     """The node where nothing came before; what is empty, or counts it and is added, is gone."""
     graph = op.graph
-    if isinstance(node.op, Concat) and any(v in empty for v in node.operands):
+    if isinstance(node.op, Cast) and node["x"] in ones:
+        made = op.again(node)
+        ones.add(made)
+        graph.replace(node.out, made)
+    elif isinstance(node.op, CumulativeSum) and node["x"] in ones and node.op.axis == 1:  # how many, with itself
+        tokens = graph.input_for(TOKENS)
+        assert tokens is not None
+        graph.replace(node.out, op.add(op.cast(op.positions(tokens), to=node.out.dtype), 1))
+    elif isinstance(node.op, Concat) and any(v in empty for v in node.operands):
         left = [v for v in node.operands if v not in empty] or list(empty.intersection(node.operands))
         graph.replace(node.out, left[0] if len(left) == 1 else op.concat(*left, axis=node.op.axis))
     elif isinstance(node.op, Add) and (other := _added_to_nothing(node)) is not None:
         graph.replace(node.out, other)
     elif isinstance(node.op, Transpose) and (before := _transposed_back(node)) is not None:
         graph.replace(node.out, before)
+    elif isinstance(node.op, Slice) and _takes_all(node, sizes):
+        graph.replace(node.out, node["x"])
     elif (number := _number(node, sizes)) is not None:
         graph.replace(node.out, op.constant(number))
     elif not sizes.keys().isdisjoint({*node.op.symbols, *(s for o in node.outputs for s in o.type.symbols)}):
@@ -105,6 +116,13 @@ def _added_to_nothing(node: Node) -> Value | None:
         if zero.literal is not None and not zero.literal.any() and x.type.dtype == node.out.dtype:
             return x if zero.type.elements == 1 and zero.type.rank <= x.type.rank else None
     return None
+
+
+def _takes_all(node: Node, sizes: dict[str, Dim]) -> bool:
+    """Whether a slice from behind what came before is one of everything."""
+    assert isinstance(node.op, Slice)
+    whole = node["x"].type.bind(sizes).shape[node.op.axis]
+    return bind(node.op.start, sizes) == 0 and bind(node.op.stop, sizes) == whole
 
 
 def _transposed_back(node: Node) -> Value | None:

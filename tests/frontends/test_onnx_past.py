@@ -23,9 +23,12 @@ from burnish.passes.pipelines import run_passes
 from tests import models
 
 GPT2 = {"vocab_size": 96, "n_positions": 64, "n_embd": 64, "n_layer": 2, "n_head": 4, "bos_token_id": 1}
+OPT = {"vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96}
+OPT |= {"max_position_embeddings": 64, "word_embed_proj_dim": 64, "pad_token_id": 1}
 FAMILIES: dict[str, tuple[Any, int]] = {  # how a model is made, and its key heads; all have 2 layers and heads of 16
     "llama": (models.llama, 2),
     "mistral, a window of 7": (models.mistral, 2),
+    "opt, which counts its mask": (lambda: models.made("OPTForCausalLM", **OPT), 4),
     "gpt2": (lambda: models.made("GPT2LMHeadModel", **GPT2, eos_token_id=2), 4),
 }
 
