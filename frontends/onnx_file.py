@@ -1,42 +1,38 @@
 """ONNX files: the graph translated node by node, shape arithmetic done away with, names and signature made ours.
 
-Token inputs are i32[B, S] and called as elsewhere (`input_ids` is `ids`); other inputs keep their names. An output is
-`logits` where its last axis is the vocabulary, else `hidden`. Matrices that were stored for `x @ w` are read as the
-linears' weights that they were exported from.
+Token inputs are i32[B, S] and called as elsewhere (`input_ids` is `ids`); other inputs keep their names, and so do
+outputs but those whose role has a name of its own (`onnx_signature.py`). Matrices that were stored for `x @ w` are read
+as the linears' weights that they were exported from.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from burnish.frontends import onnx_shapes  # noqa: F401  # enters its translations
 from burnish.frontends.config import LoadError, shown
-from burnish.frontends.known import Known, KnownOps
+from burnish.frontends.known import Known
 from burnish.frontends.onnx_names import Names, task_of
-from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS
+from burnish.frontends.onnx_ops import DTYPES, TRANSLATIONS, OnnxOps
+from burnish.frontends.onnx_proto import read_proto, version_of
+from burnish.frontends.onnx_signature import INPUTS, axis_of_rows, earlier_of, is_past, role_of_input, roles_of_outputs
 from burnish.frontends.onnx_tensors import Tensor, Turned, read_tensor
 from burnish.ir.dims import Dim, DimError, Sym, bind, choices, symbols_of
 from burnish.ir.graph import Graph, Value
 from burnish.ir.guards import AtMost, Equal, assume_at_most, recording
 from burnish.ir.leaves import Weight
 from burnish.ir.module import Module, WeightEntry
-from burnish.ir.signature import HIDDEN, LOGITS, MASK, POSITIONS, TOKEN_TYPES, TOKENS, Facts, Role
+from burnish.ir.signature import LOGITS, MASK, TOKENS, Earlier, Facts
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import WeightsOf, WeightSource
 
 __all__ = ["load_onnx"]
 
-_LARGEST = (1 << 31) - 1  # bytes; what protobuf can hold
-_OLDEST = 18  # since then, reductions take their axes as an input
-_ROLES = {  # what exporters call the inputs that lie beside the tokens, [B, S]
-    "input_ids": TOKENS,
-    "attention_mask": MASK,
-    "token_type_ids": TOKEN_TYPES,
-    "position_ids": POSITIONS,
-}
 _CONSTANT = 1 << 16  # elements; larger tensors are weights whatever they are for
 _RESERVED = ("B", "S", "T", "C")
 _FAULTS = (InferError, DimError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, OSError)
@@ -48,8 +44,7 @@ def load_onnx(path: Path) -> Module:
     Two symbols that must be equal become one; a symbol that must be a number becomes that number; where the smaller of
     two must be the one, it is that one. Raises LoadError.
     """
-    proto = _parse(path)
-    _check_operators(proto, path)
+    proto = read_proto(path)
     alike: dict[Sym, Dim] = {}
     bounds: dict[AtMost, None] = {}
     for _ in range(64):
@@ -72,9 +67,10 @@ def _equal_symbols(module: Module) -> dict[Sym, Dim]:
     found: dict[Sym, Dim] = {}
     for guard in module.guards:
         if isinstance(guard, Equal):
-            symbol, other = (guard.a, guard.b) if isinstance(guard.b, int) else (guard.b, guard.a)
-            if isinstance(symbol, Sym) and symbol.is_plain and symbol.text not in symbols_of(other):
-                found.setdefault(symbol, other)
+            for symbol, other in ((guard.b, guard.a), (guard.a, guard.b)):
+                if isinstance(symbol, Sym) and symbol.is_plain and symbol.text not in symbols_of(other):
+                    found.setdefault(symbol, other)
+                    break
     return found
 
 
@@ -87,39 +83,6 @@ def _bounds(module: Module) -> set[AtMost]:
             found |= {AtMost(d, x) for x in least if d in least and x != d}
             found |= {AtMost(x, d) for x in most if d in most and x != d}
     return found
-
-
-def _parse(path: Path) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise LoadError(f"{path}: {path.stat().st_size} bytes are more than the format allows")
-        proto = onnx.ModelProto.FromString(path.read_bytes())
-    except OSError as e:
-        raise LoadError(f"{path}: {e.strerror or e}") from None
-    except DecodeError:
-        raise LoadError(f"{path}: is not an ONNX model, or is cut short") from None
-    if not proto.HasField("graph") or not proto.graph.node:
-        raise LoadError(f"{path}: holds no graph")
-    return proto
-
-
-def _check_operators(proto: Any, path: Path) -> None:
-    """All that is not supported, at once."""
-    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if version < _OLDEST:
-        raise LoadError(f"{path}: its operators are of version {version}; version {_OLDEST} or newer is supported")
-    missing = sorted(
-        {
-            f"{n.domain}.{n.op_type}".lstrip(".").encode("unicode_escape").decode()
-            for n in proto.graph.node
-            if n.domain not in ("", "ai.onnx") or n.op_type not in TRANSLATIONS
-        }
-    )
-    if missing:
-        raise LoadError(f"{path}: has operators that are not supported: {', '.join(missing)[:400]}")
 
 
 @dataclass
@@ -144,7 +107,7 @@ class _Importer:
         proto = self.proto.graph
         self.module = Module()
         self.graph: Graph = self.module.graph("forward")
-        self.op = KnownOps(self.graph)
+        self.op = OnnxOps(self.graph, version_of(self.proto))
         known = {s.text: self._renamed(s) for s in self.alike}
         with recording(self.module.guards):
             for g in self.bounds:
@@ -152,7 +115,7 @@ class _Importer:
         self.names = Names.of(proto)
         self.module.facts = Facts(self.names.architecture, task_of(self.names.architecture))
         where = str(self.path)
-        self.tensors = {t.name: read_tensor(t, self.path.parent, where) for t in proto.initializer}
+        self.tensors = {t.name: read_tensor(t, self.path, where) for t in proto.initializer}
         self.inputs([i for i in proto.input if i.name not in self.tensors])
         sources = self._sources()
         for node, source in zip(proto.node, sources, strict=True):
@@ -174,34 +137,48 @@ class _Importer:
 
     def inputs(self, inputs: list[Any]) -> None:
         """Inputs in order; `ids` says what the symbols of its axes are called."""
-        tokens = next((i for i in inputs if i.name == "input_ids"), None)
+        tokens = next((i for i in inputs if INPUTS.get(i.name) == TOKENS), None)
         if tokens is not None:
             for d, name in zip(tokens.type.tensor_type.shape.dim, ("B", "S"), strict=False):
                 if d.dim_param:
                     self.symbols.setdefault(d.dim_param, self._renamed(Sym(name)))
-        token_shape = self._dims(tokens) if tokens is not None else ()
+        beside = self._dims(tokens) if tokens is not None else ()
+        seen = self._seen(inputs, beside) if len(beside) == 2 else ()
         for i in inputs:
             if i.name in self.values:
-                raise LoadError(f"{self.path}: has two inputs called {i.name!r}")
+                raise LoadError(f"{self.path}: has two inputs called {shown(i.name)}")
             dtype = DTYPES.get(i.type.tensor_type.elem_type)
             if dtype is None or not i.type.tensor_type.HasField("shape"):
-                raise LoadError(f"{self.path}: input {i.name!r} must be a tensor of plain numbers and of known rank")
-            # Inputs by these names lie beside the tokens; an exporter may give their axes symbols of their own.
-            beside = i.name in _ROLES and len(i.type.tensor_type.shape.dim) == len(token_shape) == 2
-            shape = token_shape if beside else self._dims(i)
+                what = "must be a tensor of plain numbers and of known rank"
+                raise LoadError(f"{self.path}: input {shown(i.name)} {what}")
+            named = INPUTS.get(i.name)
+            shape = self._dims(i, seen if named == MASK else beside if named is not None else ())
             self.op.at_source("", i.name)
             type = Type("i32" if dtype == "i64" else dtype, shape)
-            role = _ROLES[i.name] if beside else None
+            role = role_of_input(i.name, shape, beside)
             value: Any = self.graph.input("ids" if role == TOKENS else i.name, type, role)
             self.values[i.name] = self.op.cast(value, to="i64") if dtype == "i64" else value
 
-    def _dims(self, info: Any) -> tuple[Dim, ...]:
+    def _seen(self, inputs: list[Any], tokens: tuple[Dim, ...]) -> tuple[Dim | None, ...]:
+        """The sizes of a mask: of the tokens, and of what comes in of those before; None for one of its own."""
+        others = [i for i in inputs if i.name not in INPUTS]
+        for i in sorted(others, key=lambda i: not is_past(i.name)):
+            shape = self._dims(i)
+            if (axis := axis_of_rows(shape, tokens[0])) is not None:
+                return tokens[0], shape[axis] + tokens[1] if is_past(i.name) else None
+        return tokens
+
+    def _dims(self, info: Any, beside: Sequence[Dim | None] = ()) -> tuple[Dim, ...]:
+        """The sizes of an input. One that lies beside the tokens has theirs, whatever an exporter calls its symbols."""
+        own = info.type.tensor_type.shape.dim
         dims: list[Dim] = []
-        for axis, d in enumerate(info.type.tensor_type.shape.dim):
+        for axis, d in enumerate(own):
             if d.HasField("dim_value"):
                 if not 0 <= d.dim_value < 1 << 48:
-                    raise LoadError(f"{self.path}: input {info.name!r}: a size of {d.dim_value} is not possible")
+                    raise LoadError(f"{self.path}: input {shown(info.name)}: a size of {d.dim_value} is not possible")
                 dims.append(d.dim_value)
+            elif len(own) == len(beside) and (size := beside[axis]) is not None:
+                dims.append(size)
             else:
                 dims.append(self._symbol(d.dim_param or f"{info.name}_{axis}"))
         return tuple(dims)
@@ -216,27 +193,30 @@ class _Importer:
         return self.symbols[text]
 
     def _renamed(self, d: Dim) -> Dim:
-        while isinstance(d, Sym) and d in self.alike:
-            d = self.alike[d]
-        return d
+        """The dimension in terms of symbols that are not another's."""
+        for _ in range(len(self.alike) + 1):
+            d, before = bind(d, {s.text: other for s, other in self.alike.items()}), d
+            if d == before:
+                return d
+        raise LoadError(f"{self.path}: its symbolic dimensions are made of each other")
 
     def outputs(self) -> None:
-        outputs: dict[str, Value] = {}
-        roles: dict[str, Role] = {}
-        tables = [n["x"] for n in self.graph if n.op.name == "gather"]
-        vocabulary = max((int(t.type.sizes[0]) for t in tables if t.is_weight), default=None)
+        """Outputs in order, called as elsewhere where it is known what they are for."""
+        values: dict[str, Value] = {}
         for info in self.proto.graph.output:
             if info.name not in self.values:
-                raise LoadError(f"{self.path}: output {info.name!r} is not made by any node")
+                raise LoadError(f"{self.path}: output {shown(info.name)} is not made by any node")
             value = self.op.lift(self.values[info.name])
             assert value is not None
-            role = LOGITS if value.shape[-1:] and value.shape[-1] == vocabulary else HIDDEN
-            if not value.type.is_float or role.name in outputs:
-                outputs[info.name] = value
-            else:
-                outputs[role.name] = value
-                roles[role.name] = role
-        self.graph.set_outputs(outputs, roles)
+            values[info.name] = value
+        for value, earlier in earlier_of(self.graph, values).items():
+            value.role = earlier
+        roles = roles_of_outputs(self.graph, values)
+        names = {k: str(r) if str(r) not in values else k for k, r in roles.items()}
+        self.graph.set_outputs({names.get(k, k): v for k, v in values.items()}, {names[k]: r for k, r in roles.items()})
+        facts = self.module.facts
+        if not facts.task and LOGITS in roles.values() and any(isinstance(v.role, Earlier) for v in self.graph.inputs):
+            self.module.facts = replace(facts, task="text-generation")  # it goes on from what it gave back
 
     # ----------------------------------------------------------------------------------------------------- the nodes
 
@@ -265,9 +245,12 @@ class _Importer:
             else:
                 operands.append(self.values[name] if name else None)
         self.op.at_source(scope, source)
+        self.op.results = len(node.output)
         try:
             attributes = {a.name: self._attribute(a, where) for a in node.attribute}
-            results = TRANSLATIONS[node.op_type](self.op, *operands, **attributes)
+            translation = TRANSLATIONS[node.op_type]
+            signature(translation).bind(self.op, *operands, **attributes)  # whose message names no function of ours
+            results = translation(self.op, *operands, **attributes)
         except LoadError:
             raise
         except _FAULTS as e:
@@ -290,7 +273,7 @@ class _Importer:
             case 3:
                 return a.s.decode("utf-8")
             case 4:
-                return read_tensor(a.t, self.path.parent, where).array()
+                return read_tensor(a.t, self.path, where).array()
             case 6:
                 return tuple(a.floats)
             case 7:

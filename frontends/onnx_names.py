@@ -2,8 +2,9 @@
 
 `torch.onnx.export(dynamo=True)` writes, for each node, the path of modules it was traced in and the traced call with
 its parameters; for the graph, the parameters' names in the model. Initializers lose theirs when they are transposed or
-merged with equal ones. Which modules are repeated blocks is told from their paths. Without such metadata, names stay as
-they are in the file, and there are no blocks.
+merged with equal ones. The older exporter (dynamo=False) names nodes by their modules' paths, and parameters as the
+model does but those that it transposed. Which modules are repeated blocks is told from their paths. Without such names,
+those of the file stay, and there are no blocks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = ["Names", "task_of"]
 
 _PREFIX = "pkg.torch.onnx."
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
+_TRANSPOSED = re.compile(r"onnx::MatMul_\d+")  # what the older exporter calls a linear's weight, as x @ w needs it
 _OUTSIDE = "_empty_nn_module_stack_from_metadata_hook"
 #: what the classes of transformers are for, by how their names end
 _TASKS = {
@@ -81,6 +83,8 @@ class Names:
 
         `initializers` are the positions of the operands that are initializers, `name` what this one is called.
         """
+        if _TRANSPOSED.fullmatch(name) and (module := self.module(node)):
+            return f"{module}.weight"
         call = _metadata(node, "fx_node")
         arguments = re.findall(r"%(\w+)", call.partition("args = ")[2])
         known = [self.parameters[a] for a in arguments if a in self.parameters]
@@ -139,10 +143,23 @@ def _architecture(graph: Any) -> str:
 
 
 def _path(node: Any) -> str | None:
+    scopes = _metadata(node, "name_scopes")
+    if not scopes:
+        return _path_in_name(node.name)
     try:
-        path = ast.literal_eval(_metadata(node, "name_scopes"))
+        path = ast.literal_eval(scopes)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
     if not isinstance(path, list) or len(path) < 2 or not all(isinstance(p, str) for p in path):
         return None
     return None if path[0] == _OUTSIDE else path[-2]
+
+
+def _path_in_name(name: str) -> str | None:
+    """encoder.layer.0.output, of the node `/encoder/layer.0/output/Add`; a step may repeat the one before it."""
+    steps: list[str] = []
+    for step in name.split("/")[1:-1]:
+        if steps and step.startswith(steps[-1] + "."):
+            steps.pop()
+        steps.append(step)
+    return ".".join(steps) if steps and name.startswith("/") and all(steps) else None

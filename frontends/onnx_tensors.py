@@ -64,8 +64,11 @@ class Turned:
         return np.ascontiguousarray(self.stored.read_part(name, (columns, rows)).T)
 
 
-def read_tensor(proto: Any, folder: Path, where: str) -> Tensor:
-    """A TensorProto. Raises LoadError where its sizes do not agree with its data, or its data is out of bounds."""
+def read_tensor(proto: Any, model: Path, where: str) -> Tensor:
+    """A TensorProto of the file `model`.
+
+    Raises LoadError where its sizes do not agree with its data, or its data is out of bounds.
+    """
     where = f"{where}: tensor {shown(proto.name)}"
     if proto.data_type not in DTYPES:
         raise LoadError(f"{where}: element type {proto.data_type} is not supported")
@@ -74,7 +77,7 @@ def read_tensor(proto: Any, folder: Path, where: str) -> Tensor:
     type = Type(DTYPES[proto.data_type], tuple(proto.dims))
     size = math.prod(proto.dims) * NUMPY[type.dtype].itemsize
     if proto.data_location == 1:  # EXTERNAL
-        return Tensor(proto.name, type, _external(proto, type, size, folder, where))
+        return Tensor(proto.name, type, _external(proto, type, size, model, where))
     if proto.HasField("raw_data"):
         if len(proto.raw_data) != size:
             raise LoadError(f"{where}: {type} needs {size} bytes, and has {len(proto.raw_data)}")
@@ -91,27 +94,40 @@ def _typed(proto: Any, type: Type, where: str) -> np.ndarray:
     return numbers.astype(NUMPY[type.dtype]).reshape(type.sizes)
 
 
-def _external(proto: Any, type: Type, size: int, folder: Path, where: str) -> StoredTensor:
+def _external(proto: Any, type: Type, size: int, model: Path, where: str) -> StoredTensor:
     entries = {e.key: e.value for e in proto.external_data}
     location = entries.get("location", "")
-    named = Path(location)
-    if not location or "\0" in location or named.is_absolute() or ".." in named.parts:
-        raise LoadError(f"{where}: names the file {shown(location)}, which is outside of the model's folder")
-    path = folder / named
-    # A link is followed only within the folder: an ONNX file comes with its data, not by way of a cache of links.
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise LoadError(f"{where}: {location!r} leads out of the model's folder")
+    path = _beside(model, location, where)
     try:
         offset, length = int(entries.get("offset", "0")), int(entries.get("length", str(size)))
-        available = path.stat().st_size if path.is_file() else None
     except ValueError:
         raise LoadError(f"{where}: its offset and length must be numbers") from None
+    try:
+        available = path.stat().st_size if path.is_file() else None
     except OSError as e:
         raise LoadError(f"{path}: {e.strerror or e}") from None
     if available is None:
-        raise LoadError(f"{where}: its data is to be in {location!r}, which is not there")
+        raise LoadError(f"{where}: its data is to be in {shown(location)}, which is not there")
     if length != size:
         raise LoadError(f"{where}: {type} needs {size} bytes, and has {length}")
     if not 0 <= offset <= available - size:
-        raise LoadError(f"{where}: bytes {offset} to {offset + size} of {location!r}, which has {available}")
+        raise LoadError(f"{where}: bytes {offset} to {offset + size} of {shown(location)}, which has {available}")
     return StoredTensor(path, offset, type)
+
+
+def _beside(model: Path, location: str, where: str) -> Path:
+    """The file that a model names, in its own folder.
+
+    In a cache of links, where the model itself is one, it may be a link to beside what the model's leads to.
+    """
+    named = Path(location)
+    if not location or "\0" in location or named.is_absolute() or ".." in named.parts:
+        raise LoadError(f"{where}: names the file {shown(location)}, which is outside of the model's folder")
+    path = model.parent / named
+    try:
+        real, folders = path.resolve(), (model.parent.resolve(), model.resolve().parent)
+    except (OSError, RuntimeError):  # links that lead to each other
+        raise LoadError(f"{where}: {shown(location)} leads nowhere") from None
+    if not any(real.is_relative_to(folder) for folder in folders):
+        raise LoadError(f"{where}: {shown(location)} leads out of the model's folder")
+    return path

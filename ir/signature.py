@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from burnish.ir.dims import Sym
+from burnish.ir.dims import Sym, at_most
 from burnish.ir.literal import attribute_text
 from burnish.ir.types import Type
 
@@ -28,6 +28,7 @@ __all__ = [
     "TOKENS",
     "TOKEN_TYPES",
     "Carry",
+    "Earlier",
     "Facts",
     "Linked",
     "Plain",
@@ -72,7 +73,8 @@ class Plain(Role):
 TOKENS = Plain("tokens")
 #: inputs: i32[B], how many of the tokens are real; i32[B], how many came in earlier steps
 COUNT, PAST = Plain("count"), Plain("past")
-#: inputs beside the tokens, [B, S]: 1 where a token is real; its type, 0 for all; its position, past[b] + i
+#: inputs beside the tokens, [B, S]: 1 where a token is real; its type, 0 for all; its position, past[b] + i. A mask
+#: beside `earlier` inputs tells it of their tokens too
 MASK, TOKEN_TYPES, POSITIONS = Plain("mask"), Plain("token_types"), Plain("positions")
 #: outputs: scores of words or labels; a vector for each token; one for each sequence
 LOGITS, HIDDEN, EMBEDDING = Plain("logits"), Plain("hidden"), Plain("embedding")
@@ -88,6 +90,17 @@ class Linked(Role):
 
     graph: str
     name: str
+
+
+@dataclass(frozen=True)
+class Earlier(Role):
+    """An input: the values of the tokens of earlier steps along `axis`, in order, as many as there are; at first none.
+
+    Axis `batch` is that of the sequences. A caller keeps it: a further output is it with this step's values behind it.
+    """
+
+    batch: int
+    axis: int
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,7 @@ def make_role(name: str, fields: Mapping[str, Any]) -> Role:
     for role in (*_INPUTS, *_OUTPUTS):
         if role.name == name and not fields:
             return role
-    cls = next((c for c in (Linked, Rows, Ring, Carry) if c.__name__.lower() == name), None)
+    cls = next((c for c in (Linked, Earlier, Rows, Ring, Carry) if c.__name__.lower() == name), None)
     if cls is None:
         raise SignatureError(f"there is no role {name!r}" if not fields else f"there is no role {name!r} with fields")
     types = {f.name: f.type for f in dataclasses.fields(cls)}
@@ -152,11 +165,15 @@ def why_not_input(role: Role, type: Type, tokens: Type | None) -> str | None:
     if role in (COUNT, PAST):
         good = type.rank == 1 and type.dtype == "i32" and (tokens is None or type.shape == tokens.shape[:1])
         return None if good else f"{role} is i32[B], a number for each sequence"
+    if role == MASK and tokens is not None and type.rank == 2 and type.shape[0] == tokens.shape[0]:
+        return None if at_most(tokens.shape[1], type.shape[1]) else f"{role} is of all tokens, [B, S or more]"
     if role in _BESIDE:
         return None if tokens is not None and type.shape == tokens.shape else f"{role} lies beside the tokens, [B, S]"
-    if isinstance(role, State):
-        axes = [role.batch] + ([role.axis] if isinstance(role, Rows | Ring) else [])
+    if isinstance(role, State | Earlier):
+        axes = [role.batch] + ([role.axis] if isinstance(role, Rows | Ring | Earlier) else [])
         good = len(set(axes)) == len(axes) and all(0 <= a < type.rank for a in axes)
+        if isinstance(role, Earlier) and any(isinstance(d, Sym) for i, d in enumerate(type.shape) if i not in axes):
+            return "its further sizes are numbers"
         return None if good else f"it has no axes {axes} of its own"
     return None if isinstance(role, Linked) else "that is a role of outputs"
 

@@ -10,7 +10,7 @@ from burnish.ir.graph import Graph, Node
 from burnish.ir.guards import AllTrue, Equal, Guard
 from burnish.ir.leaves import Weight
 from burnish.ir.module import Module
-from burnish.ir.signature import Linked, State
+from burnish.ir.signature import Earlier, Linked, State
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import Type
 
@@ -123,7 +123,7 @@ def verify_signatures(module: Module) -> None:
             where = f"graph {graph.name}: input {v.name}, {v.type}, is not {v.role}"
             if why := signature.why_not_input(v.role, v.type, tokens.type if tokens is not None else None):
                 raise VerifyError(f"{where}: {why}")
-            if v.role in seen and not isinstance(v.role, State):
+            if v.role in seen and not isinstance(v.role, State | Earlier):
                 raise VerifyError(f"{where}: another input is")
             seen.add(v.role)
             if isinstance(v.role, Linked):

@@ -67,6 +67,7 @@ PIPELINES: dict[str, Entries] = {
     ),
     # Prefill and decode with caches.
     "stateful": (
+        ("from-start", "a session keeps what came before: the plain forward is what it makes stateful"),
         ("insert-state", ""),
         ("last-row", ""),
     ),

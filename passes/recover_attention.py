@@ -48,6 +48,24 @@ class ScaleOfScores(Rule):
         return op.mul(op.matmul(q, k), c)
 
 
+class DividedScores(Rule):
+    """div(matmul(q, k), c), or one of the two divided, c one number -> mul(matmul(q, k), 1 / c)"""
+
+    exactness = "rounding"
+    example = {"q": "f32[2, 4, 3, 8]", "k": "f32[2, 4, 8, 5]", "c": 2.5}
+
+    def match(self, op: Ops, q: Value, k: Value, c: Const) -> Pattern:
+        return [op.div(op.matmul(q, k), c), op.matmul(op.div(q, c), k), op.matmul(q, op.div(k, c))]
+
+    def where(self, q: Value, k: Value, c: Value) -> str | None:
+        number = c.type.elements == 1 and c.literal is not None and c.literal.all()
+        return None if number and q.type.rank == k.type.rank == 4 else f"{q.type} and {k.type} are not of heads"
+
+    def build(self, op: Ops, q: Value, k: Value, c: Value) -> Value:
+        assert c.literal is not None
+        return op.mul(op.matmul(q, k), op.constant((1 / c.literal).astype(c.literal.dtype).reshape(())))
+
+
 class AttentionFromParts(Rule):
     """matmul(softmax(matmul(q, k) * c + bias), v) -> transpose(attention(transposes of q, k and v, bias; scale=c))
 
@@ -160,6 +178,7 @@ class RecoverAttention(RewritePass):
     """Attention written out becomes one op; what stands around it is absorbed: scales, biases, repeated heads."""
 
     rules = (
+        DividedScores,
         ScalesOfScores,  # before one of them alone, or attention would form around the other
         ScaleOfScores,
         AttentionFromParts,

@@ -12,7 +12,7 @@ from burnish.passes.engine import Const, Pattern, RewritePass, Rule
 
 def _inverse_roots(op: Ops, x: Value) -> list[Value]:
     """1 / sqrt(x), as it may be written."""
-    return [op.rsqrt(x), op.reciprocal(op.sqrt(x))]
+    return [op.rsqrt(x), op.reciprocal(op.sqrt(x)), op.div(1.0, op.sqrt(x))]
 
 
 def _why_not(x: Value, w: Value, eps: Value, out: Value) -> str | None:

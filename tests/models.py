@@ -111,7 +111,7 @@ class _Alone(torch.nn.Module):
         return result.logits if hasattr(result, "logits") else result.last_hidden_state
 
 
-_NO_CACHE = {transformers.LlamaForCausalLM: {"use_cache": False}}
+_NO_CACHE = {c: {"use_cache": False} for c in (transformers.LlamaForCausalLM, transformers.GPT2LMHeadModel)}
 
 
 def exported(model: Any, path: Path, batch: int | None = None, length: int | None = None) -> Path:
@@ -133,6 +133,28 @@ def exported(model: Any, path: Path, batch: int | None = None, length: int | Non
             dynamo=True,
             dynamic_shapes=((dynamic,) * len(names),) if dynamic else None,  # of *tensors
             verbose=False,
+        )
+    return path
+
+
+def scripted(model: Any, path: Path, version: int) -> Path:
+    """The model with its mask as ONNX, by the older exporter, torch.onnx.export(dynamo=False).
+
+    What it cannot write in a version of the operators it writes out in their parts.
+    """
+    names = ["input_ids", "attention_mask"]
+    if version < 14:
+        model.set_attn_implementation("eager")
+    with warnings.catch_warnings(), redirect_stdout(None), redirect_stderr(None):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Alone(model, *names).eval(),
+            tuple(torch.ones((2, 7), dtype=torch.long) for _ in names),
+            path,
+            input_names=names,
+            dynamic_axes={n: {0: "batch", 1: "sequence"} for n in names},
+            opset_version=version,
+            dynamo=False,
         )
     return path
 

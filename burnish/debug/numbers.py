@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from burnish.backends.binding import bind_symbols
-from burnish.ir.dims import Sym, bind
+from burnish.ir.dims import Sym, bind, symbols_of
 from burnish.ir.format import Packed
 from burnish.ir.graph import Graph, Value
 from burnish.ir.guards import AtMost, Equal
@@ -17,7 +17,7 @@ from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.run import Body, evaluate_numpy, read_leaf, run_graph
-from burnish.ir.signature import COUNT, PAST, TOKENS, Linked, Ring, State
+from burnish.ir.signature import COUNT, MASK, PAST, TOKENS, Earlier, Linked, Ring, State
 from burnish.ir.types import FLOATS, NUMPY, Type
 from burnish.ir.walk import every_graph
 from burnish.ir.weights import MemoryWeights
@@ -81,6 +81,8 @@ def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | Non
             if v.role == COUNT:
                 longest = tokens.type.bind(bound).sizes[1] if tokens is not None else 1
                 inputs[key] = np.maximum(longest - np.arange(type.sizes[0]), 1).astype("i4")
+            elif v.role == MASK and module.facts.makes_text:
+                inputs[key] = np.ones(type.sizes, NUMPY[type.dtype])  # as a session has it
             elif v.role == PAST:
                 inputs[key] = np.zeros(type.sizes, "i4")
             else:
@@ -92,6 +94,9 @@ def _sizes(module: Module, given: Mapping[str, int]) -> dict[str, int]:
     sizes = dict(given)
     equal = {frozenset(map(str, (g.a, g.b))) for g in module.guards if isinstance(g, Equal)}
     names = dict.fromkeys(s for g in module.graphs.values() for v in g.inputs for s in v.type.symbols)
+    for v in (v for g in module.graphs.values() for v in g.inputs):
+        if isinstance(v.role, Earlier):  # none came before
+            sizes |= {s: 0 for s in symbols_of(v.shape[v.role.axis]) if s not in sizes}
     for name in names:
         same = next((sizes[other] for other in sizes if frozenset((name, other)) in equal), None)
         sizes.setdefault(name, same or (len(sizes) + 5 if sizes else 2))

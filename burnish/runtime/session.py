@@ -12,7 +12,20 @@ from burnish.backends.backend import Backend
 from burnish.ir.dims import Sym
 from burnish.ir.graph import Graph, Value
 from burnish.ir.op import Array
-from burnish.ir.signature import COUNT, MASK, PAST, POSITIONS, TOKEN_TYPES, TOKENS, Linked, Ring, Role, Rows, State
+from burnish.ir.signature import (
+    COUNT,
+    MASK,
+    PAST,
+    POSITIONS,
+    TOKEN_TYPES,
+    TOKENS,
+    Earlier,
+    Linked,
+    Ring,
+    Role,
+    Rows,
+    State,
+)
 from burnish.ir.types import NUMPY, Type
 
 __all__ = ["Given", "Session", "counts_of", "feed", "read_source"]
@@ -103,6 +116,9 @@ def feed(
             inputs[v.name] = given[v.role.graph, v.role.name]
         elif v.role in known:
             inputs[v.name] = known[v.role]().astype(NUMPY[v.dtype], copy=False)
+        elif isinstance(v.role, Earlier):
+            none = {v.role.batch: len(ids), v.role.axis: 0}
+            inputs[v.name] = np.zeros([none.get(i, d) for i, d in enumerate(v.shape)], NUMPY[v.dtype])
     return inputs
 
 

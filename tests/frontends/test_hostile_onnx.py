@@ -62,6 +62,58 @@ def test_good_files_load(tmp_path: Path, location: str | None) -> None:
     assert (y == x @ W).all()
 
 
+def linked(folder: Path, model: onnx.ModelProto, **links: str) -> Path:
+    """A cache of links: the files in `blobs`, by hashes; `snapshots/main` has the names, which are links to them."""
+    blobs, names = folder / "blobs", folder / "snapshots" / "main"
+    for at in (blobs, names / "onnx"):
+        at.mkdir(parents=True)
+    (blobs / "h0").write_bytes(model.SerializeToString())
+    (blobs / "h1").write_bytes(W.tobytes())
+    (folder / "outside").write_bytes(W.tobytes())
+    for name, target in ({"model.onnx": "../../blobs/h0", "data": "../../blobs/h1"} | links).items():
+        (names / name).symlink_to(target)
+    return names / "model.onnx"
+
+
+CACHES: dict[str, tuple[str, dict[str, str]]] = {  # where the data is said to be, and links beside the usual ones
+    "as a hub's client lays it out": ("data", {}),
+    "data in a folder of its own": ("onnx/data", {"onnx/data": "../../../blobs/h1"}),
+    "a link to a link": ("again", {"again": "data"}),
+    "an absolute link": ("away", {"away": "BLOBS/h1"}),
+}
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_a_cache_of_links_loads(tmp_path: Path, name: str) -> None:
+    location, links = CACHES[name]
+    model = good()
+    external(model, location=location)
+    path = linked(tmp_path, model, **{k: v.replace("BLOBS", str(tmp_path / "blobs")) for k, v in links.items()})
+    by_another_name = tmp_path / "latest"
+    by_another_name.symlink_to(path.parent)
+    for at in (path, by_another_name / path.name):
+        (y,) = Interpreter(load_onnx(at))("forward", {"x": np.ones((3, 8), "f4")}).values()
+        assert (y == np.ones((3, 8), "f4") @ W).all()
+
+
+@pytest.mark.parametrize(
+    ("location", "links", "message"),
+    [
+        ("away", {"away": "../../outside"}, "leads out of the model's folder"),
+        ("away", {"away": "/etc/passwd"}, "leads out of the model's folder"),
+        ("away", {"away": "again", "again": "away"}, "leads nowhere|not there"),
+        ("away", {"away": "../../blobs/nothing"}, "is not there"),
+        ("../../blobs/h1", {}, "outside of the model's folder"),
+        ("onnx/../data", {}, "outside of the model's folder"),
+    ],
+)
+def test_no_further_than_the_cache(tmp_path: Path, location: str, links: dict[str, str], message: str) -> None:
+    model = good()
+    external(model, location=location)
+    with pytest.raises(LoadError, match=message):
+        load_onnx(linked(tmp_path, model, **links))
+
+
 def _node(i: int, **fields: Any) -> Callable[[onnx.ModelProto], None]:
     def change(model: onnx.ModelProto) -> None:
         for name, value in fields.items():
@@ -109,6 +161,41 @@ def _huge_constant(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Concat", ["big", "h"], ["z"], axis=0))
 
 
+def _not_text(model: onnx.ModelProto) -> None:
+    model.ParseFromString(model.SerializeToString().replace(b"product", b"\xffroduct"))
+
+
+def _sparse(model: onnx.ModelProto) -> None:
+    model.graph.sparse_initializer.add(dims=[8, 8])
+
+
+def _function(model: onnx.ModelProto) -> None:
+    """own.Own(x) = own.Own(x)"""
+    call = helper.make_node("Own", ["x"], ["y"], domain="own")
+    model.functions.append(helper.make_function("own", "Own", ["x"], ["y"], [call], model.opset_import))
+    model.graph.node.append(helper.make_node("Own", ["h"], ["z"], domain="own"))
+
+
+def _ints(model: onnx.ModelProto, name: str, values: list[int]) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.array(values), name))
+
+
+def _power(inputs: int) -> Callable[[onnx.ModelProto], None]:
+    """A size of (n + m + … + 1) ** 4096 elements."""
+
+    def change(model: onnx.ModelProto) -> None:
+        nodes = [helper.make_node("Shape", ["x"], ["s0"], end=1)]
+        for i in range(inputs):
+            model.graph.input.append(helper.make_tensor_value_info(f"i{i}", TensorProto.FLOAT, [f"m{i}"]))
+            nodes.append(helper.make_node("Shape", [f"i{i}"], [f"t{i}"]))
+            nodes.append(helper.make_node("Add", [f"s{i}", f"t{i}"], [f"s{i + 1}"]))
+        nodes += [helper.make_node("Mul", [f"s{i}", f"s{i}"], [f"s{i + 1}"]) for i in range(inputs, inputs + 12)]
+        nodes += [helper.make_node("ConstantOfShape", [f"s{inputs + 12}"], ["big"])]
+        model.graph.node.extend(nodes)
+
+    return change
+
+
 HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], Any], str]] = {
     "an undefined operand": (_node(1, input=["ghost"]), "reads 'ghost', which nothing before it makes"),
     "a cycle": (_node(0, input=["y", "w"]), "reads 'y', which nothing before it makes"),
@@ -143,7 +230,29 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], Any], str]] = {
     "an offset that is no number": (_external(location="data", offset="many"), "must be numbers"),
     "a negative input size": (_input_size(-3), "a size of -3 is not possible"),
     "a huge input size": (_input_size(1 << 60), "is not possible"),
-    "an old version": (lambda m: setattr(m.opset_import[0], "version", 9), "operators are of version 9"),
+    "an old version": (lambda m: setattr(m.opset_import[0], "version", 6), "of version 6; 7 to 28 are supported"),
+    "a version to come": (lambda m: setattr(m.opset_import[0], "version", 99), "of version 99; 7 to 28"),
+    "no version": (lambda m: m.ClearField("opset_import"), "operators are of version 0"),
+    "a name that is not UTF-8": (_not_text, "the name b'.*' is not text"),
+    "a name with a NUL": (lambda m: setattr(m.graph.node[0], "name", "a\0b"), "is not text"),
+    "a sparse tensor": (_sparse, "sparse initializers, which are not supported"),
+    "two tensors of one name": (lambda m: m.graph.initializer.append(m.graph.initializer[0]), "two initializers"),
+    "a function that calls itself": (_function, "not supported: own.Own$"),
+    "no parts": (_more(helper.make_node("Split", ["h"], ["z"], num_outputs=0)), "num_outputs=0 does not fit 1 results"),
+    "as many parts as would fill memory": (
+        _more(helper.make_node("Split", ["h"], ["z"], num_outputs=1 << 40)),
+        "does not fit 1 results",
+    ),
+    "parts below nothing": (
+        lambda m: [_ints(m, "s", [-3, 11]), _more(helper.make_node("Split", ["h", "s"], ["z", "u"], axis=1))(m)],
+        "Split",
+    ),
+    "an attribute of another type": (
+        _more(helper.make_node("Softmax", ["h"], ["z"], axis="last")),
+        r"node 'Softmax:z' \(Softmax\)",
+    ),
+    "a size of a great power": (_power(1), "is too long"),
+    "a size of many terms": (_power(4), "is too long"),
     "no graph": (lambda m: m.ClearField("graph"), "holds no graph"),
     "an input of unknown rank": (
         lambda m: m.graph.input[0].type.tensor_type.ClearField("shape"),
@@ -201,6 +310,28 @@ def test_every_byte_counts(tmp_path: Path, values: int) -> None:
                 load_onnx(path)
             except LoadError as e:
                 assert "\n" not in str(e)
+
+
+def test_without_the_library_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(LoadError, match=r"needs onnx: pip install 'burnish\[onnx\]'"):
+        load_onnx(path)
+
+
+def test_thousands_of_sizes_that_depend_on_each_other(tmp_path: Path) -> None:
+    """A chain of arithmetic on sizes is computed as it is read, each once."""
+
+    def chain(model: onnx.ModelProto) -> None:
+        nodes = [helper.make_node("Shape", ["x"], ["s0"], end=1)]
+        for i in range(3000):
+            nodes.append(helper.make_node(("Add", "Sub")[i % 2], [f"s{i}", "s0"], [f"s{i + 1}"]))
+        model.graph.node.extend(nodes)
+        model.graph.node.append(helper.make_node("ConstantOfShape", ["s3000"], ["z"]))
+        model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n"]))
+
+    outputs = load_onnx(written(tmp_path, chain)).graphs["forward"].outputs
+    assert str(outputs["z"].type) == "f32[n]"
 
 
 def test_little_memory(tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
 """What the names in an exporter's metadata say."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx
 import pytest
 
 from burnish.frontends.onnx_names import Names, stacks_of, task_of
+from tests.frontends import onnx_mutants
 
 
 @pytest.mark.parametrize(
@@ -74,3 +80,28 @@ def traced(*path: str) -> Any:
     """A node that was traced in the last of these modules."""
     scopes = SimpleNamespace(key="pkg.torch.onnx.name_scopes", value=repr(["", *path, "node"]))
     return SimpleNamespace(metadata_props=[scopes])
+
+
+SEEDS = 6
+
+
+def test_an_import_does_not_depend_on_the_order_of_sets(exports: Any, tmp_path: Path) -> None:
+    """Files with names, symbols and guards of every kind give one text, whatever strings hash to."""
+    files = [exports(family).onnx for family in ("llama", "bert")]
+    for make in dict.fromkeys(onnx_mutants.BASES):
+        files.append(tmp_path / f"{make.__name__}.onnx")
+        onnx.save(make(), files[-1])
+    code = (
+        "import sys, pathlib, burnish\n"
+        "from burnish.frontends.onnx_file import load_onnx\n"
+        "for f in sys.argv[1:]:\n"
+        "    module = load_onnx(pathlib.Path(f)); print(module, burnish.optimize(module))\n"
+    )
+    texts = set()
+    for seed in range(SEEDS):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, "-c", code, *map(str, files)]
+        made = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert made.returncode == 0, made.stderr
+        texts.add(made.stdout)
+    assert len(texts) == 1

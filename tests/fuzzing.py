@@ -1,0 +1,82 @@
+"""Mutants of what a user may give, tried in a worker process under limits: each ends in a result or in one message.
+
+A kind of mutants is a module with a function `attempt(seed, folder)`, which makes one from its seed alone, in `folder`,
+and does with it what a user would. It may raise what the module says is `DOCUMENTED`, and nothing else; it ends within
+`CPU` seconds, in `MEMORY` bytes, and writes no file beyond `WRITTEN` bytes.
+
+    python -m tests.fuzzing MODULE FIRST COUNT FOLDER    # a worker: one line of JSON for each mutant
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+CPU, MEMORY, WRITTEN = 60, 4 << 30, 200 << 20
+
+
+class OutOfTime(BaseException):
+    """A mutant has had its CPU time; no handler of exceptions swallows it."""
+
+
+def faults(module: str, seeds: range, folder: Path) -> dict[int, str]:
+    """Try mutants of a module; what went wrong, by seed: nothing, where all is well.
+
+    A worker that dies is begun anew behind the mutant that killed it.
+    """
+    found: dict[int, str] = {}
+    first = seeds.start
+    while first < seeds.stop:
+        command = [sys.executable, "-m", "tests.fuzzing", module, str(first), str(seeds.stop - first), str(folder)]
+        worker = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent)
+        tried = [json.loads(line) for line in worker.stdout.splitlines() if line.startswith("{")]
+        found |= {t["seed"]: t["fault"] for t in tried if t["fault"]}
+        first += len(tried)
+        if first < seeds.stop:
+            found[first] = f"the worker ended with {worker.returncode}: {worker.stderr[-2000:]}"
+            first += 1
+    return found
+
+
+def fault_of(attempt: Callable[[int, Path], None], documented: tuple[type[Exception], ...], seed: int, at: Path) -> str:
+    """What went wrong with one mutant; "" where nothing did."""
+    signal.setitimer(signal.ITIMER_PROF, CPU)
+    try:
+        attempt(seed, at)
+    except documented as e:
+        lines = str(e).strip().splitlines() or [""]
+        return "" if lines[0] and "crashed" not in lines[0] else f"a message that says nothing: {e!r}"
+    except OutOfTime:
+        return f"more than {CPU} s of CPU: {traceback.format_exc(limit=-8)}"
+    except BaseException:
+        return traceback.format_exc()
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return ""
+
+
+def _expire(number: int, frame: FrameType | None) -> None:
+    raise OutOfTime
+
+
+def main(module: str, first: str, count: str, folder: str) -> None:
+    """Try mutants in this process."""
+    mutants = importlib.import_module(module)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (WRITTEN, WRITTEN))
+    signal.signal(signal.SIGPROF, _expire)
+    for seed in range(int(first), int(first) + int(count)):
+        fault = fault_of(mutants.attempt, mutants.DOCUMENTED, seed, Path(folder))
+        print(json.dumps({"seed": seed, "fault": fault}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
