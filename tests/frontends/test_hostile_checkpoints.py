@@ -93,7 +93,7 @@ HEADERS: dict[str, tuple[Callable[[Header], Any], str]] = {
     "not JSON": (lambda h: b"{" + b"x" * 64, "is not JSON"),
     "not text": (lambda h: b"\xff" * 64, "is not JSON"),
     "a list": (lambda h: [h], "is not a JSON object"),
-    "nothing": (lambda h: b"", "is not JSON"),
+    "nothing": (lambda h: b"", "its header: is empty"),
     "nested too deep": (lambda h: b'{"a":' * 100_000, "is not JSON"),
     "no tensors": (lambda h: {}, "bytes follow the last tensor"),
     "bytes of no tensor": (lambda h: h.pop("lm_head.weight") and None, "leave bytes between them|bytes follow"),
@@ -172,7 +172,7 @@ def with_index(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update({"model.norm.weight": "absent.safetensors"}), "absent.safetensors: No such file"),
+        (lambda m: m.update({"model.norm.weight": "absent.safetensors"}), "files are not there: absent.safetensors"),
         (lambda m: m.update({"model.norm.weight": 3}), "needs a weight_map"),
         (lambda m: m.update({"no.such.tensor": m["model.norm.weight"]}), "tensor 'no.such.tensor' is not in"),
         (lambda m: m.update({"model.norm.weight": m["model.embed_tokens.weight"]}), "'model.norm.weight' is not in"),
@@ -239,7 +239,7 @@ def test_many_fields_that_nobody_knows_are_named_in_one_line(folder, section) ->
 def test_a_config_that_is_none(folder, text) -> None:
     (folder / "config.json").write_text(text)
     for source in (folder, folder / "model.safetensors"):
-        assert "config.json: is not " in refused(source)
+        assert f"config.json: is {'empty' if not text else 'not '}" in refused(source)
 
 
 def test_an_unknown_architecture_lists_those_that_there_are(folder) -> None:
