@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -95,9 +95,9 @@ class Architecture:
         """What else is known of the model, `context` and the like: see `burnish.ir.signature.Facts`."""
         return {}
 
-    def tied(self) -> Mapping[str, str]:
-        """For a tensor that need not be stored, the one that stands in for it."""
-        return {}
+    def tied(self) -> Sequence[Sequence[str]]:
+        """Sets of names that mean one tensor: whichever is stored stands in for the others, the first one first."""
+        return ()
 
     def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
         """The types and roles of a graph's inputs, by the names of its method's parameters."""
