@@ -37,8 +37,12 @@ _KINDS: Sequence[tuple[tuple[str, ...], str, str]] = (
         "PyTorch's pickled weights, which are not read yet",
         _SAVE,
     ),
-    (("*.h5", "*.keras", "saved_model.pb"), "TensorFlow's weights, which are not read", f"{_SAVE} (`from_tf=True`)"),
-    (("*.msgpack",), "Flax's weights, which are not read", f"{_SAVE} (`from_flax=True`)"),
+    (
+        ("*.h5", "*.keras", "saved_model.pb"),
+        "TensorFlow's weights, which are not read",
+        f"{_SAVE} (version 4, `from_tf=True`)",
+    ),
+    (("*.msgpack",), "Flax's weights, which are not read", f"{_SAVE} (version 4, `from_flax=True`)"),
     (
         ("*.npz", "*.mlpackage", "*.tflite", "*.engine", "openvino_model.*"),
         "a form that is not read",

@@ -23,7 +23,7 @@ class Tokenizer:
         try:
             self._inner = tokenizers.Tokenizer.from_str(text)
         except Exception as e:  # the library raises the base class
-            raise LoadError(f"{where}: is not a tokenizer: {e}") from None
+            raise LoadError(f"{where}: is not a tokenizer: {str(e)[:200]}") from None
         self._inner.no_padding()
         self._inner.no_truncation()
 

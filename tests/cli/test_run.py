@@ -177,3 +177,12 @@ def test_a_sentence_is_cut_and_stands_behind_its_prompt(cli: Cli, tmp_path: Path
             assert json.loads(ran.out)["prompt_ids"] == tokenizer.encode(text)[:5]
     ran = cli("run", folder, "--prompt", "a", "--prompt-name", "passage")
     assert ran.code == 2 and "the model has no prompt 'passage'; it has query, plain" in ran.err
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "vocab.txt", "vocab.json", "tekken.json"])
+def test_a_tokenizer_that_is_not_read_is_named(name: str, cli: Cli, t5: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(t5, tmp_path / "model")
+    (folder / name).write_bytes(b"x")
+    ran = cli("run", folder, "--prompt", "a")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"there is no tokenizer.json beside the model, and {name} is not read: `AutoTokenizer" in ran.err
