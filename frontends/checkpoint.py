@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,8 @@ def load_checkpoint(source: Path) -> Module:
     folder, sentence = model_folder(whole), read_sentence(whole)
     config = Config(read_object(folder / "config.json"), str(folder / "config.json"))
     containers_of(config)  # weights in a form that is not read are named before they are looked at
+    if not source.is_dir() and re.search(r"-\d{5}-of-\d{5}\.", source.name):
+        raise LoadError(f"{source}: is one of several files of a model: give its folder, {folder}")
     stored = _tensors(folder) if source.is_dir() else read_header(source)[0]
     if sentence is not None:
         stored |= sentence.tensors
@@ -106,6 +110,8 @@ def _tensors(folder: Path) -> dict[str, StoredTensor]:
     if single.exists():
         return read_header(single)[0]
     if not index.exists():
+        if single.is_symlink():
+            raise LoadError(f"{single}: is a link to a file that is not there, {os.readlink(single)}; fetch it again")
         near = other_case(single) or other_case(index)
         what = f"holds {near}, in other letters than {single.name}: rename it" if near else unreadable(folder)
         raise LoadError(f"{folder}: {what or f'holds neither {single.name} nor {index.name}'}")

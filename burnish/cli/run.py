@@ -146,6 +146,8 @@ def _asked(
     if prompt_ids is not None:
         if pair is not None:
             raise click.UsageError("--pair is a text: give --prompt beside it")
+        if prompt_name is not None:
+            raise click.UsageError("--prompt-name is put before a text: give --prompt beside it")
         try:
             asked = Asked([int(x) for x in prompt_ids.replace(",", " ").split()])
         except ValueError:

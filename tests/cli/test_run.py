@@ -175,6 +175,7 @@ def test_a_sentence_is_cut_and_stands_behind_its_prompt(cli: Cli, tmp_path: Path
         for named, text in (((), "Xabcdefgh"), (("--prompt-name", "plain"), "abcdefgh")):
             ran = cli("run", source, "--prompt", "abcdefgh", *named, "--json")
             assert json.loads(ran.out)["prompt_ids"] == tokenizer.encode(text)[:5]
+    assert "--prompt-name is put before a text" in cli("run", folder, "--prompt-ids", "5", "--prompt-name", "query").err
     ran = cli("run", folder, "--prompt", "a", "--prompt-name", "passage")
     assert ran.code == 2 and "the model has no prompt 'passage'; it has query, plain" in ran.err
 

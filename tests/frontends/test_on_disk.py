@@ -92,6 +92,15 @@ def test_a_file_of_another_form(tmp_path: Path) -> None:
         assert f"{tmp_path / name}: {what}" in refused(tmp_path / name)
 
 
+def test_a_file_of_several_and_a_link_to_nothing(tmp_path: Path) -> None:
+    shards = models.saved(models.llama(num_hidden_layers=1), tmp_path / "shards", max_shard_size="40KB")
+    assert f"is one of several files of a model: give its folder, {shards}" in refused(next(shards.glob("model-*")))
+    one = models.saved(models.llama(num_hidden_layers=1), tmp_path / "one")
+    (one / "model.safetensors").unlink()
+    (one / "model.safetensors").symlink_to("../../blobs/0abc")  # a cache that lost a file
+    assert "model.safetensors: is a link to a file that is not there, ../../blobs/0abc; fetch it again" in refused(one)
+
+
 def test_a_folder_of_models(folder: Path) -> None:
     assert f"{folder.parent}: holds folders with a config.json: model; give one of them" in refused(folder.parent)
 
