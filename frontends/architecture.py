@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from burnish.frontends.config import Config, Keys, LoadError, shown
 from burnish.frontends.heads import HEADS, Head
 from burnish.frontends.lookup import Lookup
-from burnish.frontends.pooling import Pooling
+from burnish.frontends.sentence import Sentence
 from burnish.frontends.stored import Conventions, Spelling, Tensors
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
@@ -95,9 +95,9 @@ class Architecture:
         """What else is known of the model, `context` and the like: see `burnish.ir.signature.Facts`."""
         return {}
 
-    def tied(self) -> Mapping[str, str]:
-        """For a tensor that need not be stored, the one that stands in for it."""
-        return {}
+    def tied(self) -> Sequence[Sequence[str]]:
+        """Sets of names that mean one tensor: whichever is stored stands in for the others, the first one first."""
+        return ()
 
     def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
         """The types and roles of a graph's inputs, by the names of its method's parameters."""
@@ -227,14 +227,14 @@ class Layers(Ops):
         return self.rope(x, positions, inv_freq, interleaved=interleaved or how.interleaved_rope)
 
 
-def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling | None = None) -> Module:
+def build_module(name: str, config: Config, tensors: Tensors, sentence: Sentence | None = None) -> Module:
     """The module of a model: the forward of the architecture and head called `name` over the tensors of a source.
 
-    `pooling` turns an encoder's `hidden` into an `embedding` too. Raises LoadError, naming every tensor that is
+    `sentence` turns a base model's `hidden` into an `embedding` too. Raises LoadError, naming every tensor that is
     missing, of the wrong shape, or read by nothing, and every field of the config that nothing accounts for.
     """
     architecture, head = find_architecture(name, config)
-    module, model, lookup = _build(architecture, head, config, tensors, pooling)
+    module, model, lookup = _build(architecture, head, config, tensors, sentence)
     if complaints := lookup.complaints():
         raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
     inert = [i for c in architecture.__mro__ for i in vars(c).get("inert", ())]
@@ -245,7 +245,8 @@ def build_module(name: str, config: Config, tensors: Tensors, pooling: Pooling |
             f"{config.where}: {name} does not know what to make of {named}; "
             "a field without effect on what the model computes can be taken out of the file"
         )
-    module.facts = replace(module.facts, architecture=name, left_out=lookup.left_out())
+    about_text = sentence.facts if sentence is not None else {}
+    module.facts = replace(module.facts, architecture=name, left_out=lookup.left_out(), **about_text)
     module.source = tensors.source
     return module
 
@@ -276,7 +277,7 @@ def _plain(name: str) -> str:
 
 
 def _build(
-    architecture: type[Architecture], head: type[Head], config: Config, tensors: Tensors, pooling: Pooling | None
+    architecture: type[Architecture], head: type[Head], config: Config, tensors: Tensors, sentence: Sentence | None
 ) -> tuple[Module, Architecture, Lookup]:
     module, made = Module(), head()
     if reason := made.why_not(architecture):
@@ -287,14 +288,14 @@ def _build(
         unused = (*model.unused, *made.unused(model))
         lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside)
         for name in architecture.graphs:
-            _build_graph(module.graph(name), model, made, lookup, pooling)
+            _build_graph(module.graph(name), model, made, lookup, sentence)
     except InferError as e:
         raise LoadError(f"{config.where}: {architecture.__name__} cannot be built from this config: {e}") from e
     module.normalize()
     return module, model, lookup
 
 
-def _build_graph(graph: Graph, model: Architecture, head: Head, lookup: Lookup, pooling: Pooling | None) -> None:
+def _build_graph(graph: Graph, model: Architecture, head: Head, lookup: Lookup, sentence: Sentence | None) -> None:
     method, types = getattr(model, graph.name), model.inputs(graph.name)
     inputs = {n: graph.input(n, *types[n]) for n in list(inspect.signature(method).parameters)[1:]}
     op = graph.ops = Layers(graph, lookup)  # `a + b` takes part in its scopes
@@ -304,8 +305,8 @@ def _build_graph(graph: Graph, model: Architecture, head: Head, lookup: Lookup, 
         graph.set_outputs({HIDDEN.name: x}, {HIDDEN.name: HIDDEN})
         return
     outputs, roles = head.outputs(op, model, x)
-    if pooling is not None and HIDDEN in roles.values():
-        outputs |= {EMBEDDING.name: pooling.build(op, x, op.token_count())}
+    if sentence is not None:
+        outputs |= {EMBEDDING.name: sentence.build(op, x, op.token_count())}
         roles |= {EMBEDDING.name: EMBEDDING}
     graph.set_outputs(outputs, roles)
     for v in [v for v in graph.inputs if not v.uses and v.role != TOKENS]:  # types of tokens, of a family without

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +11,13 @@ from pathlib import Path
 from burnish.frontends import architectures, containers
 from burnish.frontends.architecture import build_module, find_architecture
 from burnish.frontends.config import Config, LoadError, read_object, shown
-from burnish.frontends.pooling import read_pooling
+from burnish.frontends.heads import Hidden
+from burnish.frontends.on_disk import listed, other_case, unreadable
 from burnish.frontends.safetensors_file import read_header
+from burnish.frontends.sentence import Sentence, model_folder, read_sentence
 from burnish.frontends.stored import Tensors, containers_of
 from burnish.ir.module import Module
+from burnish.ir.signature import Facts
 from burnish.ir.types import Type
 from burnish.ir.weights import StoredTensor, StoredWeights, WeightSource
 
@@ -26,16 +31,30 @@ def load_checkpoint(source: Path) -> Module:
 
     Raises LoadError.
     """
-    folder = source if source.is_dir() else source.parent
+    whole = source if source.is_dir() else source.parent
+    folder, sentence = model_folder(whole), read_sentence(whole)
     config = Config(read_object(folder / "config.json"), str(folder / "config.json"))
+    containers_of(config)  # weights in a form that is not read are named before they are looked at
+    if not source.is_dir() and re.search(r"-\d{5}-of-\d{5}\.", source.name):
+        raise LoadError(f"{source}: is one of several files of a model: give its folder, {folder}")
     stored = _tensors(folder) if source.is_dir() else read_header(source)[0]
-    return module_of(config, {n: t.type for n, t in stored.items()}, StoredWeights(stored), folder)
+    if sentence is not None:
+        stored |= sentence.tensors
+    types = {n: t.type for n, t in stored.items()}
+    return module_of(config, types, StoredWeights(stored), folder, sentence)
 
 
-def module_of(config: Config, types: Mapping[str, Type], source: WeightSource, folder: Path | None = None) -> Module:
+def module_of(
+    config: Config,
+    types: Mapping[str, Type],
+    source: WeightSource,
+    folder: Path | None = None,
+    sentence: Sentence | None = None,
+) -> Module:
     """The module of a `config.json` and tensors, however they are stored, under the names that transformers saves.
 
-    What lies beside them in `folder` says how to pool, and what ends a text. Raises LoadError.
+    A file beside them in `folder` says what ends a text; `sentence` makes an embedding of the base model's states,
+    whatever head `config` names. Raises LoadError.
     """
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
@@ -43,9 +62,10 @@ def module_of(config: Config, types: Mapping[str, Type], source: WeightSource, f
     name, tensors = names[0], Tensors(types, source, containers_of(config))
     if config.has("text_config"):
         name, config, tensors = _text_model(name, config, tensors)
-    module = build_module(name, config, tensors, read_pooling(folder) if folder is not None else None)
-    if ends := _end_tokens(folder, config):
-        module.facts = replace(module.facts, eos=ends)
+    if sentence is not None:
+        name = find_architecture(name, config)[0].names[0] + Hidden.names[0]
+    module = build_module(name, config, tensors, sentence)
+    module.facts = _of_generation(folder, config, module.facts)
     return module
 
 
@@ -69,32 +89,44 @@ def _text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Confi
 _TEXT_PREFIXES = ("language_model.", "model.language_model.", "text_model.", "model.text_model.")
 
 
-def _end_tokens(folder: Path | None, config: Config) -> tuple[int, ...]:
-    """The tokens that end a text: what `generation_config.json` says goes before what `config.json` says."""
+def _of_generation(folder: Path | None, config: Config, facts: Facts) -> Facts:
+    """With what generation begins and ends with: `generation_config.json` goes before `config.json`, key by key."""
     file = folder / "generation_config.json" if folder is not None else None
     own = Config(read_object(file), str(file)) if file is not None and file.exists() else config
     chosen = own if own.has("eos_token_id") else config
     ids = chosen.get("eos_token_id")
-    if ids is None:
-        return ()
-    many = ids if isinstance(ids, list) else [ids]
-    return tuple(Config({"eos_token_id": i}, chosen.where).integer("eos_token_id", least=0) for i in many)
+    if ids is not None:
+        many = ids if isinstance(ids, list) else [ids]
+        each = (Config({"eos_token_id": i}, chosen.where) for i in many)
+        facts = replace(facts, eos=tuple(c.integer("eos_token_id", least=0) for c in each))
+    if facts.decoder_start is not None and own.has("decoder_start_token_id"):
+        facts = replace(facts, decoder_start=own.integer("decoder_start_token_id", least=0))
+    return facts
 
 
 def _tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Those of the one file or, where there is no such, of the shards that the index names, as transformers has it."""
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if not index.exists():
-        if not single.exists():
-            raise LoadError(f"{folder}: holds neither model.safetensors nor model.safetensors.index.json")
+    if single.exists():
         return read_header(single)[0]
+    if not index.exists():
+        if single.is_symlink():
+            raise LoadError(f"{single}: is a link to a file that is not there, {os.readlink(single)}; fetch it again")
+        near = other_case(single) or other_case(index)
+        what = f"holds {near}, in other letters than {single.name}: rename it" if near else unreadable(folder)
+        raise LoadError(f"{folder}: {what or f'holds neither {single.name} nor {index.name}'}")
     shards = read_object(index).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(f, str) for f in shards.values()):
         raise LoadError(f"{index}: needs a weight_map from tensor names to files")
-    tensors: dict[str, StoredTensor] = {}
-    for file in dict.fromkeys(shards.values()):
+    files = list(dict.fromkeys(shards.values()))
+    for file in files:
         # A name, not a path: a file may be a link into a cache, but its name never leads out of the folder.
         if Path(file).name != file or file in ("", ".", "..") or "\0" in file:
             raise LoadError(f"{index}: names the file {shown(file)}, which is not one of the model's folder")
+    if gone := [f for f in files if not (folder / f).exists()]:
+        raise LoadError(f"{index}: {len(gone)} of its {len(files)} files are not there: {listed(gone)}; fetch the rest")
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
         found = read_header(folder / file)[0]
         if twice := [n for n in found if n in tensors]:
             raise LoadError(f"{folder / file}: tensor {shown(twice[0])} is in another shard too")

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from burnish.frontends.on_disk import begins_as, other_case
+
 __all__ = ["LARGEST", "Config", "Keys", "LoadError", "parse_json", "parse_object", "read_json", "read_object", "shown"]
 
 LARGEST = 24 << 20  # bytes of JSON: the index of the largest models has 13 MB
@@ -69,6 +71,9 @@ def read_json(path: Path) -> Any:
         if status.st_size > LARGEST:
             raise LoadError(f"{path}: {status.st_size} bytes are too many for such a file")
         raw = path.read_bytes()
+    except FileNotFoundError:
+        near = other_case(path)
+        raise LoadError(f"{path}: No such file" + (f", but there is {near}" if near else "")) from None
     except OSError as e:
         raise LoadError(f"{path}: {e.strerror or e}") from None
     return parse_json(raw, str(path))
@@ -85,11 +90,12 @@ def parse_object(raw: bytes, where: str) -> dict[str, Any]:
 
 
 def parse_json(raw: bytes, where: str) -> Any:
-    """What `raw` says; a key that occurs twice in one object is refused. Raises LoadError."""
+    """What `raw` says, in UTF-8; a key that occurs twice in one object is refused. Raises LoadError."""
     try:
-        return json.loads(raw, object_pairs_hook=_without_duplicates)
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as e:
-        raise LoadError(f"{where}: is not JSON: {str(e)[:200]}") from None
+        known = begins_as(raw[:64])
+        raise LoadError(f"{where}: {known or f'is not JSON: {str(e)[:200]}'}") from None
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -201,6 +207,13 @@ class Config:
         value = self._get(key, default)
         if not isinstance(value, bool):
             raise LoadError(f"{self.where}: {key} must be true or false, not {shown(value)}")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string."""
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise LoadError(f"{self.where}: {key} must be a string, not {shown(value)}")
         return value
 
     def choice(self, key: str, choices: Iterable[str], default: str | None = None) -> str:

@@ -16,7 +16,7 @@ from burnish.ir.signature import HIDDEN, LOGITS, Plain
 if TYPE_CHECKING:
     from burnish.frontends.architecture import Architecture, Layers
 
-__all__ = ["HEADS", "Head", "labels_of"]
+__all__ = ["HEADS", "Head", "Hidden", "labels_of"]
 
 Outputs = tuple[dict[str, Value], dict[str, Plain]]
 

@@ -37,7 +37,8 @@ class Lookup:
     tensors: Tensors
     base: str
     spelling: Spelling
-    tied: Mapping[str, str]
+    #: sets of names that mean one tensor
+    tied: Sequence[Sequence[str]]
     unused: Sequence[str]
     #: whether tensors beside those of the base model are left alone
     beside: bool = False
@@ -54,15 +55,15 @@ class Lookup:
 
     def find(self, name: str, shape: tuple[Dim, ...]) -> Place:
         """Where a parameter is stored, or would be."""
-        names = [n for n in (name, self.tied.get(name)) if n is not None]
-        for n in names:
+        same = next((names for names in self.tied if name in names), [name])
+        for n in (name, *same):
             for called, rows in self._spelled(n):
                 if (at := self._there(called)) is not None:
                     return Place(n, at, rows, rows.shape(shape) if rows else shape)
-        called, rows = self._spelled(names[-1])[-1]
+        called, rows = self._spelled(same[0])[-1]
         if self.types and not self._has_base:
             called = self._without_base(called)
-        return Place(names[-1], self.tensors.prefixes[0] + called, rows, rows.shape(shape) if rows else shape)
+        return Place(same[0], self.tensors.prefixes[0] + called, rows, rows.shape(shape) if rows else shape)
 
     def leaf(self, at: str, shape: tuple[Dim, ...]) -> Type:
         """The type of the tensor stored under `at`, which must be of this shape; one that is wrong is noted."""
@@ -76,7 +77,7 @@ class Lookup:
     def complaints(self) -> list[str]:
         """What is wrong, each tensor named: of another shape, missing, or read by nothing."""
         missing = [n for n in self.asked if n not in self.types]
-        spare = {self._there(n) for pair in self.tied.items() for name in pair for n, _ in self._spelled(name)}
+        spare = {self._there(n) for names in self.tied for name in names for n, _ in self._spelled(name)}
         ignored = (*BUFFERS, *self.unused)
         extra = [n for n in self._unread() if n not in spare and not any(u in n for u in ignored)]
         if self.beside and self._has_base:

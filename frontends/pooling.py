@@ -1,82 +1,60 @@
-"""Sentence embeddings: what a folder in the form of sentence-transformers says of pooling."""
+"""Pooling: from a vector for each token to one for a sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from burnish.frontends.config import Config, LoadError, read_json, read_object, shown
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Value
 
-__all__ = ["Pooling", "first_token", "read_pooling"]
+__all__ = ["MODES", "Pooling", "first_token"]
 
-_MODES = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
+#: by the names of sentence-transformers, in the order in which it joins them
+MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """One vector for a sentence: the first token's (`cls`), or the mean over its tokens; L2-normalised, or not."""
+    """One vector for a sentence, or several joined: by each of `modes`, over its real tokens.
 
-    mode: str
-    normalize: bool
+    `cls` and `lasttoken` take the first and the last; `max` the largest of each number; `mean` is the sum over the
+    number of tokens, `mean_sqrt_len_tokens` over its root; in `weightedmean` token i counts i + 1 times. Formulae:
+    sentence-transformers' `Pooling`.
+    """
+
+    modes: Sequence[str]
 
     def build(self, op: Ops, hidden: Value, count: Value) -> Value:
-        """hidden f32[B, S, H], count i32[B] -> f32[B, H]; tokens from count[b] on are padding."""
+        """hidden f32[B, S, H], count i32[B] -> f32[B, H * modes]; tokens from count[b] on are padding."""
         with op.scope("pooling"):
-            if self.mode == "cls":
-                x = first_token(op, hidden)
-            else:
-                row = op.iota(size=hidden.shape[1])
-                real = op.unsqueeze(op.less(row, op.unsqueeze(count, axes=(1,))), axes=(2,))
-                total = op.reduce_sum(op.where(real, hidden, op.constant(0.0, hidden.dtype)), axes=(1,), keepdims=False)
-                x = op.div(total, op.cast(op.unsqueeze(op.maximum(count, 1), axes=(1,)), to="f32"))
-            if self.normalize:
-                norm = op.sqrt(op.reduce_sum(op.mul(x, x), axes=(-1,)))
-                x = op.div(x, op.maximum(norm, 1e-12))
+            found = [self._by(op, mode, hidden, count) for mode in self.modes]
+            return found[0] if len(found) == 1 else op.concat(*found, axis=-1)
+
+    def _by(self, op: Ops, mode: str, hidden: Value, count: Value) -> Value:
+        if mode == "cls":
+            return first_token(op, hidden)
+        row = op.iota(size=hidden.shape[1])
+        n = op.unsqueeze(op.maximum(count, 1), axes=(1,))
+        if mode == "lasttoken":
+            real = op.unsqueeze(op.equal(row, n - 1), axes=(2,))
+        else:
+            real = op.unsqueeze(op.less(row, n), axes=(2,))
+        if mode == "max":
+            return op.reduce_max(op.where(real, hidden, op.constant(-float("inf"), "f32")), axes=(1,), keepdims=False)
+        if mode == "weightedmean":
+            hidden = op.mul(hidden, op.reshape(op.cast(row + 1, to="f32"), shape=(1, hidden.shape[1], 1)))
+        x = op.reduce_sum(op.where(real, hidden, op.constant(0.0, hidden.dtype)), axes=(1,), keepdims=False)
+        if mode == "lasttoken":
             return x
+        number = op.cast(n, to="f32")
+        if mode == "mean_sqrt_len_tokens":
+            number = op.sqrt(number)
+        if mode == "weightedmean":
+            number = op.mul(op.mul(number, number + 1.0), 0.5)  # 1 + 2 + … + n
+        return op.div(x, number)
 
 
 def first_token(op: Ops, hidden: Value) -> Value:
     """The first token of each sequence: [B, S, H] -> [B, H]"""
     return op.squeeze(op.slice(hidden, axis=1, start=0, stop=1), axes=(1,))
-
-
-def read_pooling(folder: Path) -> Pooling | None:
-    """The pooling that `modules.json` lists; None where there is no such file, or it lists no pooling.
-
-    Raises LoadError for a kind that is not supported.
-    """
-    file = folder / "modules.json"
-    if not file.exists():
-        return None
-    entries = read_json(file)
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise LoadError(f"{file}: is not a list of modules")
-    modules = [Config(e, f"{file}: entry {i}") for i, e in enumerate(entries)]
-    kinds = [str(m.values.get("type")).rpartition(".")[2] for m in modules]
-    match kinds:
-        case ["Transformer"]:
-            return None
-        case ["Transformer", "Pooling"] | ["Transformer", "Pooling", "Normalize"]:
-            return Pooling(_mode(folder, modules[1]), kinds[-1] == "Normalize")
-    raise LoadError(f"{file}: supported are Transformer, Pooling and Normalize, not {shown(', '.join(kinds))}")
-
-
-def _mode(folder: Path, module: Config) -> str:
-    name = module.values.get("path")
-    if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-        raise LoadError(f"{module.where}: path {shown(name)} is not the name of a folder inside the model's")
-    config = Config(read_object(folder / name / "config.json"), str(folder / name / "config.json"))
-    modes = [mode for key, mode in _MODES.items() if config.flag(key, False)]
-    if len(modes) != 1 or modes[0] not in ("cls", "mean"):
-        asked = ", ".join(modes) or "nothing"
-        raise LoadError(f"{config.where}: pooling by {asked} is not supported; by cls and by mean are")
-    return modes[0]

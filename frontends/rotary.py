@@ -20,11 +20,13 @@ def rope_frequencies(
 ) -> np.ndarray:
     """inv_freq f32[R / 2], in Python floats and rounded once (arXiv:2104.09864, 2407.21783 for llama3).
 
-    R is the share of the head that `partial_rotary_factor` says, `rotated` unless it does. Reads `rope_parameters`
-    (transformers 5), of the layers of type `of` where each type has its own, or `rope_scaling` and the field `theta`,
-    whose default stands beside it. Raises LoadError for a scaling that is not supported, or of an unknown form.
+    R is the share of the head that `partial_rotary_factor` says, `rotated` unless it does. Reads, as transformers 5
+    does, `rope_scaling`, which takes the place of all of `rope_parameters`, or else these, of the layers of type `of`
+    where each type has its own; what the section does not say stands beside it, the base as the field `theta`, with
+    its default. Raises LoadError for a scaling that is not supported, or of an unknown form.
     """
-    scaling = config.section("rope_parameters" if config.has("rope_parameters") else "rope_scaling")
+    given = [key for key in ("rope_scaling", "rope_parameters") if config.get(key)]
+    scaling = config.section(given[0] if given else "rope_parameters")
     scaling = scaling.section(of) if of and scaling.has(of) else scaling
     for key in (theta[0], "partial_rotary_factor"):
         config.get(key)  # beside the section, which goes before
@@ -42,17 +44,18 @@ def rope_frequencies(
             factor = scaling.number("factor", least=1e-6)
             frequencies = [f / factor for f in frequencies]
         case "llama3":
-            frequencies = _llama3(frequencies, scaling)
+            context = config.integer("max_position_embeddings", 2048)
+            context = scaling.integer("original_max_position_embeddings", context)
+            frequencies = _llama3(frequencies, scaling, context)
     return np.array(frequencies, np.float32)
 
 
-def _llama3(frequencies: list[float], scaling: Config) -> list[float]:
-    """Long wavelengths are stretched by `factor`, short ones stay, those between are blended."""
+def _llama3(frequencies: list[float], scaling: Config, context: int) -> list[float]:
+    """Wavelengths long beside the context of training are stretched by `factor`, short ones stay, the rest blended."""
     factor = scaling.number("factor", least=1e-6)
     low, high = (scaling.number(key, least=1e-6) for key in ("low_freq_factor", "high_freq_factor"))
     if low >= high:
         raise LoadError(f"{scaling.where}: low_freq_factor {low:g} must be less than high_freq_factor {high:g}")
-    context = scaling.number("original_max_position_embeddings", least=1)
     scaled = []
     for f in frequencies:
         wavelength = 2 * math.pi / f

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.frontends.config import LARGEST, LoadError, parse_object, shown
+from burnish.frontends.on_disk import begins_as
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor
 
@@ -62,6 +63,8 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
             prefix = f.read(8)
             length = int.from_bytes(prefix, "little")
             if len(prefix) < 8 or length > size - 8:
+                if known := begins_as(prefix + f.read(56)):
+                    raise LoadError(f"{path}: {known}")
                 raise LoadError(f"{path}: says that its header has {length} bytes, but the file has {size}")
             if length > LARGEST:  # the format allows 100 MB, which take gigabytes to parse
                 raise LoadError(f"{path}: its header has {length} bytes, more than the {LARGEST} that are read")

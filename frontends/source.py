@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from burnish.frontends.config import LoadError
+from burnish.frontends.on_disk import begins_as, not_there, unreadable
 from burnish.ir.module import Module
 from burnish.ir.registry import Registry
 
@@ -53,10 +54,12 @@ SOURCES: Registry[Source] = Registry("source")
 def find_source(path: Path) -> Source:
     """The source that `path` looks like; the one that was defined last is asked first. Raises LoadError."""
     if not path.exists():
-        raise LoadError(f"{path}: there is no such file or folder")
+        raise LoadError(f"{path}: {not_there(path)}")
     for source in reversed(list(SOURCES.values())):
         if source.matches(path):
             return source
+    if what := unreadable(path):
+        raise LoadError(f"{path}: {what}")
     known = ", ".join(f"{s.form} ({name})" for name, s in SOURCES.items())
     raise LoadError(f"{path}: cannot tell what this is; known are {known}")
 
@@ -66,7 +69,10 @@ def read_tokenizer(file: Path) -> str:
     try:
         if file.stat().st_size > _LARGEST_TOKENIZER:
             raise LoadError(f"{file}: {file.stat().st_size} bytes are too many for a tokenizer")
-        return file.read_bytes().decode("utf-8")
+        raw = file.read_bytes()
+        if known := begins_as(raw[:64]):
+            raise LoadError(f"{file}: {known}")
+        return raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise LoadError(f"{file}: {e}") from None
 
@@ -117,35 +123,52 @@ class Checkpoint(Source):
     form = "a folder with a config.json, or a .safetensors file in one"
 
     def matches(self, path: Path) -> bool:
-        return (path / "config.json").exists() or path.suffix.lower() == ".safetensors"
+        there = (path / name for name in ("config.json", "modules.json"))
+        return any(p.exists() for p in there) or (path.is_file() and path.suffix.lower() == ".safetensors")
 
     def load(self, path: Path) -> Module:
         from burnish.frontends.checkpoint import load_checkpoint
 
         return load_checkpoint(path)
 
+    def tokenizer(self, path: Path) -> str | None:
+        """That of the model, which may lie in a folder of its own, with what sentence-transformers adds to it."""
+        from burnish.frontends.sentence import lowered, model_folder
+
+        folder = model_folder(path if path.is_dir() else path.parent)
+        text = super().tokenizer(folder)
+        return None if text is None else lowered(folder, text)
+
 
 class Gguf(Source):
-    """A model, its config and its tokenizer in one file."""
+    """A model, its config and its tokenizer in one file, which may be the only one in a folder."""
 
     name = "gguf"
     form = "a .gguf file"
 
     def matches(self, path: Path) -> bool:
-        return path.is_file() and path.suffix.lower() == ".gguf"
+        return self._file(path) is not None
 
     def load(self, path: Path) -> Module:
         from burnish.frontends.gguf import load_gguf
 
-        return load_gguf(path)
+        file = self._file(path)
+        assert file is not None
+        return load_gguf(file)
 
     def tokenizer(self, path: Path) -> str | None:
         """That of the file, unless a `tokenizer.json` lies beside it."""
         from burnish.frontends.gguf_file import read_gguf
         from burnish.frontends.gguf_tokenizer import gguf_tokenizer
 
-        beside = super().tokenizer(path)
-        if beside is not None:
+        beside, own = super().tokenizer(path), self._file(path)
+        if beside is not None or own is None:
             return beside
-        file = read_gguf(path)
+        file = read_gguf(own)
         return gguf_tokenizer(file) if "tokenizer.ggml.model" in file.metadata else None
+
+    def _file(self, path: Path) -> Path | None:
+        if path.is_file():
+            return path if path.suffix.lower() == ".gguf" else None
+        found = [p for p in path.glob("*") if p.suffix.lower() in (".gguf", ".safetensors")]
+        return found[0] if len(found) == 1 and found[0].suffix.lower() == ".gguf" else None

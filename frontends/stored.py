@@ -159,17 +159,53 @@ class Container:
 CONTAINERS: Registry[type[Container]] = Registry("container")
 
 
+#: how people quantize checkpoints in ways that are not read, by `quant_method`
+_OTHERS = {
+    "aqlm": "AQLM",
+    "auto-round": "AutoRound",
+    "awq": "AWQ",
+    "bitnet": "BitNet",
+    "bitsandbytes": "bitsandbytes",
+    "compressed-tensors": "compressed-tensors (llm-compressor)",
+    "eetq": "EETQ",
+    "fbgemm_fp8": "FBGEMM's fp8",
+    "fp8": "fp8",
+    "higgs": "HIGGS",
+    "hqq": "HQQ",
+    "modelopt": "ModelOpt",
+    "mxfp4": "MXFP4",
+    "quanto": "Quanto",
+    "quark": "Quark",
+    "spqr": "SpQR",
+    "torchao": "torchao",
+    "vptq": "VPTQ",
+}
+
+
 def containers_of(config: Config) -> list[Container]:
     """The containers that a config's `quantization_config` names. Raises LoadError for one that there is not."""
+    if config.has("quantization"):
+        raise _not_read(config, "quantization", "mlx")
+    if config.has("compression_config") and not config.has("quantization_config"):
+        raise _not_read(config, "compression_config", _OTHERS["compressed-tensors"])
     if not config.has("quantization_config"):
         return []
     section = config.section("quantization_config")
     method = section.get("quant_method")
+    if method is None and any(section.has(f"load_in_{bits}bit") for bits in (4, 8)):
+        method = "bitsandbytes"
     cls = CONTAINERS.get(method) if isinstance(method, str) else None
     if cls is None:
-        known = f"supported are {', '.join(sorted(CONTAINERS)) or 'none'}, and what a --plugin defines"
-        raise LoadError(f"{section.where}: quant_method {shown(method)} is not supported; {known}")
+        what = _OTHERS.get(method, "") if isinstance(method, str) else ""
+        raise _not_read(section, f"quant_method {shown(method)}", what)
     return [cls(section)]
+
+
+def _not_read(config: Config, field: str, what: str) -> LoadError:
+    known = f"supported are {', '.join(sorted(CONTAINERS)) or 'none'}, and what a --plugin defines"
+    do = "take the model as it was before that, and `--quantize` it, or a .gguf file of it"
+    how = f"the weights are quantized by {what}" if what else "the weights are quantized in another way"
+    return LoadError(f"{config.where}: {field} is not supported; {known}. {how[0].upper()}{how[1:]}: {do}")
 
 
 # --------------------------------------------------------------------------------------------------- a source's tensors

@@ -8,7 +8,7 @@ class in one file, registered by being defined.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,17 +18,34 @@ from burnish.ir.dims import Dim, dim_text
 from burnish.ir.parts import Bytes, Part, Raw, slices, spread
 from burnish.ir.registry import Registry
 
-__all__ = ["FORMATS", "LAYOUTS", "FormatError", "Layout", "Packed", "Parts", "QuantFormat", "reciprocal", "view"]
+__all__ = [
+    "FORMATS",
+    "LAYOUTS",
+    "FormatError",
+    "Layout",
+    "Packed",
+    "Parts",
+    "QuantFormat",
+    "QuantizeError",
+    "reciprocal",
+    "view",
+]
 
 Array = Any  # a numpy.ndarray or a jax.Array
 Parts = Mapping[str, Array]  # name -> [..., elements of a row]
 #: the parts of which `QuantFormat.dequantize` makes numbers, and of what there is one each
 MEANT = {"code": "input", "scale": "group", "minimum": "group", "zero": "group", "subscale": "run", "subminimum": "run"}
+#: where no scale is larger, f16 has 4 bits or fewer for each: what is made of them is noise, or zeros
+LEAST_SCALE = 2.0**-20
 BLOCK = 1 << 17  # weights that NumPy converts at once: so many, and what they become, stay in a core's cache
 
 
 class FormatError(TypeError):
     """A format or layout applied where it does not fit."""
+
+
+class QuantizeError(ArithmeticError):
+    """Weights that a format cannot hold."""
 
 
 class QuantFormat:
@@ -175,12 +192,19 @@ class Packed:
         return int(sum(p.nbytes for p in self.planes.values()))
 
     @classmethod
-    def quantize(cls, xp: Any, x: Array, format: str) -> Packed:
-        """Quantize f32[..., K] into the default layout. Raises FormatError where the format does not fit."""
+    def quantize(cls, xp: Any, x: Array, format: str, checked: bool = False) -> Packed:
+        """Quantize f32[..., K] into the default layout. Raises FormatError where the format does not fit.
+
+        Bytes are made of any numbers, as ggml makes them; `checked` (NumPy alone), QuantizeError is raised for those
+        that the format cannot hold: what is not finite, and what has scales beyond its f16 or far below.
+        """
         fmt = FORMATS[format]
         fmt.check(x.shape[-1])
         group = fmt.group_size(x.shape[-1])
-        parts = fmt.quantize(x.reshape(*x.shape[:-1], x.shape[-1] // group if group else 0, group))
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = fmt.quantize(x.reshape(*x.shape[:-1], x.shape[-1] // group if group else 0, group))
+        if checked:
+            _check_held(x, [parts[p.name] for p in fmt.parts if p.dtype == "f2"])
         rows = {p.name: parts[p.name].reshape(*x.shape[:-1], fmt.elements(p, x.shape[-1])) for p in fmt.parts}
         return cls(format, "", tuple(x.shape), LAYOUTS[""].pack(xp, fmt, rows, tuple(x.shape)))
 
@@ -277,6 +301,19 @@ class Packed:
                 part = slice(start, min(start + step, rows))
                 planes = {name: plane[_tiles(index, part, here)] for name, plane in self.planes.items()}
                 yield index, part, self.with_planes(planes, (part.stop - part.start, inputs))
+
+
+def _check_held(x: np.ndarray, halves: Sequence[np.ndarray]) -> None:
+    """`halves` are the scales and minima in f16 that were made of x."""
+    if not x.size:
+        return
+    if not np.isfinite(most := np.abs(x).max()):
+        raise QuantizeError(f"{int((~np.isfinite(x)).sum())} of its numbers are NaN or infinite")
+    kept = max((float(np.abs(h).max()) for h in halves), default=float(most))
+    if not np.isfinite(kept):
+        raise QuantizeError(f"a scale is beyond f16, which ends at 65504: its largest number is {most:g}")
+    if kept < LEAST_SCALE and halves and most > 0:
+        raise QuantizeError(f"all scales are far below what f16 holds: its largest number is {most:g}")
 
 
 class Layout:

@@ -16,10 +16,12 @@ import numpy as np
 
 from burnish.ir.dims import Dim
 from burnish.ir.evaluate import evaluate
-from burnish.ir.format import Packed
+from burnish.ir.format import Packed, QuantizeError
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.op import Array, Op
+from burnish.ir.ops.quantization import Quantize
+from burnish.ir.origin import dotted
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import NUMPY
 from burnish.ir.walk import above
@@ -31,6 +33,7 @@ __all__ = [
     "Run",
     "RunError",
     "Step",
+    "evaluate_known",
     "evaluate_numpy",
     "make_plan",
     "read_leaf",
@@ -229,7 +232,38 @@ def _run_static(node: Node, operands: Sequence[Array | None]) -> tuple[Array, ..
     if node.is_leaf:
         return (read_leaf(node),)
     bodies = [partial(_run_body, body) for body in node.bodies]
-    return evaluate_numpy(node.op, operands, [o.dtype for o in node.outputs], bodies)
+    return evaluate_known(node, node.op, operands, [o.dtype for o in node.outputs], read_leaf, bodies)
+
+
+def evaluate_known(
+    node: Node,
+    op: Op,
+    operands: Sequence[Array | None],
+    dtypes: Sequence[str],
+    read: Callable[[Node], Array],
+    bodies: Sequence[Body] = (),
+) -> tuple[Array, ...]:
+    """`op`, which is a node's or a part of it, on arrays that are known before run time; `read` reads a leaf.
+
+    Raises QuantizeError, naming the tensor, for a weight that a format cannot hold.
+    """
+    try:
+        if isinstance(op, Quantize):
+            return (op.of_weight(*operands),)
+        return evaluate_numpy(op, operands, dtypes, bodies)
+    except QuantizeError as e:
+        tensors = {leaf.op.tensor: leaf for leaf in above(node.outputs) if isinstance(leaf.op, Weight)}
+        name = max(tensors, key=lambda n: _extent(read(tensors[n])), default="of a constant")
+        raise QuantizeError(
+            f"tensor {name} cannot be quantized to {node.out.dtype}: {e}. Choose another format for it (int8 has f32 "
+            f"scales), or leave it as it is: {dotted(node.origin.scope) or '*'}=none as the first rule of the recipe"
+        ) from None
+
+
+def _extent(x: Array) -> float:
+    """How large the largest number is; infinite where one is not finite, and nothing for what is packed already."""
+    most = float("-inf") if isinstance(x, Packed) or not x.size else float(np.abs(x.astype("f4")).max())
+    return most if most == most else float("inf")
 
 
 def _run_body(body: Graph, *operands: Array) -> tuple[Array, ...]:

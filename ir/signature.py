@@ -217,6 +217,12 @@ class Facts:
     decoder_start: int | None = None
     #: the names of the classes that its logits score
     labels: tuple[str, ...] = ()
+    #: the number of tokens that a text is cut to, those that a tokenizer adds included
+    longest: int | None = None
+    #: texts that may be put before a text, by their names, and the name of the one that is unless another is asked for
+    prompt_names: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    default_prompt: str = ""
     #: parts of its source that are no part of it: a model that sees, of which this is the text model
     left_out: tuple[str, ...] = ()
     #: the passes that have changed it, in order

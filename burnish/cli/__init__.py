@@ -1,7 +1,8 @@
 """The command line: one file a command, each with a click object named `command`; a file here is found by being here.
 
-Exit codes: 0 fine; 1 a check failed, or the culprit was found; 2 usage; 3 a model cannot be loaded or is not
-supported; 4 a pass crashed or the verifier refused; 5 inconclusive; 6 a budget was exceeded; 130 interrupted.
+Exit codes: 0 fine; 1 a check failed, the culprit was found, or results are not finite; 2 usage; 3 a model cannot be
+loaded or is not supported, or a weight not quantized; 4 a pass crashed or the verifier refused; 5 inconclusive; 6 a
+budget was exceeded; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -52,10 +53,12 @@ def exit_code(error: BaseException) -> int | None:
     """The documented exit code of an error that is the user's to mend, or None for a fault of ours."""
     from burnish.backends.binding import BindError
     from burnish.frontends.config import LoadError
+    from burnish.ir.format import QuantizeError
     from burnish.ir.verify import VerifyError
     from burnish.passes.engine import PassError
     from burnish.passes.pipelines import PipelineError
     from burnish.passes.quantize_weights import RecipeError
+    from burnish.runtime.finite import NotFinite
 
     if isinstance(error.__cause__, RecipeError):  # a rule that is for nothing: only the model told
         return 2
@@ -65,6 +68,8 @@ def exit_code(error: BaseException) -> int | None:
         (PipelineError, 2),
         (BindError, 2),
         (LoadError, 3),
+        (QuantizeError, 3),
+        (NotFinite, 1),
         (PassError, 4),
         (VerifyError, 4),
         (Inconclusive, 5),

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--prompt", help="The text to go on from, to classify, to embed.")
 @click.option("--pair", metavar="TEXT", help="A second text, for a model of pairs: the context of a question.")
 @click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
+@click.option("--prompt-name", metavar="NAME", help="Which of an embedding model's own prompts to put before the text.")
 @click.option("--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
 @click.option(
     "--temperature",
@@ -65,6 +66,7 @@ def command(
     prompt: str | None,
     pair: str | None,
     prompt_ids: str | None,
+    prompt_name: str | None,
     max_new_tokens: int,
     temperature: float,
     seed: int,
@@ -80,6 +82,7 @@ def command(
         raise click.UsageError("give either --prompt or --prompt-ids")
     if not math.isfinite(temperature):
         raise click.UsageError(f"--temperature {temperature} is not a finite number")
+    from burnish.frontends.on_disk import tokenizer_there
     from burnish.runtime.doors import executable
     from burnish.runtime.sampling import sampler
     from burnish.runtime.sources import tokenizer_of
@@ -87,7 +90,9 @@ def command(
     times = _Times()
     model = executable(load_module(source), backend, activations or "")
     tokenizer = tokenizer_of(source)
-    asked = _asked(prompt, pair, prompt_ids, tokenizer, _vocabulary(model.module))
+    if tokenizer is None and prompt_ids is None:
+        raise click.UsageError(tokenizer_there(source))
+    asked = _asked(prompt, pair, prompt_ids, prompt_name, tokenizer, model.module)
     ids = list(asked.ids)
     limit = _room(model, ids, max_new_tokens)
     if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
@@ -128,21 +133,32 @@ def command(
 
 
 def _asked(
-    prompt: str | None, pair: str | None, prompt_ids: str | None, tokenizer: Tokenizer | None, rows: int | None
+    prompt: str | None,
+    pair: str | None,
+    prompt_ids: str | None,
+    prompt_name: str | None,
+    tokenizer: Tokenizer | None,
+    module: Module,
 ) -> Asked:
+    from burnish.runtime.tokenizer import prompted
+
+    facts, rows = module.facts, _vocabulary(module)
     if prompt_ids is not None:
         if pair is not None:
             raise click.UsageError("--pair is a text: give --prompt beside it")
+        if prompt_name is not None:
+            raise click.UsageError("--prompt-name is put before a text: give --prompt beside it")
         try:
             asked = Asked([int(x) for x in prompt_ids.replace(",", " ").split()])
         except ValueError:
             raise click.UsageError(f"--prompt-ids takes numbers such as 1,2,3, not {prompt_ids!r}") from None
-    elif tokenizer is None:
-        raise click.UsageError("there is no tokenizer.json beside the model: give --prompt-ids")
-    elif prompt is None or not prompt.strip():
+    elif tokenizer is None or prompt is None or not prompt.strip():
         raise click.UsageError("the prompt is empty")
     else:
-        asked = tokenizer.ask(prompt, pair)
+        try:
+            asked = tokenizer.ask(prompted(facts, prompt, prompt_name), pair, facts.longest)
+        except ValueError as e:
+            raise click.UsageError(str(e)) from None
     if not asked.ids:
         raise click.UsageError("the prompt is empty")
     bad = [i for i in asked.ids if i < 0 or (rows is not None and i >= rows)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from burnish.ir.signature import EMBEDDING, HIDDEN, LOGITS, Facts, Role
+from burnish.runtime.finite import require_finite
 
 __all__ = ["Answer", "Asked", "answer_of"]
 
@@ -49,7 +50,13 @@ class Answer:
 
 
 def answer_of(facts: Facts, roles: Mapping[str, Role], outputs: Mapping[str, np.ndarray], asked: Asked) -> Answer:
-    """What the outputs of one sequence, by name and without the axis of the batch, say for the model's task."""
+    """What the outputs of one sequence, by name and without the axis of the batch, say for the model's task.
+
+    Raises NotFinite where they are no numbers.
+    """
+    for name, x in outputs.items():
+        if x.dtype.kind == "f" and roles.get(name) in (LOGITS, EMBEDDING, HIDDEN):
+            require_finite(x, name)
     scores = [outputs[name] for name, role in roles.items() if role == LOGITS and name in outputs]
     match facts.task:
         case "text-classification" if scores and scores[0].ndim == 1:

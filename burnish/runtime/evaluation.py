@@ -20,6 +20,7 @@ from burnish.ir.signature import LOGITS, TOKENS
 from burnish.passes.pipelines import quantized
 from burnish.runtime.doors import executable, optimize
 from burnish.runtime.executable import Executable
+from burnish.runtime.finite import require_finite
 from burnish.runtime.parts import Plan
 from burnish.runtime.tokenizer import Tokenizer
 
@@ -204,13 +205,16 @@ class _Samples:
 
 
 def _logits(model: Executable, documents: Sequence[Document]) -> list[np.ndarray]:
-    """Logits[tokens - 1, V] of what follows each token but the last, for each document."""
+    """Logits[tokens - 1, V] of what follows each token but the last, for each document. Raises NotFinite."""
     counts = np.array([len(d.ids) for d in documents], np.int32)
     ids = np.zeros((len(documents), int(counts.max())), np.int32)
     for row, d in zip(ids, documents, strict=True):
         row[: len(d.ids)] = d.ids
     logits = model.forward(ids, counts)[LOGITS.name]
-    return [row[: n - 1] for row, n in zip(logits, counts, strict=True)]
+    rows = [row[: n - 1] for row, n in zip(logits, counts, strict=True)]
+    for row in rows:
+        require_finite(row, "the logits of a document")
+    return rows
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

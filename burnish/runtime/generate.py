@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 
 from burnish.ir.signature import LOGITS
+from burnish.runtime.finite import require_finite
 from burnish.runtime.sampling import Choose
 from burnish.runtime.session import Session, counts_of
 
@@ -29,7 +30,8 @@ def prefill(session: Session, ids: np.ndarray, count: np.ndarray | None = None, 
     logits: np.ndarray | None = None
     for at in range(0, ids.shape[1], CHUNK):
         real = np.clip(counts - at, 0, min(CHUNK, ids.shape[1] - at)).astype(np.int32)
-        results = session.step(ids[:, at : at + CHUNK], real, probe)
+        with np.errstate(all="ignore"):  # whoever uses the logits looks at them
+            results = session.step(ids[:, at : at + CHUNK], real, probe)
         step = session.backend.to_numpy(results[name])[:, 0].astype(np.float32)
         logits = step if logits is None else np.where((real > 0)[:, None], step, logits)
     if logits is None:
@@ -40,11 +42,15 @@ def prefill(session: Session, ids: np.ndarray, count: np.ndarray | None = None, 
 def generate(
     session: Session, ids: np.ndarray, limit: int, choose: Choose, ends: Collection[int], watch: Watch | None = None
 ) -> Iterator[int]:
-    """Token after token behind ids[1, S], until one of `ends`, which is not part of the text, or `limit` of them."""
+    """Token after token behind ids[1, S], until one of `ends`, which is not part of the text, or `limit` of them.
+
+    Raises NotFinite where there are no logits to choose from.
+    """
     for i in range(limit):
         logits = prefill(session, ids)[0]
         if watch is not None:
             watch(i, logits)
+        require_finite(logits, f"the logits for new token {i + 1}")
         token = int(choose(logits))
         if token in ends:
             return

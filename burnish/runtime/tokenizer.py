@@ -7,9 +7,10 @@ from pathlib import Path
 
 from burnish.frontends.config import LoadError
 from burnish.frontends.source import read_tokenizer
+from burnish.ir.signature import Facts
 from burnish.runtime.answers import Asked
 
-__all__ = ["Tokenizer"]
+__all__ = ["Tokenizer", "prompted"]
 
 
 class Tokenizer:
@@ -22,7 +23,7 @@ class Tokenizer:
         try:
             self._inner = tokenizers.Tokenizer.from_str(text)
         except Exception as e:  # the library raises the base class
-            raise LoadError(f"{where}: is not a tokenizer: {e}") from None
+            raise LoadError(f"{where}: is not a tokenizer: {str(e)[:200]}") from None
         self._inner.no_padding()
         self._inner.no_truncation()
 
@@ -35,9 +36,21 @@ class Tokenizer:
         """Ids, with the special tokens that the tokenizer adds."""
         return list(self._inner.encode(text).ids)
 
-    def ask(self, text: str, pair: str | None = None) -> Asked:
-        """A text, or a pair, with the special tokens that the tokenizer adds."""
-        encoded = self._inner.encode(text) if pair is None else self._inner.encode(text, pair)
+    def ask(self, text: str, pair: str | None = None, longest: int | None = None) -> Asked:
+        """A text, or a pair, with the special tokens that the tokenizer adds.
+
+        Cut to `longest` tokens, theirs included, of a pair the longer text first. Raises ValueError where that leaves
+        no room for a token of the text.
+        """
+        added = self._inner.num_special_tokens_to_add(pair is not None)
+        if longest is not None and longest <= added:
+            raise ValueError(f"texts are cut to {longest} tokens, of which the tokenizer adds {added}")
+        if longest is not None:
+            self._inner.enable_truncation(longest)
+        try:
+            encoded = self._inner.encode(text, pair)
+        finally:
+            self._inner.no_truncation()
         masks = [i for i, t in self._inner.get_added_tokens_decoder().items() if t.content in ("[MASK]", "<mask>")]
         return Asked(
             list(encoded.ids),
@@ -74,3 +87,16 @@ class Tokenizer:
             return text[len(before) :]
 
         return more
+
+
+def prompted(facts: Facts, text: str, name: str | None = None) -> str:
+    """The text behind the prompt of that name; unless one is named, behind the model's default, if it has one.
+
+    Raises ValueError for a name that the model does not know.
+    """
+    known = dict(zip(facts.prompt_names, facts.prompts, strict=False))
+    if name is None:
+        return known.get(facts.default_prompt, "") + text
+    if name not in known:
+        raise ValueError(f"the model has no prompt {name!r}; it has {', '.join(known) or 'none'}")
+    return known[name] + text

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from burnish.ir.box import Box, boxes_of, cut, whole
-from burnish.ir.evaluate import evaluate
-from burnish.ir.graph import Value
+from burnish.ir.graph import Node, Value
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.op import Array
+from burnish.ir.run import evaluate_known
 from burnish.ir.weights import WeightSource
 
 __all__ = ["TILE", "tiles"]
@@ -26,7 +24,8 @@ TILE = 1 << 22  # elements: a transposed tile reads pieces of rows, which must n
 def tiles(value: Value, source: WeightSource, elements: int = TILE) -> Iterator[Array]:
     """A weight-time value in tiles of about so many elements, in the order of memory: arrays, or Packed.
 
-    Each byte of a weight is read once for each path on which the value depends on it. Raises OSError.
+    Each byte of a weight is read once for each path on which the value depends on it. Raises OSError, and QuantizeError
+    for a weight that its format cannot hold.
     """
     parts = _Parts(source)
     for box in boxes_of(value.type.sizes, elements):
@@ -58,10 +57,15 @@ class _Parts:
             for v, b in zip(node.inputs, part.boxes, strict=True):
                 if v is None or b is not None:
                     operands.append(None if v is None or b is None else self.of(v, b))
-            (made,) = evaluate(part.op, np, operands, [value.dtype])
+            (made,) = evaluate_known(node, part.op, operands, [value.dtype], self.read)
             return made if part.cut is None else cut(made, part.cut)
         every = whole(value.type.sizes)
         if box != every:
             return cut(self.of(value, every), box)
         operands = [None if v is None else self.of(v, whole(v.type.sizes)) for v in node.inputs]
-        return evaluate(node.op, np, operands, [o.dtype for o in node.outputs])[value.index]
+        return evaluate_known(node, node.op, operands, [o.dtype for o in node.outputs], self.read)[value.index]
+
+    def read(self, leaf: Node) -> Array:
+        """The whole of a weight."""
+        assert isinstance(leaf.op, Weight)
+        return self.source.read(leaf.op.tensor)

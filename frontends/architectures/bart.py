@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from burnish.frontends.architecture import Layers
@@ -31,10 +31,10 @@ class Bart(EncoderDecoder):
     fixed |= {"normalize_embedding": True, "static_position_embeddings": False, "extra_pos_embeddings": 2}
     spelling = {"mlp.fc1": "fc1", "mlp.fc2": "fc2", "mlp_layer_norm": "final_layer_norm"}
 
-    def tied(self) -> Mapping[str, str]:
-        names = ["model.encoder.embed_tokens", "model.decoder.embed_tokens"]
+    def tied(self) -> Sequence[Sequence[str]]:
+        names = ["model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens"]
         names += ["lm_head"] * self.config.flag("tie_word_embeddings", True)
-        return {f"{name}.weight": "model.shared.weight" for name in names}
+        return [[f"{name}.weight" for name in names]]
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"context": self.config.integer("max_position_embeddings")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Architecture, Layers
@@ -35,9 +35,9 @@ class Mamba(Architecture):
         self.bias, self.conv_bias = c.flag("use_bias", False), c.flag("use_conv_bias", True)
         self.activation = ACTIVATIONS[c.choice("hidden_act", ACTIVATIONS, "silu")]
 
-    def tied(self) -> Mapping[str, str]:
+    def tied(self) -> Sequence[Sequence[str]]:
         tied = self.config.flag("tie_word_embeddings", True)
-        return {"lm_head.weight": "backbone.embeddings.weight"} if tied else {}
+        return [("backbone.embeddings.weight", "lm_head.weight")] if tied else []
 
     def forward(self, op: Layers, ids: Value) -> Value:
         x = op.embedding("embeddings", ids, self.vocabulary, self.width)

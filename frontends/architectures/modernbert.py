@@ -60,4 +60,4 @@ class ModernBert(Encoder):
         return op.linear("cls.predictions.decoder", self.predicted(op, x), self.vocabulary, self.word_bias)
 
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
-        return self.predicted(op, Pooling(self.pool, normalize=False).build(op, x, count))
+        return self.predicted(op, Pooling((self.pool,)).build(op, x, count))

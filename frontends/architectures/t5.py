@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Layers
@@ -37,8 +37,8 @@ class T5(EncoderDecoder):
         self.act = ACTIVATIONS["gelu_new" if kind == "gated-gelu" else name]
         self.spelling = {} if self.gated else {"DenseReluDense.wi_1": "DenseReluDense.wi"}
 
-    def tied(self) -> Mapping[str, str]:
-        return {f"{n}.weight": "shared.weight" for n in ("lm_head", "encoder.embed_tokens", "decoder.embed_tokens")}
+    def tied(self) -> Sequence[Sequence[str]]:
+        return [[f"{n}.weight" for n in ("shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head")]]
 
     def bias(self, op: Layers, x: Value, at: At) -> Value:
         name = "block.0.layer.0.SelfAttention.relative_attention_bias"

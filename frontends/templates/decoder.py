@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,9 +36,9 @@ class Decoder(Transformer):
     mlp = Transformer.gated_mlp
     norm = Transformer.rms_norm
 
-    def tied(self) -> Mapping[str, str]:
+    def tied(self) -> Sequence[Sequence[str]]:
         tied = self.config.flag("tie_word_embeddings", self.ties)
-        return {"lm_head.weight": "model.embed_tokens.weight"} if tied else {}
+        return [("model.embed_tokens.weight", "lm_head.weight")] if tied else []
 
     def forward(self, op: Layers, ids: Value) -> Value:
         at = At(0, op.positions(ids), causal=True)

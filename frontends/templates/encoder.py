@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 from burnish.frontends.architecture import Layers
@@ -28,10 +28,10 @@ class Encoder(Transformer):
     def setup(self, c: Config) -> None:
         c.choice("position_embedding_type", ["absolute"], "absolute")
 
-    def tied(self) -> Mapping[str, str]:
-        tied = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+    def tied(self) -> Sequence[Sequence[str]]:
+        tied = [("cls.predictions.bias", "cls.predictions.decoder.bias")]
         if self.config.flag("tie_word_embeddings", True):
-            tied |= {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"}
+            tied.append(("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"))
         return tied
 
     def forward(self, op: Layers, ids: Value, token_types: Value, count: Value) -> Value:

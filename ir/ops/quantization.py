@@ -22,6 +22,11 @@ class Quantize(Op):
         require(x.is_float, f"quantize: {x} is not a float")
         return x.with_dtype(self.format)
 
+    def of_weight(self, x: Array) -> Packed:
+        """The same of what is known before run time. Raises QuantizeError for numbers that the format cannot hold."""
+        x = x.dequantize(np) if isinstance(x, Packed) else x.astype("float32")
+        return Packed.quantize(np, x, self.format, checked=True)
+
     def eval(self, xp: Arrays, x: Array) -> Array:
         return Packed.quantize(xp, x.astype("float32"), self.format)
 

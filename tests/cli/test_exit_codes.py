@@ -13,9 +13,11 @@ import pytest
 from burnish.backends.binding import BindError
 from burnish.cli import CheckFailed, Inconclusive, exit_code, main
 from burnish.frontends.config import LoadError
+from burnish.ir.format import QuantizeError
 from burnish.ir.verify import VerifyError
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import PipelineError
+from burnish.runtime.finite import NotFinite
 from tests import models
 from tests.cli.conftest import Cli
 
@@ -29,6 +31,8 @@ def test_the_table_of_codes_is_the_documented_one() -> None:
         BindError(): 2,
         PermissionError(): 2,
         LoadError(): 3,
+        QuantizeError(): 3,
+        NotFinite(): 1,
         PassError(): 4,
         VerifyError("a fault"): 4,
         Inconclusive(): 5,

@@ -155,3 +155,35 @@ def test_quantized_products_that_have_no_kernel_can_be_refused(cli: Cli, llama: 
 def test_ids_that_are_none(cli: Cli, llama: Path, seen: tuple[str, str]) -> None:
     code, out, err = cli("run", llama, "--max-new-tokens", 1, *seen)
     assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_a_sentence_is_cut_and_stands_behind_its_prompt(cli: Cli, tmp_path: Path) -> None:
+    folder = models.saved(models.bert(vocab_size=300), tmp_path)
+    models.byte_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "modules.json").write_text(
+        json.dumps([{"path": p, "type": f"sentence_transformers.models.{t}"}
+                    for p, t in (("", "Transformer"), ("1_Pooling", "Pooling"))])
+    )
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling/config.json").write_text('{"pooling_mode": "max"}')
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 5}')
+    own = {"prompts": {"query": "X", "plain": ""}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(own))
+    assert cli("compile", folder, "-o", tmp_path / "package").code == 0
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    for source in (folder, tmp_path / "package"):
+        for named, text in (((), "Xabcdefgh"), (("--prompt-name", "plain"), "abcdefgh")):
+            ran = cli("run", source, "--prompt", "abcdefgh", *named, "--json")
+            assert json.loads(ran.out)["prompt_ids"] == tokenizer.encode(text)[:5]
+    assert "--prompt-name is put before a text" in cli("run", folder, "--prompt-ids", "5", "--prompt-name", "query").err
+    ran = cli("run", folder, "--prompt", "a", "--prompt-name", "passage")
+    assert ran.code == 2 and "the model has no prompt 'passage'; it has query, plain" in ran.err
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "vocab.txt", "vocab.json", "tekken.json"])
+def test_a_tokenizer_that_is_not_read_is_named(name: str, cli: Cli, t5: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(t5, tmp_path / "model")
+    (folder / name).write_bytes(b"x")
+    ran = cli("run", folder, "--prompt", "a")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"there is no tokenizer.json beside the model, and {name} is not read: `AutoTokenizer" in ran.err

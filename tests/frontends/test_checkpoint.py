@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,43 @@ def test_a_text_config_without_a_text_model_is_refused(folder: Path, tmp_path: P
     models.saved(models.llama(), tmp_path)
     with pytest.raises(LoadError, match=r"no tensor begins with language_model\., "):
         load_checkpoint(rewritten(tmp_path, text_config={"model_type": "llama"}))
+
+
+# ------------------------------------------------------------------------------------------------ of another type
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"eos_token_id": "2"}, "config.json: eos_token_id must be an integer from 0 to .*, not '2'"),
+        ({"eos_token_id": [2, None]}, "eos_token_id must be an integer|eos_token_id is missing"),
+        ({"eos_token_id": {"a": 1}}, "eos_token_id must be an integer"),
+        ({"eos_token_id": True}, "eos_token_id must be an integer"),
+        ({"max_position_embeddings": -1}, "max_position_embeddings must be an integer from 1 to .*, not -1"),
+        ({"max_position_embeddings": 64.0}, "max_position_embeddings must be an integer"),
+        ({"max_position_embeddings": 10**30}, "max_position_embeddings must be an integer"),
+        ({"hidden_size": [64]}, r"hidden_size must be an integer from 1 to .*, not \[64\]"),
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps must be a number"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a number"),
+        ({"hidden_act": 3}, "hidden_act 3 is not supported"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings must be true or false"),
+        ({"rope_scaling": "linear"}, "rope_scaling must be an object, not 'linear'"),
+        ({"rope_parameters": [1]}, r"rope_parameters must be an object, not \[1\]"),
+        ({"architectures": {"a": 1}}, "`architectures` must name the model's class"),
+        ({"quantization_config": [1]}, "quantization_config must be an object"),
+        ({"text_config": 1}, "text_config must be an object, not 1"),
+    ],
+)
+def test_a_field_of_another_type_is_named(fields: dict[str, Any], message: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "generation_config.json").unlink(missing_ok=True)
+    with pytest.raises(LoadError, match=message):
+        load_checkpoint(rewritten(tmp_path, **fields))
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], {"0": 1}, {"0": "a", "2": "b"}, "a", {"x": "a"}, {}])
+def test_labels_of_another_type_are_named(labels: Any, tmp_path: Path) -> None:
+    config = {"vocab_size": 96, "max_position_embeddings": 64} | models.SIZES
+    folder = models.saved(models.made("BertForSequenceClassification", **config), tmp_path)
+    with pytest.raises(LoadError, match=r"config\.json: id2label must be an object from 0, 1"):
+        load_checkpoint(rewritten(folder, id2label=labels))

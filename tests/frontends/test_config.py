@@ -53,7 +53,7 @@ def test_what_is_no_flag_choice_or_object() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "is not JSON"),
+        (b"", "is empty"),
         (b"{", "is not JSON"),
         (b"\xff\xfe\xfd", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),

@@ -147,46 +147,6 @@ def test_similarities_of_minilm(minilm) -> None:
     assert ours[0] @ ours[1] > 0.6 > 0.3 > ours[0] @ ours[2]  # the numbers mean something
 
 
-def pooled(folder: Path, mode: str, *modules: str) -> Path:
-    """The folder described as sentence-transformers does."""
-    (folder / "1_Pooling").mkdir(exist_ok=True)
-    (folder / "1_Pooling/config.json").write_text(json.dumps({f"pooling_mode_{mode}": True}))
-    entries = [
-        {"name": str(i), "type": f"sentence_transformers.models.{name}", "path": f"{i}_{name}" if i else ""}
-        for i, name in enumerate(("Transformer", *modules))
-    ]
-    (folder / "modules.json").write_text(json.dumps(entries))
-    return folder
-
-
-@pytest.mark.parametrize("mode", ["mean_tokens", "cls_token"])
-@pytest.mark.parametrize("modules", [("Pooling",), ("Pooling", "Normalize")])
-def test_the_folder_says_how_tokens_become_a_sentence(mode, modules, tmp_path) -> None:
-    oracle = models.bert()
-    module = load_checkpoint(pooled(models.saved(oracle, tmp_path), mode, *modules))
-    ids = models.tokens((3, 11))
-    hidden = hidden_of(oracle, ids)
-    embedding = run(module, "forward", ids=ids, count=COUNTS)["embedding"]
-    for b, n in enumerate(COUNTS):
-        expected = hidden[b, 0] if mode == "cls_token" else hidden[b, :n].mean(0)
-        if "Normalize" in modules:
-            expected = expected / np.linalg.norm(expected)
-        assert np.abs(embedding[b] - expected).max() < models.WITHIN * np.abs(hidden).max()
-
-
 def test_a_folder_without_such_files_has_no_sentence_embedding(tmp_path) -> None:
     module = load_checkpoint(models.saved(models.bert(), tmp_path))
     assert list(module.graphs["forward"].outputs) == ["hidden"]
-
-
-@pytest.mark.parametrize(
-    ("mode", "modules", "message"),
-    [
-        ("max_tokens", ("Pooling",), "pooling by max is not supported"),
-        ("unheard_of", ("Pooling",), "pooling by nothing is not supported"),
-        ("mean_tokens", ("Pooling", "Dense"), "supported are Transformer, Pooling and Normalize"),
-    ],
-)
-def test_a_pooling_that_is_not_supported_is_refused(mode, modules, message, tmp_path) -> None:
-    with pytest.raises(LoadError, match=message):
-        load_checkpoint(pooled(models.saved(models.bert(), tmp_path), mode, *modules))

@@ -1,0 +1,126 @@
+"""What people have on disk that is not read: what it is, by its name or its first bytes, and what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["begins_as", "listed", "not_there", "other_case", "tokenizer_there", "unreadable"]
+
+_SAVE = "load it with transformers and `save_pretrained` it, which writes model.safetensors"
+_TOKENIZER = "`AutoTokenizer.from_pretrained(…).save_pretrained(…)` of transformers writes a tokenizer.json"
+
+#: what a folder may hold in place of weights that are read: patterns of names (the first that fits counts), what that
+#: is, and what to do
+_KINDS: Sequence[tuple[tuple[str, ...], str, str]] = (
+    (
+        ("adapter_config.json", "adapter_model.*"),
+        "an adapter (LoRA) without its base model",
+        "merge them with peft: `merge_and_unload`, then `save_pretrained`",
+    ),
+    (
+        ("*.incomplete", "*.part", "*.partial", "*.crdownload", "*.aria2", "*.tmp"),
+        "a download that has not ended",
+        "fetch the rest",
+    ),
+    (("*.gguf",), "GGUF files", "give one of them in place of the folder"),
+    (("*.onnx", "onnx/*.onnx"), "ONNX files", "give one of them in place of the folder"),
+    (
+        ("*.safetensors",),
+        "safetensors files of other names than model.safetensors",
+        "give the one that is meant in place of the folder",
+    ),
+    (
+        ("pytorch_model*.bin", "model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl"),
+        "PyTorch's pickled weights, which are not read yet",
+        _SAVE,
+    ),
+    (
+        ("*.h5", "*.keras", "saved_model.pb"),
+        "TensorFlow's weights, which are not read",
+        f"{_SAVE} (version 4, `from_tf=True`)",
+    ),
+    (("*.msgpack",), "Flax's weights, which are not read", f"{_SAVE} (version 4, `from_flax=True`)"),
+    (
+        ("*.npz", "*.mlpackage", "*.tflite", "*.engine", "openvino_model.*"),
+        "a form that is not read",
+        "get safetensors",
+    ),
+)
+_TOKENIZERS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "tekken.json")
+#: what a file begins with that is not what its name says
+_STARTS: Sequence[tuple[bytes, str]] = (
+    (b"version https://git-lfs", "is a pointer of git-lfs, not the file itself: `git lfs pull` fetches that"),
+    (b"<!DOCTYPE", "is a web page, not the file: download it again"),
+    (b"<!doctype", "is a web page, not the file: download it again"),
+    (b"<html", "is a web page, not the file: download it again"),
+    (b"PK\x03\x04", f"is a zip archive, as PyTorch pickles weights, which are not read yet: {_SAVE}"),
+    (b"\x80\x02", f"is a pickle, which is not read: {_SAVE}"),
+    (b"GGUF", "is a GGUF file: name it .gguf"),
+)
+_MOST = 5  # names in a message
+
+
+def begins_as(start: bytes) -> str:
+    """What a file is that begins so, and what to do; "" where nothing is known of that."""
+    return "is empty" if not start else next((what for magic, what in _STARTS if start.startswith(magic)), "")
+
+
+def unreadable(path: Path) -> str:
+    """What is at `path`, that nothing reads, and what to do; "" where nothing is known of it."""
+    if path.is_file():
+        return next((f"is {w}; {do}" for globs, w, do in _KINDS if any(path.match(g) for g in globs)), "")
+    if path.name.startswith("models--"):
+        return _snapshot(path)
+    for globs, what, do in _KINDS:
+        if found := sorted(str(p.relative_to(path)) for glob in globs for p in path.glob(glob)):
+            return f"holds {what}: {listed(found)}; {do}"
+    inside = sorted(p.parent.name for p in path.glob("*/config.json"))
+    return f"holds folders with a config.json: {listed(inside)}; give one of them" if inside else ""
+
+
+def not_there(path: Path) -> str:
+    """What to do about a path at which there is nothing: it may be a model's name on a hub, or written otherwise."""
+    if near := other_case(path):
+        return f"there is no such file or folder, but there is {near}"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name := path.as_posix()):
+        return "there is no such file or folder"
+    kept = _snapshot(_cache() / f"models--{name.replace('/', '--')}")
+    fetch = f"`hf download {name} --local-dir {path.name}` fetches a model of that name from the Hugging Face hub"
+    return f"there is no such folder; {f'the cache of Hugging Face {kept}' if kept else fetch}"
+
+
+def other_case(path: Path) -> str:
+    """The name of a file beside it that differs from `path` in small and large letters alone; "" where none does."""
+    parent = path.parent
+    names = (p.name for p in parent.iterdir()) if parent.is_dir() else iter(())
+    return next((n for n in names if n != path.name and n.lower() == path.name.lower()), "")
+
+
+def tokenizer_there(path: Path) -> str:
+    """Why there is no text for a model at `path`, and what to do."""
+    folder = path if path.is_dir() else path.parent
+    found = [n for n in _TOKENIZERS if (folder / n).exists()]
+    if not found:
+        return "there is no tokenizer.json beside the model: give --prompt-ids"
+    return f"there is no tokenizer.json beside the model, and {listed(found)} is not read: {_TOKENIZER}"
+
+
+def _cache() -> Path:
+    """Where Hugging Face's tools keep what they fetch (huggingface_hub's `HF_HUB_CACHE`)."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+
+
+def _snapshot(kept: Path) -> str:
+    """What a cache's folder of one model holds; "" where there is none."""
+    found = sorted((kept / "snapshots").glob("*/"), key=lambda p: p.stat().st_mtime)
+    return f"holds it in {found[-1]}: give that" if found else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some of the names."""
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return ", ".join(names[:_MOST]) + more
