@@ -93,6 +93,11 @@ class Sym:
 Dim = int | Sym
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LONGEST = 1000  # characters of an expression: a short text with a few powers could ask for millions of terms
+_HIGHEST = 16  # power of an expression
+_DIGITS = 20  # of a number in an expression
+_POWER = re.compile(r"\*\*(\d+)", re.ASCII)
+_LONG_NUMBER = re.compile(rf"\d{{{_DIGITS + 1},}}", re.ASCII)
 _FUNCTIONS = ("floordiv", "Max", "Min")  # as sympy prints them
 _WORDS = ("true", "false", "none", "nan", "inf")  # mean something else where an attribute is written
 
@@ -115,7 +120,10 @@ def _canonical(expr: Expr) -> Dim:
         return int(expr)
     if expr.is_Symbol:
         return Sym(str(expr))
-    return Sym._intern(str(expr), expr)
+    text = str(expr)
+    if len(text) > _LONGEST or any(int(m[1]) > _HIGHEST for m in _POWER.finditer(text)) or _LONG_NUMBER.search(text):
+        raise DimError(f"dimension {text[:40]!r}… is too long, of too high a power, or of too large numbers")
+    return Sym._intern(text, expr)
 
 
 def _is_choice(e: Expr) -> bool:
@@ -315,7 +323,6 @@ def dim_text(d: Dim) -> str:
 
 
 _TOKEN = re.compile(r"\s*(?:([0-9]+)|([A-Za-z_][A-Za-z0-9_]*)|(\*\*|[-+*(),]))")
-_LONGEST = 1000  # characters of an expression: a short text with a few powers could ask for millions of terms
 
 
 def parse_dim(text: str) -> Dim:
@@ -388,7 +395,7 @@ class _DimReader:
         if self.peek() == "**":
             self.next()
             power = self.next()
-            if not power.isdigit() or len(power) > 2 or int(power) > 16:
+            if not power.isdigit() or len(power) > 2 or int(power) > _HIGHEST:
                 raise DimError(f"dimension {self.text!r}: bad exponent {power[:40]!r}")
             result: Dim = 1
             for _ in range(int(power)):
@@ -403,7 +410,7 @@ class _DimReader:
             self.expect(")")
             return value
         if token.isdigit():
-            if len(token) > 20:
+            if len(token) > _DIGITS:
                 raise DimError(f"dimension {self.text[:40]!r}…: a number of {len(token)} digits")
             return int(token)
         if token in _FUNCTIONS:

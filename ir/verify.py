@@ -18,10 +18,15 @@ __all__ = ["VerifyError", "same_types", "verify", "verify_nodes", "verify_signat
 
 
 class VerifyError(ValueError):
-    """A module that is not sound: what is wrong, and the statements around it. `node` is where."""
+    """A module that is not sound: what is wrong, and the statements around it. `node` is where.
+
+    `line` is all in one line: what is wrong, and the statement itself.
+    """
 
     def __init__(self, message: str, node: Node | None = None) -> None:
         self.node = node
+        statement = f", in: {neighbourhood(node, 0).strip('> ')}" if node is not None else ""
+        self.line = " ".join((message + statement).split())
         super().__init__(message + (f"\n{neighbourhood(node)}" if node is not None else ""))
 
 
@@ -102,7 +107,7 @@ def _verify_types(nodes: Iterable[Node], graph: Graph, module: Module) -> None:
                 keywords = {"bodies": node.bodies} if node.op.bodies else {}
                 inferred = node.op.results(*(v.type if v is not None else None for v in node.inputs), **keywords)
         except TypeError as e:
-            raise VerifyError(f"{where}: {e}", node) from None
+            raise VerifyError(f"{where}: {e}", node) from e
         if len(inferred) != len(declared) or not all(map(same, inferred, declared)):
             says, does = (", ".join(map(str, types)) for types in (declared, inferred))
             raise VerifyError(f"{where}: its type is {says}, but the op infers {does}", node)

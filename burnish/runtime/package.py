@@ -28,7 +28,7 @@ import numpy as np
 
 from burnish.frontends.config import LoadError, read_object, shown
 from burnish.frontends.safetensors_file import header_of, read_header
-from burnish.frontends.source import Source
+from burnish.frontends.source import LARGEST_GRAPH, Source
 from burnish.ir.format import Packed
 from burnish.ir.module import Module
 from burnish.ir.op import OPS, Array
@@ -47,7 +47,6 @@ __all__ = ["PackageReport", "is_package", "read_package", "write_package"]
 FORMAT = "burnish-package"
 VERSION = 3  # 2: roles and facts in the graph's text; 3: blocks in its scopes
 MANIFEST, GRAPH, CONSTANTS = "manifest.json", "model.graph", "constants.safetensors"
-_LARGEST_TEXT = 256 << 20  # bytes of a graph
 
 Progress = Callable[[str, int, int], None]
 Buffer = bytes | memoryview
@@ -303,13 +302,15 @@ def _read_constants(path: Path) -> dict[str, np.ndarray]:
 
 def _read_graph(folder: Path, constants: Mapping[str, np.ndarray]) -> Module:
     path = folder / GRAPH
-    if path.stat().st_size > _LARGEST_TEXT:
+    if path.stat().st_size > LARGEST_GRAPH:
         raise LoadError(f"{path}: {path.stat().st_size} bytes are too many for a graph")
     try:
         module = parse(path.read_text("utf-8"), constants)
         verify(module)
-    except (TextError, VerifyError, UnicodeDecodeError) as e:
-        raise LoadError(f"{path}: {e}") from None
+    except (TextError, UnicodeDecodeError) as e:
+        raise LoadError(f"{path}: {e}") from e
+    except VerifyError as e:
+        raise LoadError(f"{path}: {e.line}") from e
     for literal in module.literals():
         if not literal.has_data:
             raise LoadError(f"{folder / CONSTANTS}: constant {literal.sha} is missing")
