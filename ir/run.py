@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from burnish.ir.budget import check_run, check_work
 from burnish.ir.dims import Dim
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed
@@ -119,7 +120,8 @@ def make_plan(
 ) -> Plan:
     """The steps from known values and static ones to the outputs of a graph.
 
-    `choose` is given a node's op with its symbols bound, and says what runs it.
+    `choose` is given a node's op with its symbols bound, and says what runs it. Raises BudgetError for what does not
+    fit into memory at these sizes.
     """
     outputs, known = graph.outputs.values(), {*known, *static}
     nodes = above(outputs, known)
@@ -132,6 +134,7 @@ def make_plan(
         frees = [v for v in dict.fromkeys(node.operands) if last[v] is node and v not in kept and v not in known]
         frees += [o for o in node.outputs if o not in last and o not in kept]
         steps.append(Step(node, tuple(node.inputs), run, how, tuple(frees)))
+    check_run(graph, ((s.node, s.frees) for s in steps), sizes)
     return Plan(graph, steps, sizes, static)
 
 
@@ -201,8 +204,10 @@ def static_values(wanted: Iterable[Value]) -> Iterator[tuple[Value, Array]]:
     """Each of the wanted values, known before run time, with its array; what they are made of is freed on the way.
 
     They come one after the other, so that whoever keeps an array elsewhere (on a device) holds it but once here.
+    Raises BudgetError, before anything is computed.
     """
     wanted = dict.fromkeys(wanted)
+    check_work(wanted)
     nodes = above(wanted)
     readers = {v: 0 for node in nodes for v in node.outputs}
     for node in nodes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from burnish.backends.backend import Backend
+from burnish.ir.budget import check_held
 from burnish.ir.dims import Sym
 from burnish.ir.graph import Graph, Value
 from burnish.ir.op import Array
@@ -33,10 +34,15 @@ class Session:
 
     @classmethod
     def start(cls, backend: Backend, graph: str, batch: int, tokens: int, given: Given | None = None) -> Session:
-        """An empty session for up to `tokens`. Raises ValueError where the graph is fixed to fewer or another batch."""
+        """An empty session for up to `tokens`.
+
+        Raises ValueError where the graph is fixed to fewer or another batch, BudgetError where they do not fit.
+        """
         capacity = backend.length(tokens)
         values = backend.module.graphs[graph].states
-        states = {name: backend.zeros(_state_type(v, batch, capacity)) for name, v in values.items()}
+        types = {name: _state_type(v, batch, capacity) for name, v in values.items()}
+        check_held(types.values(), f"what {batch} sequences of {capacity} tokens keep")
+        states = {name: backend.zeros(type) for name, type in types.items()}
         return cls(backend, graph, np.zeros(batch, np.int32), capacity, states, given or {})
 
     def step(self, ids: np.ndarray, count: np.ndarray | None = None, probe: Any = None) -> dict[str, Array]:
