@@ -20,6 +20,7 @@ from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.leaves import Constant, Weight
+from burnish.ir.literal import NoDataError
 from burnish.ir.op import Array, Op
 from burnish.ir.text import neighbourhood
 from burnish.ir.types import NUMPY
@@ -164,13 +165,13 @@ def evaluate_numpy(
 
 
 def read_leaf(node: Node) -> Array:
-    """The data of a weight or a constant. Raises LookupError for a module without a source of weights."""
+    """The data of a weight or a constant. Raises NoDataError for a module without a source of weights."""
     if isinstance(node.op, Constant):
         return node.op.value.data
     assert isinstance(node.op, Weight)
     source = node.out.graph.module.source
     if source is None:
-        raise LookupError("the module has no source of weights: it was read from text alone")
+        raise NoDataError("the module has no source of weights: it was read from text alone")
     return source.read(node.op.tensor)
 
 

@@ -227,8 +227,8 @@ def make_facts(values: Mapping[str, Any]) -> Facts:
             case "str":
                 good = isinstance(value, str) and (name != "task" or value in ("", *TASKS))
             case "int | None":
-                good = value is None or (type(value) is int and 0 <= value)
-                good = good and not (name == "decoder_start" and value is not None and value >= 1 << 31)  # tokens are i32
+                good = value is None or (type(value) is int and value >= 0)
+                good = good and (name != "decoder_start" or value is None or value < 1 << 31)  # tokens are i32
             case kind:
                 of: type = int if kind == "tuple[int, ...]" else str
                 good = isinstance(value, tuple) and all(type(v) is of for v in value)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ from burnish.runtime.token_bytes import token_bytes
 from burnish.runtime.tokenizer import Tokenizer
 from burnish.runtime.weight_time import tiles
 
-__all__ = ["PackageReport", "is_package", "read_package", "write_package"]
+__all__ = ["PackageReport", "check_apart", "is_package", "read_package", "write_package"]
 
 FORMAT = "burnish-package"
 VERSION = 3  # 2: roles and facts in the graph's text; 3: blocks in its scopes
@@ -136,6 +137,13 @@ def write_package(
     except OSError as e:
         raise LoadError(f"{out}: cannot be written: {e}") from None
     return PackageReport(out, plan.sizes, len(plan.tensors), time.perf_counter() - started)
+
+
+def check_apart(source: Path, out: Path) -> None:
+    """Raise LoadError where writing a package to `out` would replace its own source, or a folder that holds it."""
+    mine, theirs = Path(os.path.realpath(out)), Path(os.path.realpath(source))
+    if mine == theirs or mine in theirs.parents:
+        raise LoadError(f"{out}: is, or holds, the source {source}; choose another name")
 
 
 def _check_source(module: Module) -> None:

@@ -36,7 +36,8 @@ class Tokenizer:
         return list(self._inner.encode(text).ids)
 
     def ask(self, text: str, pair: str | None = None) -> Asked:
-        """A text, or a pair, with the special tokens that the tokenizer adds."""
+        """A text, or a pair, with the special tokens that the tokenizer adds. Raises UnicodeEncodeError for no text."""
+        (text + (pair or "")).encode()
         encoded = self._inner.encode(text) if pair is None else self._inner.encode(text, pair)
         masks = [i for i, t in self._inner.get_added_tokens_decoder().items() if t.content in ("[MASK]", "<mask>")]
         return Asked(

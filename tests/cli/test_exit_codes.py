@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from burnish.backends.binding import BindError
-from burnish.cli import CheckFailed, Inconclusive, exit_code, main
+from burnish.cli import FAULT, CheckFailed, Inconclusive, Terminated, exit_code
 from burnish.frontends.config import LoadError
+from burnish.ir.budget import BudgetError
+from burnish.ir.literal import NoDataError
 from burnish.ir.verify import VerifyError
+from burnish.ir.weights import ReadError
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import PipelineError
 from tests import models
@@ -28,15 +31,22 @@ def test_the_table_of_codes_is_the_documented_one() -> None:
         PipelineError(): 2,
         BindError(): 2,
         PermissionError(): 2,
+        UnicodeEncodeError("utf-8", "\udc80", 0, 1, "a surrogate"): 2,
         LoadError(): 3,
+        ReadError(): 3,
+        NoDataError(): 3,
+        RecursionError(): 3,
         PassError(): 4,
         VerifyError("a fault"): 4,
         Inconclusive(): 5,
+        BudgetError(): 6,
+        MemoryError(): 6,
         KeyboardInterrupt(): 130,
+        Terminated(): 143,
     }
     assert {e: exit_code(e) for e in errors} == errors
     documented = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "commands.md").read_text("utf-8"), re.M)
-    assert set(map(str, errors.values())) <= set(documented)
+    assert documented == sorted({"0", str(FAULT), *map(str, errors.values())}, key=int)
     assert exit_code(ZeroDivisionError()) is exit_code(AssertionError()) is None
 
 
@@ -216,13 +226,16 @@ def test_ctrl_c_leaves_nothing_half_written(
     assert len(writes) == 6 and list(tmp_path.iterdir()) == []
 
 
-def test_a_bug_of_ours_is_not_swallowed(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_ours_says_that_it_is_one(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("burnish.runtime.doors.load", broken)
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        main(["inspect", str(llama)])
+    code, out, err = cli("inspect", llama)
+    assert (code, out, err.count("\n")) == (70, "", 1)
+    assert re.match(rf"error: ZeroDivisionError: a bug at {__file__}, line \d+. This is a fault of Burnish", err)
+    monkeypatch.setenv("BURNISH_DEBUG", "1")
+    assert "Traceback (most recent call last)" in cli("inspect", llama).err
 
 
 def test_a_reader_that_has_seen_enough(llama: Path) -> None:
