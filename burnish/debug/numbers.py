@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.backends.binding import bind_symbols
+from burnish.backends.binding import BindError, bind_symbols
 from burnish.ir.budget import check_held
 from burnish.ir.dims import Sym, bind
 from burnish.ir.format import Packed
@@ -86,8 +86,10 @@ def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | Non
                 inputs[key] = np.maximum(longest - np.arange(type.sizes[0]), 1).astype("i4")
             elif v.role == PAST:
                 inputs[key] = np.zeros(type.sizes, "i4")
+            elif rows := _rows_read_by(v):
+                inputs[key] = made_up(type, key, seed, rows)
             else:
-                inputs[key] = made_up(type, key, seed, _rows_read_by(v))
+                raise BindError(f"input {key} reads a table without rows")
     return inputs
 
 

@@ -235,7 +235,7 @@ class Attention(Op):
             scores = scores + bias
         if visible is not None:
             scores = xp.where(visible, scores, -xp.inf)
-        top = xp.max(scores, axis=-1, keepdims=True)
+        top = xp.max(scores, axis=-1, keepdims=True, initial=-xp.inf)  # of no keys too
         e = xp.exp(scores - xp.where(top == -xp.inf, 0, top))
         total = xp.sum(e, axis=-1, keepdims=True)
         return e / xp.where(total == 0, 1, total)
