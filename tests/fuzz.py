@@ -26,10 +26,39 @@ MEMORY, WRITTEN, SECONDS = 4 << 30, 200 << 20, 60
 DOCUMENTED = (0, 1, 2, 3, 4, 5, 6)
 GOLDEN = Path(__file__).parent / "golden"
 
-_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[%@][\w./:-]*\w|-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[A-Za-z_]\w*|<-|\S', re.ASCII)
+_TOKEN = re.compile(
+    r'"(?:[^"\\\n]|\\.)*"|[%@][\w./:-]*\w|-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[A-Za-z_]\w*|<-|\S', re.ASCII
+)
 _NUMBERS = ("0", "1", "-1", "2", "3", "7", "64", "4096", "65537", "2147483648", "1099511627776", "1e30", "0.5", "nan")
-_WORDS = ("true", "none", '"x"', '"f32"', '"q4_0"', "[0, 1]", "[]", "S", "B", "{2*S - 1}", "{floordiv(B, 2)}", "f32", "i64")
-_OPS = ("add", "reshape", "linear", "split", "concat", "gather", "softmax", "iota", "broadcast_to", "slice", "if", "cast")
+_WORDS = (
+    "true",
+    "none",
+    '"x"',
+    '"f32"',
+    '"q4_0"',
+    "[0, 1]",
+    "[]",
+    "S",
+    "B",
+    "{2*S - 1}",
+    "{floordiv(B, 2)}",
+    "f32",
+    "i64",
+)
+_OPS = (
+    "add",
+    "reshape",
+    "linear",
+    "split",
+    "concat",
+    "gather",
+    "softmax",
+    "iota",
+    "broadcast_to",
+    "slice",
+    "if",
+    "cast",
+)
 
 
 class Hang(BaseException):
@@ -76,7 +105,9 @@ def mutated_text(text: str, rng: random.Random) -> str:
                 text = re.sub(rf"(?<![\w.@%-]){rng.choice(numbers)}(?![\w.])", rng.choice(_NUMBERS), text)
             case 9:
                 names = sorted(set(re.findall(r"(?<=[\[ ])(?:[BSCT]|[a-z]+\d+)(?=[\],\[])", text))) or ["B"]
-                text = re.sub(rf"\b{rng.choice(names)}\b", rng.choice(("f16", "i32", "q4_0", "B", "S", "1", "5", "{2*S}")), text)
+                text = re.sub(
+                    rf"\b{rng.choice(names)}\b", rng.choice(("f16", "i32", "q4_0", "B", "S", "1", "5", "{2*S}")), text
+                )
             case _:
                 text = text[:start] + rng.choice(["\0", "\ud800", "}", "(", '"', "é", "#", "\x1b"]) + text[start:]
     return text

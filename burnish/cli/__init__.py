@@ -157,8 +157,9 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: runs a command, and turns an error into one message and its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is shown by its number
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is shown by its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         if any("\0" in a for a in (sys.argv[1:] if arguments is None else arguments)):
             raise click.UsageError("an argument holds a NUL character")

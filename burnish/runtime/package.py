@@ -110,8 +110,8 @@ def write_package(
     plan = Plan.of(module)
     total = plan.nbytes
     check_work(t.value for t in plan.tensors)
-    check_disk(total, out)
     try:
+        check_disk(total, out)
         _check_source(module)
         with replace_folder(out) as folder:
             _check_place(out, force)

@@ -204,9 +204,9 @@ class Attention(Op):
             k, v = xp.concatenate([k_before, k], axis=1), xp.concatenate([v_before, v], axis=1)
         b, s, h, d = q.shape
         t, groups = k.shape[1:3]
-        heads = q.reshape(b, s, groups, h // groups, d).transpose(0, 2, 3, 1, 4).reshape(b, groups, -1, d)
+        heads = q.reshape(b, s, groups, h // groups, d).transpose(0, 2, 3, 1, 4).reshape(b, groups, h // groups * s, d)
         scores = xp.matmul(heads, k.transpose(0, 2, 3, 1)).reshape(b, h, s, t)
-        p = self.weights(xp, scores, past, count, bias, before).reshape(b, groups, -1, t)
+        p = self.weights(xp, scores, past, count, bias, before).reshape(b, groups, h // groups * s, t)
         y = xp.matmul(p, v.transpose(0, 2, 1, 3)).reshape(b, groups, h // groups, s, v.shape[3])
         return y.transpose(0, 3, 1, 2, 4).reshape(b, s, h, v.shape[3])
 
