@@ -26,8 +26,10 @@ from burnish.ir.types import Type
 from burnish.ir.walk import above
 
 __all__ = [
+    "LEAST",
     "BudgetError",
     "allowing",
+    "bytes_at",
     "check_disk",
     "check_held",
     "check_run",
@@ -150,6 +152,11 @@ def check_run(graph: Graph, steps: Iterable[tuple[Node, Iterable[Value]]], sizes
         for v in frees:
             total -= held.pop(v, 0)
         _check_loops(node)
+
+
+def bytes_at(values: Iterable[Value], sizes: Mapping[str, Dim]) -> int:
+    """The bytes of all results that these values are made of, themselves among them, at these sizes."""
+    return sum(_nbytes(o.type, sizes) for node in above(values) for o in node.outputs)
 
 
 def machine_memory() -> int:

@@ -75,7 +75,10 @@ class StoredWeights:
 
     def __post_init__(self) -> None:
         paths = dict.fromkeys([*(t.path for t in self.tensors.values()), *self.digests])
-        self._versions = {path: _version(path.stat()) for path in paths}
+        try:
+            self._versions = {path: _version(path.stat()) for path in paths}
+        except OSError as e:
+            raise ReadError(f"{e.filename}: {e.strerror or e}") from None
 
     def verify(self) -> int:
         """Read every file whose digest is known, and compare: how many these are. Raises ReadError."""

@@ -86,7 +86,11 @@ def exit_code(error: BaseException) -> int | None:
         (click.UsageError, 2),
         (PipelineError, 2),
         (BindError, 2),
+        (UnicodeEncodeError, 2),  # what is no text was given
         (LoadError, 3),
+        (NoDataError, 3),
+        (ReadError, 3),
+        (RecursionError, 3),  # what is nested so deeply is no model
         (PassError, 4),
         (VerifyError, 4),
         (Inconclusive, 5),
@@ -95,10 +99,6 @@ def exit_code(error: BaseException) -> int | None:
         (KeyboardInterrupt, 130),
         (click.Abort, 130),
         (Terminated, 143),
-        (NoDataError, 3),
-        (ReadError, 3),
-        (RecursionError, 3),  # what is nested so deeply is no model
-        (UnicodeEncodeError, 2),  # what is no text was given
         (OSError, 2),  # a model's files that cannot be read are LoadErrors: this is a file that cannot be written
     ]
     code = next((code for cls, code in table if isinstance(error, cls)), None)
