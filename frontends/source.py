@@ -11,8 +11,9 @@ from burnish.frontends.on_disk import begins_as, not_there, unreadable
 from burnish.ir.module import Module
 from burnish.ir.registry import Registry
 
-__all__ = ["SOURCES", "Source", "find_source"]
+__all__ = ["LARGEST_GRAPH", "SOURCES", "Source", "find_source"]
 
+LARGEST_GRAPH = 256 << 20  # bytes of text
 _LARGEST_TOKENIZER = 256 << 20  # bytes
 
 
@@ -89,11 +90,17 @@ class Text(Source):
     def load(self, path: Path) -> Module:
         """Statements without a source are known by their number."""
         from burnish.ir.parser import TextError, parse
+        from burnish.ir.verify import VerifyError, verify
 
         try:
+            if path.stat().st_size > LARGEST_GRAPH:
+                raise LoadError(f"{path}: {path.stat().st_size} bytes are too many for a graph")
             module = parse(path.read_text("utf-8"))
+            verify(module)
         except (TextError, OSError, UnicodeDecodeError) as e:
-            raise LoadError(f"{path}: {e}") from None
+            raise LoadError(f"{path}: {e}") from e
+        except VerifyError as e:
+            raise LoadError(f"{path}: {e.line}") from e
         nodes = (node for graph in module.every_graph for node in graph if not node.is_leaf)
         for i, node in enumerate(nodes):
             if not node.origin.sources:

@@ -6,13 +6,14 @@ import hashlib
 import importlib
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 from burnish.ir.registry import PLUGIN, Registry
 
-__all__ = ["import_all", "load_plugin"]
+__all__ = ["import_all", "line_in_plugin", "load_plugin"]
 
 
 def import_all(package: str, path: Iterable[str]) -> None:
@@ -41,3 +42,15 @@ def load_plugin(file: Path) -> ModuleType:
         Registry.restore(saved)
         raise
     return module
+
+
+def line_in_plugin(error: BaseException) -> str | None:
+    """The file and the innermost line of a plugin in which an error, or what caused it, was raised; else None."""
+    found: str | None = None
+    while True:
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if str(frame.f_globals.get("__name__", "")).startswith(PLUGIN):
+                found = f"plugin {frame.f_code.co_filename}, line {line}"
+        if error.__cause__ is None:
+            return found
+        error = error.__cause__

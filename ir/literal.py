@@ -12,9 +12,13 @@ import numpy as np
 from burnish.ir.dims import Sym, dim_text
 from burnish.ir.types import NUMPY, dtype_name
 
-__all__ = ["Literal", "attribute_text", "number_text", "quote"]
+__all__ = ["Literal", "NoDataError", "attribute_text", "number_text", "quote"]
 
 INLINE_ELEMENTS = 8  # constants of at most so many elements are written where they are used
+
+
+class NoDataError(LookupError):
+    """A constant of which only the name is known: its text was read without its data."""
 
 
 class Literal:
@@ -38,9 +42,9 @@ class Literal:
 
     @property
     def data(self) -> np.ndarray:
-        """The array, read-only. Raises LookupError where the text was read without its constants."""
+        """The array, read-only. Raises NoDataError where the text was read without its constants."""
         if self._data is None:
-            raise LookupError(f"constant {self.sha} has no data: give `constants` when the text is parsed")
+            raise NoDataError(f"constant {self.sha} has no data: give `constants` when the text is parsed")
         return self._data
 
     @property

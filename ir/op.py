@@ -170,7 +170,10 @@ class Op:
         return NotImplemented
 
     def results(self, *operands: Type | None, **keywords: Any) -> tuple[Type, ...]:
-        """`infer`, as a tuple always; a wrong number of operands or attribute is an InferError too."""
+        """`infer`, as a tuple always.
+
+        A wrong number of operands or attribute is an InferError too, and so is whatever else `infer` raises.
+        """
         least = sum(not o.optional and not o.variadic for o in self.operands())
         most = 10**6 if any(o.variadic for o in self.operands()) else len(self.operands())
         if not least <= len(operands) <= most:
@@ -180,8 +183,14 @@ class Op:
                 raise InferError(f"{self.name}: operand {o.name} is missing")
         for name, annotation in _annotations(type(self)).items():
             if not _fits(value := getattr(self, name), annotation):
-                raise InferError(f"{self.name}: {name}={value!r} is not of type {annotation}")
-        result = self.infer(*operands, **keywords)
+                wanted = annotation.__name__ if isinstance(annotation, type) else annotation
+                raise InferError(f"{self.name}: {name}={value!r} is not of type {wanted}")
+        try:
+            result = self.infer(*operands, **keywords)
+        except (InferError, MemoryError):
+            raise
+        except Exception as e:  # of attributes or sizes that `infer` does not look at
+            raise InferError(f"{self.name}: infer raised {type(e).__name__}: {e}") from e
         return result if isinstance(result, tuple) else (result,)
 
     @classmethod

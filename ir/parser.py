@@ -375,8 +375,9 @@ class _Parser:
         data = self.attribute()
         self.expect(")")
         try:
-            return graph.ops.constant(np.array(data, NUMPY[dtype]))
-        except (ValueError, TypeError, OverflowError) as e:
+            with np.errstate(over="raise"):
+                return graph.ops.constant(np.array(data, NUMPY[dtype]))
+        except (ValueError, TypeError, ArithmeticError) as e:
             self.fail(f"a constant ({e})")
 
 

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from burnish.ir.budget import check_run, check_work
 from burnish.ir.dims import Dim
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import Packed, QuantizeError
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.leaves import Constant, Weight
+from burnish.ir.literal import NoDataError
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.quantization import Quantize
 from burnish.ir.origin import dotted
@@ -122,7 +124,8 @@ def make_plan(
 ) -> Plan:
     """The steps from known values and static ones to the outputs of a graph.
 
-    `choose` is given a node's op with its symbols bound, and says what runs it.
+    `choose` is given a node's op with its symbols bound, and says what runs it. Raises BudgetError for what does not
+    fit into memory at these sizes.
     """
     outputs, known = graph.outputs.values(), {*known, *static}
     nodes = above(outputs, known)
@@ -135,6 +138,7 @@ def make_plan(
         frees = [v for v in dict.fromkeys(node.operands) if last[v] is node and v not in kept and v not in known]
         frees += [o for o in node.outputs if o not in last and o not in kept]
         steps.append(Step(node, tuple(node.inputs), run, how, tuple(frees)))
+    check_run(graph, ((s.node, s.frees) for s in steps), sizes)
     return Plan(graph, steps, sizes, static)
 
 
@@ -164,13 +168,13 @@ def evaluate_numpy(
 
 
 def read_leaf(node: Node) -> Array:
-    """The data of a weight or a constant. Raises LookupError for a module without a source of weights."""
+    """The data of a weight or a constant. Raises NoDataError for a module without a source of weights."""
     if isinstance(node.op, Constant):
         return node.op.value.data
     assert isinstance(node.op, Weight)
     source = node.out.graph.module.source
     if source is None:
-        raise LookupError("the module has no source of weights: it was read from text alone")
+        raise NoDataError("the module has no source of weights: it was read from text alone")
     return source.read(node.op.tensor)
 
 
@@ -204,8 +208,10 @@ def static_values(wanted: Iterable[Value]) -> Iterator[tuple[Value, Array]]:
     """Each of the wanted values, known before run time, with its array; what they are made of is freed on the way.
 
     They come one after the other, so that whoever keeps an array elsewhere (on a device) holds it but once here.
+    Raises BudgetError, before anything is computed.
     """
     wanted = dict.fromkeys(wanted)
+    check_work(wanted)
     nodes = above(wanted)
     readers = {v: 0 for node in nodes for v in node.outputs}
     for node in nodes:

@@ -174,6 +174,8 @@ def why_not_input(role: Role, type: Type, tokens: Type | None) -> str | None:
         good = len(set(axes)) == len(axes) and all(0 <= a < type.rank for a in axes)
         if isinstance(role, Earlier) and any(isinstance(d, Sym) for i, d in enumerate(type.shape) if i not in axes):
             return "its further sizes are numbers"
+        if isinstance(role, Ring) and role.most < 1:
+            return "it holds no tokens"
         return None if good else f"it has no axes {axes} of its own"
     return None if isinstance(role, Linked) else "that is a role of outputs"
 
@@ -248,7 +250,8 @@ def make_facts(values: Mapping[str, Any]) -> Facts:
             case "str":
                 good = isinstance(value, str) and (name != "task" or value in ("", *TASKS))
             case "int | None":
-                good = value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+                good = value is None or (type(value) is int and value >= 0)
+                good = good and (name != "decoder_start" or value is None or value < 1 << 31)  # tokens are i32
             case kind:
                 of: type = int if kind == "tuple[int, ...]" else str
                 good = isinstance(value, tuple) and all(type(v) is of for v in value)

@@ -18,10 +18,15 @@ __all__ = ["VerifyError", "same_types", "verify", "verify_nodes", "verify_signat
 
 
 class VerifyError(ValueError):
-    """A module that is not sound: what is wrong, and the statements around it. `node` is where."""
+    """A module that is not sound: what is wrong, and the statements around it. `node` is where.
+
+    `line` is all in one line: what is wrong, and the statement itself.
+    """
 
     def __init__(self, message: str, node: Node | None = None) -> None:
         self.node = node
+        statement = f", in: {neighbourhood(node, 0).strip('> ')}" if node is not None else ""
+        self.line = " ".join((message + statement).split())
         super().__init__(message + (f"\n{neighbourhood(node)}" if node is not None else ""))
 
 
@@ -31,6 +36,9 @@ def verify(module: Module) -> None:
     Operands belong to their graph, uses are recorded both ways, no node depends on itself, every type is what the op
     infers from its operands under the recorded guards, and inputs and outputs fit their roles.
     """
+    for name, entry in module.weights.items():
+        if entry.type.symbols:
+            raise VerifyError(f"weight {name!r} is {entry.type}: its sizes must be numbers")
     for guard in module.guards:
         if isinstance(guard, AllTrue):
             _verify_graph(guard.graph, module, body=True)
@@ -102,7 +110,7 @@ def _verify_types(nodes: Iterable[Node], graph: Graph, module: Module) -> None:
                 keywords = {"bodies": node.bodies} if node.op.bodies else {}
                 inferred = node.op.results(*(v.type if v is not None else None for v in node.inputs), **keywords)
         except TypeError as e:
-            raise VerifyError(f"{where}: {e}", node) from None
+            raise VerifyError(f"{where}: {e}", node) from e
         if len(inferred) != len(declared) or not all(map(same, inferred, declared)):
             says, does = (", ".join(map(str, types)) for types in (declared, inferred))
             raise VerifyError(f"{where}: its type is {says}, but the op infers {does}", node)

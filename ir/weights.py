@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import os
@@ -17,7 +18,11 @@ from burnish.ir.format import Packed
 from burnish.ir.op import Array
 from burnish.ir.types import NUMPY, Type
 
-__all__ = ["MemoryWeights", "StoredTensor", "StoredWeights", "WeightSource", "WeightsOf"]
+__all__ = ["MemoryWeights", "ReadError", "StoredTensor", "StoredWeights", "WeightSource", "WeightsOf"]
+
+
+class ReadError(OSError):
+    """Weights that are not there as their file's header said, or as they were when it was read."""
 
 
 class WeightSource(Protocol):
@@ -58,15 +63,36 @@ class StoredTensor:
 class StoredWeights:
     """Weights in files, read with `pread` as they are asked for (mapped pages would count as memory).
 
-    `bytes_read` counts.
+    A file that is written or replaced after this was made is refused: ReadError. `digests` are the sha256 of files of
+    which it is known. `bytes_read` counts.
     """
 
     tensors: Mapping[str, StoredTensor]
+    digests: Mapping[Path, str] = field(default_factory=dict)
     bytes_read: int = 0
     _files: dict[Path, int] = field(default_factory=dict, repr=False)
+    _versions: dict[Path, tuple[int, ...]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        paths = dict.fromkeys([*(t.path for t in self.tensors.values()), *self.digests])
+        try:
+            self._versions = {path: _version(path.stat()) for path in paths}
+        except OSError as e:
+            raise ReadError(f"{e.filename}: {e.strerror or e}") from None
+
+    def verify(self) -> int:
+        """Read every file whose digest is known, and compare: how many these are. Raises ReadError."""
+        for path, digest in self.digests.items():
+            with open(self._file(path), "rb", closefd=False) as f:
+                f.seek(0)
+                found = hashlib.file_digest(f, "sha256").hexdigest()
+            self._check_version(path)
+            if found != digest:
+                raise ReadError(f"{path}: its sha256 is not the one that was written down: it is damaged or changed")
+        return len(self.digests)
 
     def read(self, name: str) -> Array:
-        """The whole tensor. Raises OSError where the file is shorter than its header said."""
+        """The whole tensor. Raises ReadError where the file is shorter than its header said, or was changed."""
         return self.read_part(name, whole(self.tensors[name].type.sizes))
 
     def read_part(self, name: str, box: Box) -> Array:
@@ -79,6 +105,7 @@ class StoredWeights:
         array = np.empty([s.stop - s.start for s in box], NUMPY[stored.dtype])
         if array.size:
             self._read_box(tensor, stored.sizes, box, array)
+            self._check_version(tensor.path)
         if tensor.type.format is None:
             return array
         return Packed(tensor.type.dtype, "", (*array.shape[:-1], tensor.type.sizes[-1]), {"bytes": array})
@@ -97,18 +124,29 @@ class StoredWeights:
         while done < len(view):
             n = os.preadv(self._file(path), [view[done : done + (1 << 30)]], offset + done)
             if n == 0:
-                raise OSError(f"{path}: ends at byte {offset + done}, inside a tensor")
+                raise ReadError(f"{path}: ends at byte {offset + done}, inside a tensor")
             done += n
         self.bytes_read += done
 
     def _file(self, path: Path) -> int:
         if path not in self._files:
-            self._files[path] = os.open(path, os.O_RDONLY)
+            try:
+                self._files[path] = os.open(path, os.O_RDONLY)
+            except OSError as e:
+                raise ReadError(f"{path}: {e.strerror or e}") from None
         return self._files[path]
+
+    def _check_version(self, path: Path) -> None:
+        if _version(os.fstat(self._file(path))) != self._versions[path]:
+            raise ReadError(f"{path}: was changed while it was read; read it again when whoever writes it is done")
 
     def __del__(self) -> None:
         for descriptor in getattr(self, "_files", {}).values():
             os.close(descriptor)
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from burnish.ir.budget import LEAST, bytes_at
 from burnish.ir.builder import Ops
 from burnish.ir.dims import bind
 from burnish.ir.graph import Graph, Node, Value
@@ -91,6 +92,11 @@ def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
     for sizes in _bindings(bias):
         if any(b(sizes) for b in broken):
             continue
+        rows, keys = bind(q.shape[1], sizes), bind(k.shape[1], sizes)
+        if not isinstance(rows, int) or not isinstance(keys, int):
+            return f"it does not depend on the lengths of {q.type} and {k.type}: it stays data"
+        if bytes_at([bias], sizes) + rows * keys > LEAST:
+            return f"looking at it takes more than {LEAST >> 20} MB: it stays data"
         (data,) = run_graph(alone, {}, sizes)
         visible = data if data.dtype == bool else data == 0
         if data.dtype != bool and not visible.all():
@@ -98,9 +104,6 @@ def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
             if len(values) != 1 or not values[0] <= _HIDDEN:
                 return f"it adds {', '.join(map(str, values[:3]))} to scores: it stays data"
             hidden = float(values[0])
-        rows, keys = bind(q.shape[1], sizes), bind(k.shape[1], sizes)
-        if not isinstance(rows, int) or not isinstance(keys, int):
-            return f"it does not depend on the lengths of {q.type} and {k.type}: it stays data"
         masks.append(np.broadcast_to(visible, (*visible.shape[:-2], rows, keys)).reshape(-1, rows, keys))
     windows = sorted({int(n) for mask in masks for n in mask[:, -1].sum(axis=-1)})  # as many keys as a last row sees
     candidates: list[Shape] = [(False, 0), (True, 0), *((True, w) for w in windows if w)]

@@ -1,17 +1,23 @@
 """The command line: one file a command, each with a click object named `command`; a file here is found by being here.
 
 Exit codes: 0 fine; 1 a check failed, the culprit was found, or results are not finite; 2 usage; 3 a model cannot be
-loaded or is not supported, or a weight not quantized; 4 a pass crashed or the verifier refused; 5 inconclusive; 6 a
-budget was exceeded; 130 interrupted.
+loaded, is damaged or not supported, or a weight not quantized; 4 a pass or a plugin crashed, or the verifier refused; 5
+inconclusive; 6 a budget or memory was exceeded; 70 a fault of ours; 130 interrupted; 143 terminated. With BURNISH_DEBUG
+set, errors come with their traceback.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
+import signal
 import sys
-from collections.abc import Callable
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,8 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckFailed",
     "Inconclusive",
+    "Terminated",
     "activations_option",
     "backend_option",
+    "budget_option",
     "exit_code",
     "json_option",
     "load_module",
@@ -36,6 +44,7 @@ __all__ = [
     "show_progress",
     "source_argument",
     "task_option",
+    "verify_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,12 +58,23 @@ class Inconclusive(Exception):
     """No verdict could be reached. Exit code 5."""
 
 
+class Terminated(BaseException):
+    """Somebody ended this process. Exit code 143, once what is half-written is gone."""
+
+
+FAULT = 70  # the exit code of a fault of ours
+
+
 def exit_code(error: BaseException) -> int | None:
     """The documented exit code of an error that is the user's to mend, or None for a fault of ours."""
     from burnish.backends.binding import BindError
     from burnish.frontends.config import LoadError
+    from burnish.ir.budget import BudgetError
+    from burnish.ir.discover import line_in_plugin
     from burnish.ir.format import QuantizeError
+    from burnish.ir.literal import NoDataError
     from burnish.ir.verify import VerifyError
+    from burnish.ir.weights import ReadError
     from burnish.passes.engine import PassError
     from burnish.passes.pipelines import PipelineError
     from burnish.passes.quantize_weights import RecipeError
@@ -62,22 +82,52 @@ def exit_code(error: BaseException) -> int | None:
 
     if isinstance(error.__cause__, RecipeError):  # a rule that is for nothing: only the model told
         return 2
+    if isinstance(error.__cause__, BudgetError | MemoryError):  # of a pass that asked for too much
+        return 6
     table: list[tuple[type[BaseException], int]] = [
         (CheckFailed, 1),
         (click.UsageError, 2),
         (PipelineError, 2),
         (BindError, 2),
+        (UnicodeEncodeError, 2),  # what is no text was given
         (LoadError, 3),
         (QuantizeError, 3),
         (NotFinite, 1),
+        (NoDataError, 3),
+        (ReadError, 3),
+        (RecursionError, 3),  # what is nested so deeply is no model
         (PassError, 4),
         (VerifyError, 4),
         (Inconclusive, 5),
+        (BudgetError, 6),
+        (MemoryError, 6),
         (KeyboardInterrupt, 130),
         (click.Abort, 130),
+        (Terminated, 143),
         (OSError, 2),  # a model's files that cannot be read are LoadErrors: this is a file that cannot be written
     ]
-    return next((code for cls, code in table if isinstance(error, cls)), None)
+    code = next((code for cls, code in table if isinstance(error, cls)), None)
+    return 4 if code is None and line_in_plugin(error) else code
+
+
+def _message(error: BaseException) -> str:
+    """What is printed of an error: one message, with the place where a plugin or we are to blame."""
+    from burnish.ir.discover import line_in_plugin
+
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    message, place = str(error), line_in_plugin(error)
+    if isinstance(error, MemoryError):
+        message = f"out of memory: {message or 'there is not enough'}"
+    elif isinstance(error, RecursionError):
+        message = f"it is nested too deeply: {message}"
+    elif exit_code(error) in (None, 4) and not type(error).__module__.startswith("burnish."):
+        message = f"{type(error).__name__}: {message}"
+    if exit_code(error) is None:
+        last = traceback.extract_tb(error.__traceback__)[-1:]
+        at = "".join(f" at {frame.filename}, line {frame.lineno}" for frame in last)
+        return f"{message}{at}. This is a fault of Burnish; with BURNISH_DEBUG=1 it comes with a traceback"
+    return f"{message} ({place})" if place and place not in message else message
 
 
 class _Commands(click.Group):
@@ -112,17 +162,39 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: runs a command, and turns an error into one message and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is shown by its number
+            stream.reconfigure(errors="backslashreplace")
     try:
-        result = group.main(arguments, prog_name="burnish", standalone_mode=False)
+        if any("\0" in a for a in (sys.argv[1:] if arguments is None else arguments)):
+            raise click.UsageError("an argument holds a NUL character")
+        with _ended_by_sigterm():
+            result = group.main(arguments, prog_name="burnish", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
-    except (click.ClickException, Exception, KeyboardInterrupt) as error:
-        code = exit_code(error)
-        if code is None and not isinstance(error, click.ClickException):
-            raise
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        if message:
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        code = 2 if isinstance(error, click.ClickException) else exit_code(error)
+        if os.environ.get("BURNISH_DEBUG"):
+            traceback.print_exception(error)
+        if message := _message(error):
             click.echo(f"error: {message}", err=True)
-        sys.exit(code if code is not None else 2)
+        sys.exit(FAULT if code is None else code)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Within: SIGTERM ends this process as an interrupt does, so that nothing half-written is left."""
+
+    def end(*_: object) -> None:
+        raise Terminated("terminated")
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def show_progress(what: str, done: int, total: int) -> None:
@@ -132,8 +204,9 @@ def show_progress(what: str, done: int, total: int) -> None:
 
 
 def source_argument(function: F) -> F:
-    """The argument SRC, and `--task`."""
-    return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(task_option(function))
+    """The argument SRC, `--task` and `--budget`."""
+    options = budget_option(task_option(function))
+    return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(options)
 
 
 def task_option(function: F) -> F:
@@ -147,11 +220,48 @@ def task_option(function: F) -> F:
     )(function)
 
 
+def budget_option(function: F) -> F:
+    """`--budget`: a limit for all that the command computes of weights and constants, and holds."""
+    return click.option(
+        "--budget",
+        metavar="SIZE",
+        help="Bytes (500M, 10G) that may be computed of weights alone, written, or held at once.  [default: 64 times "
+        "SRC's or 256M, the free disk, the memory]",
+        callback=_allow,
+        expose_value=False,
+    )(function)
+
+
+def _allow(ctx: click.Context, parameter: click.Parameter, size: str | None) -> None:
+    from burnish.ir.budget import allowing, read_size
+
+    if size is not None:
+        try:
+            ctx.with_resource(allowing(read_size(size)))
+        except ValueError as e:
+            raise click.UsageError(f"--budget: {e}") from None
+
+
+def verify_option(function: F) -> F:
+    """`--verify`, which `load_module` heeds."""
+    return click.option(
+        "--verify",
+        is_flag=True,
+        help="Read all of a package's weights first, and compare them with its digests.",
+        callback=lambda ctx, parameter, verify: ctx.meta.update({"verify": verify}),
+        expose_value=False,
+    )(function)
+
+
 def load_module(source: Path) -> Module:
-    """The module of SRC, for the task that was given. Raises LoadError."""
+    """The module of SRC, for the task that was given, verified where that was asked for. Raises LoadError."""
     from burnish.runtime.doors import load
 
-    return load(source, task=click.get_current_context().meta["task"])
+    meta = click.get_current_context().meta
+    module = load(source, task=meta["task"], verify=(verify := meta.get("verify", False)))
+    if verify and not getattr(module.source, "digests", {}):
+        click.echo(f"note: --verify: {source} has no digests of its weights; a package has", err=True)
+    return module
 
 
 class _TargetName(click.ParamType[str]):

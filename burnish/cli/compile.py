@@ -36,12 +36,13 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
     `burnish opt --list` shows the passes. The folder appears when it is complete, and not before.
     """
     from burnish.passes.pipelines import quantized, run_passes
-    from burnish.runtime.package import write_package
+    from burnish.runtime.package import check_apart, write_package
     from burnish.runtime.sources import tokenizer_of
     from burnish.runtime.targets import read_pipeline
 
     if pipeline is not None and quantize != "none":
         raise click.UsageError("--quantize and --pipeline: put quantize-weights{recipe=…} into the pipeline")
+    check_apart(source, out)
     passes = quantized(quantize) if pipeline is None else pipeline
     read = read_pipeline(passes)  # before the model is
     context = run_passes(load_module(source), read)

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from burnish.cli import json_option, load_module, plugin_option, source_argument
+from burnish.cli import json_option, load_module, plugin_option, source_argument, verify_option
 
 
 @click.command()
 @source_argument
+@verify_option
 @plugin_option
 @json_option
 def command(source: Path, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from burnish.cli import json_option, load_module, plugin_option, task_option
+from burnish.cli import budget_option, json_option, load_module, plugin_option, task_option
 
 
 @click.command()
@@ -23,6 +23,7 @@ from burnish.cli import json_option, load_module, plugin_option, task_option
 @click.option("--remarks", is_flag=True, help="Print what was applied where, and why not elsewhere, to standard error.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the graph to FILE.")
 @task_option
+@budget_option
 @plugin_option
 @json_option
 def command(

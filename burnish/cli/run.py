@@ -23,6 +23,7 @@ from burnish.cli import (
     refuse_fallbacks,
     require_kernels_option,
     source_argument,
+    verify_option,
 )
 from burnish.ir.signature import TOKEN_TYPES, TOKENS
 from burnish.runtime.answers import Asked, answer_of
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @backend_option
 @activations_option
 @require_kernels_option
+@verify_option
 @click.option(
     "--dump-logits",
     metavar="FILE.npy",

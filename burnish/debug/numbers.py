@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from burnish.backends.binding import bind_symbols
+from burnish.backends.binding import BindError, bind_symbols
+from burnish.ir.budget import check_held
 from burnish.ir.dims import Sym, bind, symbols_of
 from burnish.ir.format import Packed
 from burnish.ir.graph import Graph, Value
@@ -45,6 +46,7 @@ def made_up(type: Type, name: str, seed: int = 0, below: int = 8) -> Array:
 
     Depends on the name and the seed alone.
     """
+    check_held([type], f"{name}: {type}")
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     scale = max(type.sizes[-1], 1) ** -0.5 if type.rank > 1 else 1.0
     if type.format is not None and not type.format.is_made:
@@ -60,7 +62,8 @@ def made_up(type: Type, name: str, seed: int = 0, below: int = 8) -> Array:
 
 
 def made_up_weights(module: Module, seed: int = 0) -> MemoryWeights:
-    """Weights for a module that came as text."""
+    """Weights for a module that came as text. Raises BudgetError where they do not fit into memory."""
+    check_held((e.type for e in module.weights.values()), f"{len(module.weights)} made-up weights")
     return MemoryWeights({name: made_up(entry.type, name, seed) for name, entry in module.weights.items()})
 
 
@@ -85,8 +88,10 @@ def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | Non
                 inputs[key] = np.ones(type.sizes, NUMPY[type.dtype])  # as a session has it
             elif v.role == PAST:
                 inputs[key] = np.zeros(type.sizes, "i4")
+            elif rows := _rows_read_by(v):
+                inputs[key] = made_up(type, key, seed, rows)
             else:
-                inputs[key] = made_up(type, key, seed, _rows_read_by(v))
+                raise BindError(f"input {key} reads a table without rows")
     return inputs
 
 

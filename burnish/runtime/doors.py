@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["compile", "executable", "load", "optimize"]
 
 
-def load(source: str | Path, plugins: Sequence[str | Path] = (), task: str = "") -> Module:
+def load(source: str | Path, plugins: Sequence[str | Path] = (), task: str = "", verify: bool = False) -> Module:
     """The plain graph of a model: a Hugging Face folder, a `.safetensors` or `.onnx` file, a package, or graph text.
 
     `plugins` are Python files that define further ops, rules, formats, sources and so on. `task` is what the model is
-    for, by the names of Hugging Face's pipelines, where its source does not say (an ONNX file, as a rule). Raises
-    LoadError.
+    for, by the names of Hugging Face's pipelines, where its source does not say (an ONNX file, as a rule). `verify`
+    reads all weights of a package and compares them with its digests. Raises LoadError, for what a plugin's
+    architecture raises too.
     """
     from burnish.runtime.sources import load_source
 
-    return load_source(Path(source), [Path(p) for p in plugins], task)
+    return load_source(Path(source), [Path(p) for p in plugins], task, verify)
 
 
 def optimize(

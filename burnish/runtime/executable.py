@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from burnish.backends.backend import Backend
+from burnish.backends.binding import BindError
 from burnish.backends.static import Static
 from burnish.backends.target import TARGETS, make_backend
 from burnish.ir.module import Module
@@ -65,13 +66,13 @@ class Executable:
     def stateful(self) -> Backend:
         """The backend of the stateful graphs.
 
-        Raises ValueError for a model that makes no text, PassError for one that cannot be run in steps.
+        Raises BindError for a model that makes no text, PassError for one that cannot be run in steps.
         """
         if self._stateful is None:
             if not self.is_generative:
                 facts = self.module.facts
                 task = f"its task is {facts.task}" if facts.task else "it does not say what it is for: state its task"
-                raise ValueError(f"the model makes no text: {task if not facts.makes_text else 'it has no logits'}")
+                raise BindError(f"the model makes no text: {task if not facts.makes_text else 'it has no logits'}")
             self._stateful = self._made(f"stateful,{self._passes}")
         return self._stateful
 
@@ -96,7 +97,7 @@ class Executable:
         """
         given = self.module.graphs[graph] if graph else next(iter(self.module.feeders.values()), self.module.main)
         if given is None:
-            raise ValueError("the model has no graph that reads tokens")
+            raise BindError("the model has no graph that reads tokens")
         inputs = feed(given, ids, counts_of(ids, count), np.zeros(len(ids), np.int32), more=more)
         with np.errstate(all="ignore"):  # whoever uses the results looks at them
             return {k: self.plain.to_numpy(v) for k, v in self.plain(given.name, inputs).items()}
@@ -115,7 +116,7 @@ class Executable:
         given = {}
         if feeders := backend.module.feeders:
             if encoder_ids is None:
-                raise ValueError(f"graph {', '.join(feeders)} needs its source: give encoder_ids")
+                raise BindError(f"graph {', '.join(feeders)} needs its source: give encoder_ids")
             given = read_source(backend, feeders, encoder_ids, encoder_count, probe)
         return Session.start(backend, main.name, batch, tokens, given)
 
@@ -124,7 +125,7 @@ class Executable:
     ) -> np.ndarray:
         """Put ids[B, S] (right-padded) behind what the session holds -> f32 logits[B, V] of each last real token.
 
-        A long prompt goes in chunks. Raises ValueError where the session has no room, or there is no token.
+        A long prompt goes in chunks. Raises BindError where the session has no room, or there is no token.
         """
         return prefill(session, ids, count, probe)
 

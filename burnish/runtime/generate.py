@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
+from burnish.backends.binding import BindError
 from burnish.ir.signature import LOGITS
 from burnish.runtime.finite import require_finite
 from burnish.runtime.sampling import Choose
@@ -21,7 +22,7 @@ Watch = Callable[[int, np.ndarray], None]  # number of the step, logits[V]
 def prefill(session: Session, ids: np.ndarray, count: np.ndarray | None = None, probe: object = None) -> np.ndarray:
     """Put ids[B, S] (right-padded) behind what the session holds -> f32 logits[B, V] of each last real token.
 
-    A long prompt goes in chunks. Raises ValueError where the session has no room, or there is no token.
+    A long prompt goes in chunks. Raises BindError where the session has no room, or there is no token.
     """
     counts = counts_of(ids, count)
     session.check_room(counts)
@@ -35,7 +36,7 @@ def prefill(session: Session, ids: np.ndarray, count: np.ndarray | None = None, 
         step = session.backend.to_numpy(results[name])[:, 0].astype(np.float32)
         logits = step if logits is None else np.where((real > 0)[:, None], step, logits)
     if logits is None:
-        raise ValueError("there is no token to go on from")
+        raise BindError("there is no token to go on from")
     return logits
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,26 +29,26 @@ import numpy as np
 
 from burnish.frontends.config import LoadError, read_object, shown
 from burnish.frontends.safetensors_file import header_of, read_header
-from burnish.frontends.source import Source
+from burnish.frontends.source import LARGEST_GRAPH, Source
+from burnish.ir.budget import check_disk, check_work
 from burnish.ir.format import Packed
 from burnish.ir.module import Module
 from burnish.ir.op import OPS, Array
 from burnish.ir.parser import TextError, parse
 from burnish.ir.types import Type, dtype_name
 from burnish.ir.verify import VerifyError, verify
-from burnish.ir.weights import StoredTensor, StoredWeights
+from burnish.ir.weights import ReadError, StoredTensor, StoredWeights
 from burnish.runtime.parts import Plan, Tensor
 from burnish.runtime.replace_folder import replace_folder
 from burnish.runtime.token_bytes import token_bytes
 from burnish.runtime.tokenizer import Tokenizer
 from burnish.runtime.weight_time import tiles
 
-__all__ = ["PackageReport", "is_package", "read_package", "write_package"]
+__all__ = ["PackageReport", "check_apart", "is_package", "read_package", "write_package"]
 
 FORMAT = "burnish-package"
 VERSION = 3  # 2: roles and facts in the graph's text; 3: blocks in its scopes
 MANIFEST, GRAPH, CONSTANTS = "manifest.json", "model.graph", "constants.safetensors"
-_LARGEST_TEXT = 256 << 20  # bytes of a graph
 
 Progress = Callable[[str, int, int], None]
 Buffer = bytes | memoryview
@@ -100,14 +101,18 @@ def write_package(
     """Do the weight-time work of every graph, and write what is left as a package. `module` stays as it is.
 
     `made_by` goes into the manifest; `progress(file, bytes done, bytes in all)` is
-    told of each tile. The folder appears when it is complete, and not before. Raises LoadError where `out` is in the
-    way (`force` replaces a package, and nothing else), where a weight cannot be read, or the disk is full.
+    told of each tile. The folder appears when it is complete and reads back as a package, and not before. Raises
+    LoadError where `out` is in the way (`force` replaces a package, and nothing else), where a weight cannot be read or
+    is not what its source says, or the disk is full; BudgetError, before anything is written, for too much work.
     """
     started = time.perf_counter()
     module = module.copy()
     plan = Plan.of(module)
     total = plan.nbytes
+    check_work(t.value for t in plan.tensors)
     try:
+        check_disk(total, out)
+        _check_source(module)
         with replace_folder(out) as folder:
             _check_place(out, force)
             files = _Files(folder)
@@ -126,9 +131,29 @@ def write_package(
                 files.write(CONSTANTS, header, *map(_raw, constants.values()))
             files.write(GRAPH, str(module).encode())
             files.write(MANIFEST, _manifest(module, files.written, made_by))
+            read_package(folder)  # by the rules that hold for all who read it
+    except ReadError as e:
+        raise LoadError(str(e)) from e
     except OSError as e:
         raise LoadError(f"{out}: cannot be written: {e}") from None
     return PackageReport(out, plan.sizes, len(plan.tensors), time.perf_counter() - started)
+
+
+def check_apart(source: Path, out: Path) -> None:
+    """Raise LoadError where writing a package to `out` would replace its own source, or a folder that holds it."""
+    mine, theirs = Path(os.path.realpath(out)), Path(os.path.realpath(source))
+    if mine == theirs or mine in theirs.parents:
+        raise LoadError(f"{out}: is, or holds, the source {source}; choose another name")
+
+
+def _check_source(module: Module) -> None:
+    """Raise LoadError where the data of weights or constants is not here, or is not what its source says."""
+    if isinstance(module.source, StoredWeights):
+        module.source.verify()  # or what is damaged would be written with digests that say it is sound
+    if module.source is None and module.weights:
+        raise LoadError("the module has no source of weights: it was read from text alone")
+    if unknown := next((literal for literal in module.literals() if not literal.has_data), None):
+        raise LoadError(f"constant {unknown.sha} has no data: the graph was read from text alone")
 
 
 def _check_place(out: Path, force: bool) -> None:
@@ -169,8 +194,7 @@ def _put(file: BinaryIO, piece: Buffer) -> int:
 
 
 def _tensor_pieces(module: Module, tensors: Sequence[Tensor]) -> Iterator[Buffer]:
-    if module.source is None:
-        raise LoadError("the module has no source of weights: it was read from text alone")
+    assert module.source is not None
     yield header_of({t.name: t.value.type for t in tensors})
     for t in tensors:
         yield from map(_raw, tiles(t.value, module.source))
@@ -199,7 +223,13 @@ def _manifest(module: Module, files: Mapping[str, Any], made_by: Mapping[str, st
         "ops": dict(sorted(ops.items())),
         "files": dict(sorted(files.items())),
     }
-    return json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
+    return _sealed(manifest)
+
+
+def _sealed(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest's file, which ends with the digest of what stands before."""
+    text = json.dumps(manifest, indent=1)
+    return json.dumps({**manifest, "sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=1).encode() + b"\n"
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -226,17 +256,17 @@ def is_package(path: Path) -> bool:
         return False
 
 
-def read_package(folder: Path, *, verify_digests: bool = False) -> Module:
+def read_package(folder: Path) -> Module:
     """The module of a package. Its weights are read from the files as they are asked for.
 
-    The manifest must be complete, every file there and of its size, the graph sound, and the tensors just those of its
-    table. Digests are compared too: of the weights, which may take minutes, only where `verify_digests` is given.
-    Raises LoadError.
+    The manifest must be as it was written, every file there, of its size and (but for the weights) its digest, the
+    graph sound, and the tensors just those of its table. The weights' digests are compared by `StoredWeights.verify`,
+    for that takes as long as reading them. Raises LoadError.
     """
-    files = _checked_files(folder, verify_digests)
+    files = _checked_files(folder)
     tensors: dict[str, StoredTensor] = {}
     for name in files:
-        if name.endswith(".safetensors") and name != CONSTANTS:
+        if _is_part(name):
             found, _ = read_header(folder / name)
             if twice := sorted(found.keys() & tensors.keys()):
                 raise LoadError(f"{folder / name}: tensor {shown(twice[0])} is in another part too")
@@ -250,11 +280,17 @@ def read_package(folder: Path, *, verify_digests: bool = False) -> Module:
             raise LoadError(f"{stored.path}: tensor {shown(name)} is {stored.type}, but {GRAPH} says {entry.type}")
     if extra := sorted(tensors.keys() - module.weights.keys()):
         raise LoadError(f"{tensors[extra[0]].path}: tensor {shown(extra[0])} is not in {GRAPH}")
-    module.source = StoredWeights({n: replace(tensors[n], type=e.type) for n, e in module.weights.items()})
+    digests = {folder / name: entry["sha256"] for name, entry in files.items() if _is_part(name)}
+    module.source = StoredWeights({n: replace(tensors[n], type=e.type) for n, e in module.weights.items()}, digests)
+    _check_seal(folder / MANIFEST)
     return module
 
 
-def _checked_files(folder: Path, verify_digests: bool) -> Mapping[str, Any]:
+def _is_part(name: str) -> bool:
+    return name.endswith(".safetensors") and name != CONSTANTS
+
+
+def _checked_files(folder: Path) -> Mapping[str, Any]:
     where = folder / MANIFEST
     manifest = read_object(where)
     if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
@@ -276,8 +312,16 @@ def _checked_files(folder: Path, verify_digests: bool) -> Mapping[str, Any]:
             raise LoadError(f"{where}: names the file {shown(name)}, which is outside of the package's folder")
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
             raise LoadError(f"{where}: file {shown(name)} needs bytes and sha256")
-        _check_file(folder / name, entry, verify_digests or not name.endswith(".safetensors"))
+        _check_file(folder / name, entry, digest=not _is_part(name))
     return files
+
+
+def _check_seal(path: Path) -> None:
+    manifest = read_object(path)
+    if (seal := manifest.pop("sha256", None)) is None:
+        raise LoadError(f"{path}: has no sha256 of itself, as those of version 0.1: compile the model again")
+    if path.read_bytes() != _sealed(manifest):
+        raise LoadError(f"{path}: its own sha256 is not {shown(seal)}: the package is damaged or changed")
 
 
 def _check_file(path: Path, entry: Mapping[str, Any], digest: bool) -> None:
@@ -303,13 +347,15 @@ def _read_constants(path: Path) -> dict[str, np.ndarray]:
 
 def _read_graph(folder: Path, constants: Mapping[str, np.ndarray]) -> Module:
     path = folder / GRAPH
-    if path.stat().st_size > _LARGEST_TEXT:
+    if path.stat().st_size > LARGEST_GRAPH:
         raise LoadError(f"{path}: {path.stat().st_size} bytes are too many for a graph")
     try:
         module = parse(path.read_text("utf-8"), constants)
         verify(module)
-    except (TextError, VerifyError, UnicodeDecodeError) as e:
-        raise LoadError(f"{path}: {e}") from None
+    except (TextError, UnicodeDecodeError) as e:
+        raise LoadError(f"{path}: {e}") from e
+    except VerifyError as e:
+        raise LoadError(f"{path}: {e.line}") from e
     for literal in module.literals():
         if not literal.has_data:
             raise LoadError(f"{folder / CONSTANTS}: constant {literal.sha} is missing")

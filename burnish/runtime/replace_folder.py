@@ -16,17 +16,25 @@ def replace_folder(out: Path) -> Iterator[Path]:
     """An empty folder beside `out`, which takes its place when the block ends well, and is gone otherwise.
 
     What a process that was killed has left is cleaned up by the next. Between two renames, and at no other moment, a
-    folder that is replaced is not under its name: the next use puts it back. Raises OSError.
+    folder that is replaced is not under its name: the next use puts it back. Raises OSError; FileExistsError where
+    another process has written `out` since the block began.
     """
     out = Path(os.path.abspath(out))
+    if not out.name:
+        raise OSError(f"{out} is the root of the file system")
+    if out.is_symlink():
+        raise OSError(f"it is a link to {out.readlink()}: name the folder itself")
     out.parent.mkdir(parents=True, exist_ok=True)
     _clean(out)
     new, old = (out.with_name(f".{out.name}.{what}-{os.getpid()}") for what in ("tmp", "old"))
+    before = _version(out)
     new.mkdir()
     try:
         yield new
-        if out.exists():
+        if before is not None:
             out.rename(old)
+        if _version(old) != before or os.path.lexists(out):
+            raise FileExistsError("another process has written it in the meantime; that one stays")
         new.rename(out)
     except BaseException:
         if old.exists() and not out.exists():
@@ -34,6 +42,15 @@ def replace_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _version(folder: Path) -> tuple[int, int] | None:
+    """What changes when a folder is replaced, or something in it is; None where it is not there."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _clean(out: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from burnish.backends.backend import Backend
+from burnish.backends.binding import BindError
+from burnish.ir.budget import check_held
 from burnish.ir.dims import Sym
 from burnish.ir.graph import Graph, Value
 from burnish.ir.op import Array
@@ -46,16 +48,21 @@ class Session:
 
     @classmethod
     def start(cls, backend: Backend, graph: str, batch: int, tokens: int, given: Given | None = None) -> Session:
-        """An empty session for up to `tokens`. Raises ValueError where the graph is fixed to fewer or another batch."""
+        """An empty session for up to `tokens`.
+
+        Raises BindError where the graph is fixed to fewer or another batch, BudgetError where they do not fit.
+        """
         capacity = backend.length(tokens)
         values = backend.module.graphs[graph].states
-        states = {name: backend.zeros(_state_type(v, batch, capacity)) for name, v in values.items()}
+        types = {name: _state_type(v, batch, capacity) for name, v in values.items()}
+        check_held(types.values(), f"what {batch} sequences of {capacity} tokens keep")
+        states = {name: backend.zeros(type) for name, type in types.items()}
         return cls(backend, graph, np.zeros(batch, np.int32), capacity, states, given or {})
 
     def step(self, ids: np.ndarray, count: np.ndarray | None = None, probe: Any = None) -> dict[str, Array]:
         """Put ids[B, S] (right-padded) behind what there is -> the outputs that are no states, by name.
 
-        Raises ValueError where there is no room.
+        Raises BindError where there is no room.
         """
         counts = counts_of(ids, count)
         self.check_room(counts)
@@ -70,7 +77,7 @@ class Session:
     def check_room(self, counts: np.ndarray) -> None:
         """Raise ValueError where `counts[b]` more tokens do not fit."""
         if int((self.past + counts).max()) > self.capacity:
-            raise ValueError(f"{self.past + counts} tokens do not fit a session of {self.capacity}")
+            raise BindError(f"{self.past + counts} tokens do not fit a session of {self.capacity}")
 
     def copy(self) -> Session:
         """The session as it is, to go back to: tokens of a draft may be rejected."""
@@ -123,12 +130,12 @@ def feed(
 
 
 def counts_of(ids: np.ndarray, count: np.ndarray | None) -> np.ndarray:
-    """How many tokens of each row are real: all, unless it is said. Raises ValueError for what cannot be."""
+    """How many tokens of each row are real: all, unless it is said. Raises BindError for what cannot be."""
     if count is None:
         return np.full(ids.shape[0], ids.shape[1], np.int32)
     counts = np.asarray(count, np.int32)
     if counts.shape != ids.shape[:1] or ((counts < 0) | (counts > ids.shape[1])).any():
-        raise ValueError(f"{counts} are not numbers of tokens of {ids.shape[0]} rows of {ids.shape[1]}")
+        raise BindError(f"{counts} are not numbers of tokens of {ids.shape[0]} rows of {ids.shape[1]}")
     return counts
 
 
@@ -139,10 +146,10 @@ def _state_type(value: Value, batch: int, capacity: int) -> Type:
     if isinstance(dim, Sym):
         sizes[dim.text] = batch
     elif dim != batch:
-        raise ValueError(f"graph {value.graph.name} is fixed to a batch of {dim}, not {batch}")
+        raise BindError(f"graph {value.graph.name} is fixed to a batch of {dim}, not {batch}")
     rows = value.shape[role.axis] if isinstance(role, Rows | Ring) else capacity
     if isinstance(rows, Sym):
         sizes[rows.text] = min(capacity, role.most) if isinstance(role, Ring) else capacity
     elif rows < capacity and isinstance(role, Rows):
-        raise ValueError(f"graph {value.graph.name} is fixed to a session of {rows} tokens, not {capacity}")
+        raise BindError(f"graph {value.graph.name} is fixed to a session of {rows} tokens, not {capacity}")
     return value.type.bind(sizes)

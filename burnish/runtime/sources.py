@@ -9,9 +9,12 @@ from burnish.backends import kernels
 from burnish.frontends import architectures, containers
 from burnish.frontends.config import LoadError
 from burnish.frontends.source import find_source
-from burnish.ir.discover import load_plugin
+from burnish.ir.dims import DimError
+from burnish.ir.discover import line_in_plugin, load_plugin
 from burnish.ir.module import Module
 from burnish.ir.signature import SignatureError, make_facts
+from burnish.ir.types import InferError
+from burnish.ir.weights import ReadError, StoredWeights
 from burnish.runtime import package
 from burnish.runtime.tokenizer import Tokenizer
 
@@ -26,10 +29,22 @@ def kind_of(path: Path) -> str:
     return find_source(path).name
 
 
-def load_source(path: Path, plugins: Sequence[Path] = (), task: str = "") -> Module:
-    """The plain module of any source; `task` goes before what it says of itself. Raises LoadError."""
+def load_source(path: Path, plugins: Sequence[Path] = (), task: str = "", verify: bool = False) -> Module:
+    """The plain module of any source; `task` goes before what it says of itself.
+
+    With `verify`, the digests of weights that have some are compared. Raises LoadError.
+    """
     load_plugins(plugins)
-    module = find_source(path).load(path)
+    try:
+        module = find_source(path).load(path)
+        if verify and isinstance(module.source, StoredWeights):
+            module.source.verify()
+    except (ReadError, ArithmeticError, RecursionError, UnicodeError, DimError, InferError) as e:
+        raise LoadError(f"{path}: {type(e).__name__}: {e}" if not isinstance(e, ReadError) else str(e)) from e
+    except Exception as e:
+        if isinstance(e, LoadError) or not (place := line_in_plugin(e)):
+            raise
+        raise LoadError(f"{path}: {place}: {type(e).__name__}: {e}") from e
     if task:
         try:
             module.facts = make_facts(module.facts.given() | {"task": task})

@@ -40,8 +40,9 @@ class Tokenizer:
         """A text, or a pair, with the special tokens that the tokenizer adds.
 
         Cut to `longest` tokens, theirs included, of a pair the longer text first. Raises ValueError where that leaves
-        no room for a token of the text.
+        no room for a token of the text, UnicodeEncodeError for no text.
         """
+        (text + (pair or "")).encode()
         added = self._inner.num_special_tokens_to_add(pair is not None)
         if longest is not None and longest <= added:
             raise ValueError(f"texts are cut to {longest} tokens, of which the tokenizer adds {added}")

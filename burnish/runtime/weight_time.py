@@ -29,17 +29,27 @@ def tiles(value: Value, source: WeightSource, elements: int = TILE) -> Iterator[
     """
     parts = _Parts(source)
     for box in boxes_of(value.type.sizes, elements):
-        yield parts.of(value, box)
+        parts.tile.clear()
+        with np.errstate(all="ignore"):  # what overflows becomes infinite, as it would at run time
+            made = parts.of(value, box)
+        yield made
 
 
 @dataclass
 class _Parts:
     source: WeightSource
     kept: dict[Value, Array] = field(default_factory=dict)  # what one tile needs whole, the next needs again
+    #: the boxes that one tile needs of values that are read more than once: the ways to them could be many
+    tile: dict[tuple[Value, tuple[tuple[int, int], ...]], Array] = field(default_factory=dict)
 
     def of(self, value: Value, box: Box) -> Array:
         if box != whole(value.type.sizes):
-            return self.compute(value, box)
+            if len(value.uses) == 1 or value.node is None or value.node.is_leaf:
+                return self.compute(value, box)
+            key = value, tuple((s.start, s.stop) for s in box)
+            if key not in self.tile:
+                self.tile[key] = self.compute(value, box)
+            return self.tile[key]
         if value not in self.kept:
             self.kept[value] = self.compute(value, box)
         return self.kept[value]

@@ -16,6 +16,6 @@ class Int8(QuantFormat):
 
     def quantize(self, x: np.ndarray) -> Parts:
         """scale = max|x| / 127; codes round half to even."""
-        scale = np.abs(x).max(axis=-1, keepdims=True) / np.float32(127)
+        scale = np.abs(x).max(axis=-1, keepdims=True, initial=0) / np.float32(127)
         code = np.rint(np.divide(x, scale, out=np.zeros_like(x), where=scale != 0))
         return {"scale": scale, "code": code.clip(-127, 127).astype("i1")}

@@ -206,9 +206,9 @@ class Attention(Op):
             k, v = xp.concatenate([k_before, k], axis=1), xp.concatenate([v_before, v], axis=1)
         b, s, h, d = q.shape
         t, groups = k.shape[1:3]
-        heads = q.reshape(b, s, groups, h // groups, d).transpose(0, 2, 3, 1, 4).reshape(b, groups, -1, d)
+        heads = q.reshape(b, s, groups, h // groups, d).transpose(0, 2, 3, 1, 4).reshape(b, groups, h // groups * s, d)
         scores = xp.matmul(heads, k.transpose(0, 2, 3, 1)).reshape(b, h, s, t)
-        p = self.weights(xp, scores, past, count, bias, before).reshape(b, groups, -1, t)
+        p = self.weights(xp, scores, past, count, bias, before).reshape(b, groups, h // groups * s, t)
         y = xp.matmul(p, v.transpose(0, 2, 1, 3)).reshape(b, groups, h // groups, s, v.shape[3])
         return y.transpose(0, 3, 1, 2, 4).reshape(b, s, h, v.shape[3])
 
@@ -237,7 +237,7 @@ class Attention(Op):
             scores = scores + bias
         if visible is not None:
             scores = xp.where(visible, scores, -xp.inf)
-        top = xp.max(scores, axis=-1, keepdims=True)
+        top = xp.max(scores, axis=-1, keepdims=True, initial=-xp.inf)  # of no keys too
         e = xp.exp(scores - xp.where(top == -xp.inf, 0, top))
         total = xp.sum(e, axis=-1, keepdims=True)
         return e / (total if self.no_keys == "nan" else xp.where(total == 0, 1, total))

@@ -41,9 +41,13 @@ class ReduceMean(_Reduction):
 
 
 class ReduceMax(_Reduction):
-    """The largest element over `axes`"""
+    """The largest element over `axes`, of which none is empty"""
 
     reproducible = True
+
+    def infer(self, x: Type) -> Type:
+        require(all(x.shape[x.axis(a)] != 0 for a in self.axes), f"reduce_max: {x} has an empty axis among {self.axes}")
+        return super().infer(x)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
         return xp.max(x, axis=self.axes, keepdims=self.keepdims)
@@ -80,5 +84,5 @@ class Softmax(Op):
         return (tuple(None if i == x.axis(self.axis) else i for i in range(x.rank)),)
 
     def eval(self, xp: Arrays, x: Array) -> Array:
-        e = xp.exp(x - xp.max(x, axis=self.axis, keepdims=True))
+        e = xp.exp(x - xp.max(x, axis=self.axis, keepdims=True, initial=-xp.inf))
         return e / xp.sum(e, axis=self.axis, keepdims=True)

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from burnish.backends.binding import BindError
-from burnish.cli import CheckFailed, Inconclusive, exit_code, main
+from burnish.cli import FAULT, CheckFailed, Inconclusive, Terminated, exit_code
 from burnish.frontends.config import LoadError
+from burnish.ir.budget import BudgetError
 from burnish.ir.format import QuantizeError
+from burnish.ir.literal import NoDataError
 from burnish.ir.verify import VerifyError
+from burnish.ir.weights import ReadError
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import PipelineError
 from burnish.runtime.finite import NotFinite
@@ -30,17 +33,24 @@ def test_the_table_of_codes_is_the_documented_one() -> None:
         PipelineError(): 2,
         BindError(): 2,
         PermissionError(): 2,
+        UnicodeEncodeError("utf-8", "\udc80", 0, 1, "a surrogate"): 2,
         LoadError(): 3,
         QuantizeError(): 3,
         NotFinite(): 1,
+        ReadError(): 3,
+        NoDataError(): 3,
+        RecursionError(): 3,
         PassError(): 4,
         VerifyError("a fault"): 4,
         Inconclusive(): 5,
+        BudgetError(): 6,
+        MemoryError(): 6,
         KeyboardInterrupt(): 130,
+        Terminated(): 143,
     }
     assert {e: exit_code(e) for e in errors} == errors
     documented = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "commands.md").read_text("utf-8"), re.M)
-    assert set(map(str, errors.values())) <= set(documented)
+    assert documented == sorted({"0", str(FAULT), *map(str, errors.values())}, key=int)
     assert exit_code(ZeroDivisionError()) is exit_code(AssertionError()) is None
 
 
@@ -198,6 +208,150 @@ def test_a_pass_that_crashes_is_named(cli: Cli, llama: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+ARCHITECTURE = """
+from burnish.frontends.architecture import Architecture
+
+class Swim(Architecture):
+    names = ("Swim",)
+    def forward(self, op, ids):
+        return {}["a stroke"]
+"""
+KERNEL = """
+from burnish.backends.kernels.kernel import Kernel
+
+class Sinking(Kernel):
+    name, op = "silu.sinking", "silu"
+    def why_not(self, op, x):
+        return None
+    def __call__(self, op, dtypes, x):
+        return 1 // 0
+"""
+OP = """
+from burnish.ir.op import Op
+
+class Drown(Op):
+    def infer(self, x):
+        return x.shape.depth
+"""
+
+
+def line_of(text: str, plugin: str) -> int:
+    return next(i for i, line in enumerate(plugin.splitlines(), 1) if text in line)
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize(
+    ("plugin", "line", "code", "message"),
+    [
+        (ARCHITECTURE, "a stroke", 3, "KeyError: 'a stroke'"),
+        (KERNEL, "1 // 0", 4, "ZeroDivisionError: integer division or modulo by zero"),
+        (OP, "depth", 3, "infer raised AttributeError: 'tuple' object has no attribute 'depth'"),
+    ],
+    ids=["architecture", "kernel", "op"],
+)
+def test_a_plugin_that_crashes_is_named_with_its_line(
+    cli: Cli, llama: Path, tmp_path: Path, plugin: str, line: str, code: int, message: str
+) -> None:
+    source, file = llama, tmp_path / "plugin.py"
+    file.write_text(plugin)
+    if plugin is ARCHITECTURE:
+        source = shutil.copytree(llama, tmp_path / "model")
+        _config(source, architectures=["SwimForCausalLM"])
+    if plugin is OP:
+        source = tmp_path / "model.graph"
+        source.write_text("module { graph forward(%x: f32[2]) { %y: f32[2] = drown(%x) return y=%y } }")
+    ran = cli("run", source, "--plugin", file, "--prompt-ids", "1,2", "--max-new-tokens", 2)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (code, "", 1)
+    assert message in ran.err and f"plugin {file}, line {line_of(line, plugin)}" in ran.err
+
+
+# ------------------------------------------------------------------------------------------------------- 6: the budget
+
+
+BOMB = """module { graph forward(%ids: i32[B, S] is tokens) {
+  @0: f32[1000000000000] = broadcast_to(f32(1), shape=[1000000000000])
+  @1: f32[1] = reduce_max(@0, axes=[0])
+  %0: f32[B, S] = cast(%ids, to="f32")
+  %1: f32[B, S] = add(%0, @1)
+  return hidden=%1
+} }"""
+
+
+def test_a_graph_that_asks_for_too_much(cli: Cli, tmp_path: Path) -> None:
+    source, out = tmp_path / "bomb.graph", tmp_path / "out"
+    source.write_text(BOMB)
+    lines = [("compile", source, "-o", out), ("run", source, "--prompt-ids", "1"), ("debug", "check", source)]
+    for line in lines:
+        code, _, err = cli(*line)
+        assert (code, err.count("\n"), out.exists()) == (6, 1, False), line
+        assert "broadcast_to(" in err and "--budget 4T allows it" in err
+    assert cli("inspect", source).code == cli("opt", source).code == 0
+    assert cli("compile", source, "-o", out, "--budget", "lots").code == 2
+
+
+def test_a_budget_that_is_stated_is_the_limit(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    line = ("compile", llama, "-o", tmp_path / "p", "--quantize", "q4_0")
+    code, _, err = cli(*line, "--budget", "10K")
+    assert code == 6 and re.search("more than 10,240 .the budget that was stated.; --budget \\d+K allows it", err)
+    assert list(tmp_path.iterdir()) == []
+    assert cli(*line, "--budget", "1M").code == 0
+    code, _, err = cli("run", llama, "--prompt-ids", "1,2", "--budget", "10K")
+    assert code == 6 and "what 1 sequences of 64 tokens keep takes 32,768 bytes" in err
+
+
+def test_memory_that_runs_out(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 4.00 GiB")
+
+    monkeypatch.setattr("burnish.runtime.doors.load", load)
+    assert cli("inspect", llama) == (6, "", "error: out of memory: Unable to allocate 4.00 GiB\n")
+
+
+# ------------------------------------------------------------------------------------------------- what is not text
+
+
+def test_arguments_that_are_no_text(cli: Cli, llama: Path) -> None:
+    code, out, err = cli("run", llama, "--prompt", "a \udc80 b")
+    assert (code, out, err.count("\n")) == (2, "", 1) and "surrogates not allowed" in err
+    for line in (("run", llama, "--prompt", "a\0b"), ("inspect", "model\0.onnx")):
+        assert cli(*line) == (2, "", "error: an argument holds a NUL character\n")
+
+
+def test_a_path_that_is_no_text(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(llama, tmp_path / "model \udcff")
+    code, out, err = cli("inspect", source)
+    assert (code, err) == (0, "") and out.startswith(f"{tmp_path}/model \\udcff: checkpoint")
+    code, _, err = cli("inspect", tmp_path / "nothing \udcff")
+    assert (code, err.count("\n")) == (3, 1)
+
+
+# ------------------------------------------------------------------------------------------------------ where it goes
+
+
+def test_places_where_no_package_goes(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(llama, tmp_path / "a" / "model")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "same").symlink_to(source)
+    before = sorted(tmp_path.rglob("*"))
+    for out, message in {
+        "/": "is, or holds, the source",
+        tmp_path: "is, or holds, the source",
+        tmp_path / "a": "is, or holds, the source",
+        source: "is, or holds, the source",
+        source / ".." / "model": "is, or holds, the source",
+        tmp_path / "same": "is, or holds, the source",
+        tmp_path / "link": "is a link to",
+        tmp_path / "file": "is there already, and is not a package",
+        tmp_path / "file" / "p": "cannot be written",
+        tmp_path / ("n" * 300): "cannot be written",
+    }.items():
+        for more in ((), ("--force",)):
+            code, _, err = cli("compile", source, "-o", out, *more)
+            assert (code, err.count("\n")) == (3, 1) and message in err, out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 # ------------------------------------------------------------------------------------------------------------ the rest
 
 
@@ -220,13 +374,54 @@ def test_ctrl_c_leaves_nothing_half_written(
     assert len(writes) == 6 and list(tmp_path.iterdir()) == []
 
 
-def test_a_bug_of_ours_is_not_swallowed(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+STOPPED = """
+import os, resource, signal, sys
+from burnish.cli import main
+from burnish.runtime import package
+
+count, put = 0, package._put
+
+def stop(file, piece):
+    global count
+    count += 1
+    if count == 6 and sys.argv[1] == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return put(file, piece)
+
+package._put = stop
+if sys.argv[1] == "full":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "message"),
+    [("terminate", 143, "terminated"), ("full", 3, "cannot be written: [Errno 27] File too large")],
+)
+def test_what_stops_a_process_leaves_the_old_package(
+    cli: Cli, llama: Path, tmp_path: Path, what: str, code: int, message: str
+) -> None:
+    out = tmp_path / "p"
+    assert cli("compile", llama, "-o", out, "--quantize", "q8_0").code == 0
+    before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    line = [sys.executable, "-c", STOPPED, what, "compile", str(llama), "-o", str(out), "--force"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1), done.stderr
+    assert done.stderr.startswith("error: ") and message in done.stderr
+    assert {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()} == before
+
+
+def test_a_bug_of_ours_says_that_it_is_one(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("burnish.runtime.doors.load", broken)
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        main(["inspect", str(llama)])
+    code, out, err = cli("inspect", llama)
+    assert (code, out, err.count("\n")) == (70, "", 1)
+    assert re.match(rf"error: ZeroDivisionError: a bug at {__file__}, line \d+. This is a fault of Burnish", err)
+    monkeypatch.setenv("BURNISH_DEBUG", "1")
+    assert "Traceback (most recent call last)" in cli("inspect", llama).err
 
 
 def test_a_reader_that_has_seen_enough(llama: Path) -> None:

@@ -111,3 +111,60 @@ def test_a_tokenizer_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         f.truncate((256 << 20) + 1)
     with pytest.raises(LoadError, match="268435457 bytes are too many for a tokenizer"):
         read_tokenizer(tmp_path / "tokenizer.json")
+
+
+# ----------------------------------------------------------------------------------------------- text that is no module
+
+#: facts, statements between `forward(%x: f32[2])` and `return y=%y`, and what the message says
+UNSOUND: dict[str, tuple[str, str, str]] = {
+    "a text for a list of axes": ("", '%y: f32[2] = transpose(%x, perm="ab")', "perm='ab' is not of type tuple"),
+    "NaN among axes": ("", "%y: f32[1] = reduce_max(%x, axes=[nan])", "axes=(nan,) is not of type tuple"),
+    "a truth value among axes": ("", "%y: f32[1] = reduce_max(%x, axes=[true])", "axes=(True,) is not of type"),
+    "a list for an axis": ("", "%y: f32[2] = softmax(%x, axis=[0])", "axis=(0,) is not of type int"),
+    "a number for a format": ("", "%y: f32[2] = quantize(%x, format=7)", "format=7 is not of type str"),
+    "a number for an element type": ("", "%y: f32[2] = cast(%x, to=32)", "to=32 is not of type str"),
+    "no such element type": ("", '%y: f32[2] = cast(%x, to="f33")', "f33"),
+    "a text for a size": ("", '%y: f32[5] = iota(size="5", dtype="f32")', "size='5' is not of type"),
+    "a negative size": ("", '%y: f32[5] = iota(size=-5, dtype="f32")', "iota"),
+    "no axis of that number": ("", "%y: f32[1] = reduce_max(%x, axes=[7])", "has no axis 7"),
+    "an empty axis to reduce": (
+        "",
+        "%0: f32[0] = slice(%x, axis=0, start=0, stop=0) %y: f32[1] = reduce_max(%0, axes=[0])",
+        "empty",
+    ),
+    "a type that is not what the op infers": (
+        "",
+        "%y: f32[3] = neg(%x)",
+        "its type is f32[3], but the op infers f32[2]",
+    ),
+    "an If without bodies": ("", "%c: bool[1] = equal(f32([1]), f32([1])) %y: f32[2] = if(%c, %x)", "if: 0 bodies"),
+    "a repeat without a body": (
+        "",
+        "%y: f32[2] = repeat(%x, count=2, carries=1, shared=0, states=0)",
+        "needs one body",
+    ),
+    "a body too many": ("", "%y: f32[2] = neg(%x) { graph b(%a: f32[2]) { return a=%a } }", "has 1 bodies, needs 0"),
+    "a weight that is in no table": ("", "%y: f32[2] = add(%x, @w)", "w"),
+    "a weight with a symbol": ("weights { @w: f32[N] }", "%y: f32[2] = neg(%x)", "its sizes must be numbers"),
+    "an infinite number that was finite": ("", "%y: f16[1] = neg(f16([1e30]))", "overflow"),
+    "ends of text that are texts": ('eos = ["a"]', "%y: f32[2] = neg(%x)", "the fact eos is tuple[int, ...]"),
+    "a context that is a text": ('context = "64"', "%y: f32[2] = neg(%x)", "the fact context is int | None"),
+    "a first token that is none": (
+        "decoder_start = 4294967296",
+        "%y: f32[2] = neg(%x)",
+        "the fact decoder_start is int",
+    ),
+    "a task that there is not": ('task = "swim"', "%y: f32[2] = neg(%x)", "the fact task is one of"),
+    "a quotient by zero": ("", "%y: f32[{floordiv(S, 0)}] = neg(%x)", "divided by zero"),
+    "a power that is too high": ("", "%y: f32[{S**16*S}] = neg(%x)", "of too high a power"),
+}
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+def test_text_is_verified_where_it_is_loaded(tmp_path: Path, case: str) -> None:
+    facts, statements, message = UNSOUND[case]
+    file = tmp_path / "model.graph"
+    file.write_text(f"module {{ {facts} graph forward(%x: f32[2]) {{ {statements} return y=%y }} }}")
+    with pytest.raises(LoadError) as e:
+        burnish.load(file)
+    assert str(e.value).startswith(f"{file}: ") and message in str(e.value) and "\n" not in str(e.value)

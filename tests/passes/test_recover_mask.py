@@ -9,9 +9,10 @@ from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.ir import Module, Ops, Value
 from burnish.ir.dims import Sym
+from burnish.ir.parser import parse
 from burnish.ir.types import Type
 from burnish.passes.engine import Context
-from burnish.passes.pipelines import parse_pass
+from burnish.passes.pipelines import parse_pass, run_passes
 from tests.ir.oracles import apart, attended
 
 B, S = Sym("B"), Sym("S")
@@ -108,3 +109,15 @@ def test_a_window_as_wide_as_the_largest_size_that_is_tried_first(window: int) -
 
     (attention,) = [n.op for n in recovered(masked(near)).module.graphs["forward"] if n.op.name == "attention"]
     assert (attention.causal, attention.window) == (True, window)
+
+
+def test_a_mask_that_is_too_large_to_look_at_stays_data() -> None:
+    text = """module { graph forward(%q: f32[1, 100000, 1, 4]) {
+      %0: i32[100000] = iota(size=100000)
+      %1: i32[100000, 1] = unsqueeze(%0, axes=[1])
+      %2: bool[100000, 100000] = less_or_equal(%0, %1)
+      %3: f32[1, 100000, 1, 4] = attention(%q, %q, %q, _, _, %2, scale=0.5)
+      return y=%3
+    } }"""
+    context = run_passes(parse(text), "recover-mask")
+    assert [r.reason for r in context.remarks] == ["looking at it takes more than 256 MB: it stays data"]

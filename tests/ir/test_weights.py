@@ -1,0 +1,81 @@
+"""Weights in files: a file that is not what it was is refused, and damage is found where digests are known."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from burnish.ir.types import Type
+from burnish.ir.weights import ReadError, StoredTensor, StoredWeights
+
+DATA = np.arange(64, dtype="f4")
+
+
+def stored(file: Path) -> StoredWeights:
+    """A file of one tensor, its digest known."""
+    file.write_bytes(DATA.tobytes())
+    digest = hashlib.sha256(DATA.tobytes()).hexdigest()
+    return StoredWeights({"x": StoredTensor(file, 0, Type("f32", (64,)))}, {file: digest})
+
+
+def replaced(file: Path) -> None:
+    other = file.with_name("other")
+    other.write_bytes(DATA.tobytes())
+    other.rename(file)
+
+
+def written(file: Path) -> None:
+    with file.open("r+b") as f:
+        f.write(b"\1")
+    os.utime(file, ns=(1, 1))  # a clock's tick later than it was made, however fast the test is
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "another file in its place": replaced,
+    "one byte written": written,
+    "cut": lambda file: os.truncate(file, 200),
+    "longer": lambda file: os.truncate(file, 300),
+    "touched": lambda file: os.utime(file, ns=(1, 1)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_before_it_is_read(tmp_path: Path, change: str) -> None:
+    source = stored(tmp_path / "w")
+    CHANGES[change](tmp_path / "w")
+    with pytest.raises(ReadError, match=r"w: (was changed while it was read|ends at byte 200)"):
+        source.read("x")
+
+
+@pytest.mark.parametrize("change", [c for c in CHANGES if "another" not in c])
+def test_a_file_that_changes_between_two_reads(tmp_path: Path, change: str) -> None:
+    source = stored(tmp_path / "w")
+    assert (source.read("x") == DATA).all()
+    CHANGES[change](tmp_path / "w")
+    with pytest.raises(ReadError):
+        source.read_part("x", (slice(0, 4),))
+
+
+def test_another_file_in_the_place_of_one_that_is_open_is_not_read(tmp_path: Path) -> None:
+    source = stored(tmp_path / "w")
+    source.read("x")
+    replaced(tmp_path / "w")
+    assert (source.read("x") == DATA).all()
+
+
+def test_a_file_that_goes_away(tmp_path: Path) -> None:
+    source = stored(tmp_path / "w")
+    (tmp_path / "w").unlink()
+    with pytest.raises(ReadError, match="No such file"):
+        source.read("x")
+
+
+def test_digests_are_compared(tmp_path: Path) -> None:
+    assert stored(tmp_path / "w").verify() == 1
+    assert StoredWeights({"x": StoredTensor(tmp_path / "w", 0, Type("f32", (64,)))}).verify() == 0
+    wrong = StoredWeights({"x": StoredTensor(tmp_path / "w", 0, Type("f32", (64,)))}, {tmp_path / "w": "0" * 64})
+    with pytest.raises(ReadError, match="w: its sha256 is not the one that was written down"):
+        wrong.verify()
