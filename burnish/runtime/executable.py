@@ -14,7 +14,7 @@ from burnish.ir.module import Module
 from burnish.ir.signature import LOGITS
 from burnish.passes.pipelines import run_passes
 from burnish.runtime.generate import Watch, generate, prefill
-from burnish.runtime.sampling import Choose, greedy
+from burnish.runtime.sampling import Sampler, greedy
 from burnish.runtime.session import Session, counts_of, feed, read_source
 from burnish.runtime.targets import read_pipeline
 
@@ -135,14 +135,15 @@ class Executable:
         self,
         prompt: Sequence[int],
         max_new_tokens: int,
-        choose: Choose = greedy,
+        sampler: Sampler = greedy,
         stop: Sequence[int] | None = None,
         watch: Watch | None = None,
     ) -> Iterator[int]:
         """Token after token behind `prompt`, until one of `stop` (the module's `eos`, unless given) or the limit.
 
-        `choose(logits[V]) -> token` is greedy unless given; `watch(step, logits[V])` sees them first. The prompt of
-        an encoder-decoder is its encoder's input.
+        `sampler(logits[V], ids) -> token` sees the prompt's tokens and its own, and is greedy unless given; `watch(step,
+        logits[V])` sees the logits first. The prompt of an encoder-decoder is its encoder's input, and its text begins
+        with the decoder's first token.
         """
         facts = self.module.facts
         ids = np.array([list(prompt)], np.int32)
@@ -152,4 +153,4 @@ class Executable:
         else:
             session = self.start(1, ids.shape[1] + max_new_tokens)
         ends = facts.eos if stop is None else stop
-        return generate(session, ids, max_new_tokens, choose, ends, watch)
+        return generate(session, ids, max_new_tokens, sampler, ends, watch)
