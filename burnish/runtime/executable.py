@@ -31,7 +31,7 @@ class Executable:
     def __init__(self, module: Module, backend: str = "numpy", activations: str = "") -> None:
         if activations not in ("", "int8", "float"):
             raise ValueError(f"activations are int8 or float, not {activations!r}")
-        self.module, self.backend_name = module, backend
+        self.module, self.backend_name, self.asked_activations = module, backend, activations
         self.static = Static()
         target = TARGETS.find(backend, ValueError)
         self._passes = ",".join([*target.activation_passes(activations), backend])
@@ -78,6 +78,17 @@ class Executable:
     def _made(self, pipeline: str) -> Backend:
         module = run_passes(self.module.copy(), read_pipeline(pipeline)).module
         return make_backend(self.backend_name, module, self.static)
+
+    @property
+    def rounded_products(self) -> int:
+        """How many products with quantized weights take inputs that were rounded to int8 though nobody asked for it.
+
+        The target chose so because it has kernels for them; `activations="float"` rounds none.
+        """
+        if self.asked_activations:
+            return 0
+        prepared = self.stateful if self.is_generative else self.plain
+        return _takes_packed(prepared.module) - _takes_packed(self.module)
 
     def plan_text(self) -> str:
         """What runs how, graph by graph: one line for each way, with the reason where something has no kernel."""
@@ -141,9 +152,8 @@ class Executable:
     ) -> Iterator[int]:
         """Token after token behind `prompt`, until one of `stop` (the module's `eos`, unless given) or the limit.
 
-        `sampler(logits[V], ids) -> token` sees the prompt's tokens and its own, and is greedy unless given; `watch(step,
-        logits[V])` sees the logits first. The prompt of an encoder-decoder is its encoder's input, and its text begins
-        with the decoder's first token.
+        `sampler(logits[V], ids) -> token` is given the tokens so far, the prompt's among them, and is greedy unless
+        given; `watch(step, logits[V])` sees the logits first. The prompt of an encoder-decoder is its encoder's input.
         """
         facts = self.module.facts
         ids = np.array([list(prompt)], np.int32)
@@ -154,3 +164,8 @@ class Executable:
             session = self.start(1, ids.shape[1] + max_new_tokens)
         ends = facts.eos if stop is None else stop
         return generate(session, ids, max_new_tokens, sampler, ends, watch)
+
+
+def _takes_packed(module: Module) -> int:
+    """The number of products whose input, and not their weight alone, is quantized."""
+    return sum(n.op.name == "linear" and n["x"].type.format is not None for g in module.every_graph for n in g)

@@ -101,5 +101,5 @@ def log_probs(logits: np.ndarray, token: int, top: int) -> tuple[LogProb, list[L
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
-    p: np.ndarray = np.exp(scores - scores.max())
-    return p / p.sum()
+    p = np.exp(scores - scores.max())
+    return np.asarray(p / p.sum())
