@@ -9,6 +9,7 @@ from pathlib import Path
 from burnish.frontends import architectures, containers
 from burnish.frontends.architecture import build_module, find_architecture
 from burnish.frontends.config import Config, LoadError, read_object, shown
+from burnish.frontends.generation_config import advised_sampling
 from burnish.frontends.pooling import read_pooling
 from burnish.frontends.safetensors_file import read_header
 from burnish.frontends.stored import Tensors, containers_of
@@ -46,6 +47,8 @@ def module_of(config: Config, types: Mapping[str, Type], source: WeightSource, f
     module = build_module(name, config, tensors, read_pooling(folder) if folder is not None else None)
     if ends := _end_tokens(folder, config):
         module.facts = replace(module.facts, eos=ends)
+    if folder is not None and (advice := advised_sampling(folder)):
+        module.facts = replace(module.facts, sampling=advice)
     return module
 
 

@@ -123,6 +123,8 @@ def command(
     notes = note_choices(model)
     times.mark()
     if model.is_generative:
+        if all(value is None for name, value in sampling.items() if name != "seed"):
+            notes += _advice(model.module.facts.sampling)
         rows: list[np.ndarray] = []
 
         def watch(step: int, logits: np.ndarray) -> None:
@@ -195,6 +197,11 @@ def _sampler(given: dict[str, Any]) -> Sampling:
         return Sampling(**{"temperature": 0.0} | settings)
     except ValueError as e:
         raise click.UsageError(f"--{str(e).replace('_', '-')}") from None
+
+
+def _advice(settings: Sequence[str]) -> list[str]:
+    options = " ".join("--" + s.replace("_", "-").replace("=", " ") for s in settings)
+    return [f"the likeliest token is taken each time; the model's makers advise {options}"] if options else []
 
 
 def _asked(

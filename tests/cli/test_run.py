@@ -116,6 +116,16 @@ def test_limits_on_what_is_drawn(cli: Cli, llama: Path) -> None:
     assert run("--repetition-penalty", 1000) == list(dict.fromkeys(run("--repetition-penalty", 1000))), "none twice"
 
 
+def test_what_a_models_makers_advise_is_said_where_nothing_is_asked_for(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "advised")
+    (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_k": 20}')
+    run = (folder, "-p", PROMPT, "-n", 3)
+    note = "the likeliest token is taken each time; the model's makers advise --temperature 0.6 --top-k 20"
+    assert cli("run", *run) == (0, cli("run", llama, *run[1:]).out, f"note: {note}\n")
+    for asked in (("--temperature", 0), ("--repetition-penalty", 1.1)):
+        assert cli("run", *run, *asked).err == ""
+
+
 def test_a_stop_ends_the_text_where_it_begins(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = Tokenizer.load(llama / "tokenizer.json").encode("one, two; three")
     monkeypatch.setattr(Executable, "generate", says(ids))
