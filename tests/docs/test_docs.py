@@ -84,6 +84,18 @@ def test_a_command_that_is_not_there_would_be_found(monkeypatch, tmp_path) -> No
             test_commands_on_the_page_are_there_with_their_options("page.md")
 
 
+def test_messages_that_are_explained_are_those_of_the_code() -> None:
+    """Each part of a quoted message, between what it leaves open, stands in a source."""
+    folders = ("burnish", "ir", "passes", "backends", "frontends")
+    files = [file.read_text() for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    code = re.sub(r'"\s+f?"', "", "\n".join(files))
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    messages = [m.removeprefix("note: ") for m in re.findall(r"^\| `([^`]+)` \|", page, re.M)]
+    assert len(messages) > 8
+    parts = [part.strip() for m in messages for part in re.split(r"…|\b[NM]\b|'[^']*'|--[\w-]+", m)]
+    assert [part for part in parts if len(part) > 3 and part not in code] == []
+
+
 def test_supported_models_and_formats_are_listed() -> None:
     """Each that is ours by its name, with the kernels' answer for each format that is made or read."""
     page = (ROOT / "docs/models-and-formats.md").read_text()
