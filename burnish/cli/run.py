@@ -28,7 +28,6 @@ from burnish.cli import (
 )
 
 if TYPE_CHECKING:
-    from burnish.ir.module import Module
     from burnish.runtime.answers import Asked
     from burnish.runtime.executable import Executable
     from burnish.runtime.sampling import Sampling
@@ -109,7 +108,7 @@ def command(
     times = _Times()
     model = executable(load_module(source), backend, activations or "")
     tokenizer = tokenizer_of(source)
-    asked = _asked(prompt, pair, prompt_ids, tokenizer, _vocabulary(model.module))
+    asked = _asked(prompt, pair, prompt_ids, tokenizer, model.vocabulary)
     limit = _room(model, asked.ids, max_new_tokens)
     if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
         fault = "its folder is not there" if model.is_generative else "the model makes no text"
@@ -118,12 +117,15 @@ def command(
         refuse_fallbacks(model)
     if model.is_generative and pair is not None:
         raise click.UsageError("--pair is for models of pairs of texts; this one goes on from a prompt")
+    drawn = {name: value for name, value in sampling.items() if value is not None and name != "seed"}
+    if not model.is_generative and (drawn or stops or logprobs is not None):
+        raise click.UsageError("the model makes no text: sampling, --stop and --logprobs are not for it")
     if not all(stops) or (stops and tokenizer is None):
         raise click.UsageError("--stop takes a text, and needs a tokenizer.json beside the model")
     notes = note_choices(model)
     times.mark()
     if model.is_generative:
-        if all(value is None for name, value in sampling.items() if name != "seed"):
+        if not drawn:
             notes += _advice(model.module.facts.sampling)
         rows: list[np.ndarray] = []
 
@@ -228,19 +230,6 @@ def _asked(
     if bad:
         raise click.UsageError(f"token {bad[0]} is not in the vocabulary of {rows}")
     return asked
-
-
-def _vocabulary(module: Module) -> int | None:
-    """The rows of the table that tokens are looked up in."""
-    from burnish.ir.signature import TOKENS
-
-    for graph in module.graphs.values():
-        tokens = graph.input_for(TOKENS)
-        for node in tokens.users if tokens is not None else ():
-            if node.op.name == "embedding":
-                size = node["w"].shape[0]
-                return size if isinstance(size, int) else None
-    return None
 
 
 def _room(model: Executable, ids: Sequence[int], wanted: int) -> int:

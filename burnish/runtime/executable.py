@@ -11,7 +11,7 @@ from burnish.backends.backend import Backend
 from burnish.backends.static import Static
 from burnish.backends.target import TARGETS, make_backend
 from burnish.ir.module import Module
-from burnish.ir.signature import LOGITS
+from burnish.ir.signature import LOGITS, TOKENS
 from burnish.passes.pipelines import run_passes
 from burnish.runtime.generate import Watch, generate, prefill
 from burnish.runtime.sampling import Sampler, greedy
@@ -53,6 +53,17 @@ class Executable:
     def context(self) -> int | None:
         """The number of tokens that the model was made for, where it says so."""
         return self.module.facts.context
+
+    @property
+    def vocabulary(self) -> int | None:
+        """The rows of the table that tokens are looked up in, where there is one."""
+        for graph in self.module.graphs.values():
+            tokens = graph.input_for(TOKENS)
+            for node in tokens.users if tokens is not None else ():
+                if node.op.name == "embedding":
+                    size = node["w"].shape[0]
+                    return size if isinstance(size, int) else None
+        return None
 
     @property
     def plain(self) -> Backend:

@@ -56,7 +56,7 @@ class Sampling:
         if self.temperature == 0:
             return greedy(self._penalized(logits, ids))
         sums = np.cumsum(self.probabilities(logits, ids))
-        return int(np.searchsorted(sums, self._rng.random() * sums[-1], side="right"))
+        return int(np.searchsorted(sums / sums[-1], self._rng.random(), side="right"))  # below 1, the last sum
 
     def probabilities(self, logits: np.ndarray, ids: Sequence[int] = ()) -> np.ndarray:
         """What each token is drawn with, f64[V], above temperature 0; 0 for those that are left out."""
@@ -64,7 +64,8 @@ class Sampling:
         if 0 < self.top_k < len(scores):
             scores[scores < np.partition(scores, -self.top_k)[-self.top_k]] = -np.inf
         if self.top_p < 1:
-            order = np.argsort(-scores, kind="stable")  # of equals, the first is kept first
+            order = np.flatnonzero(scores > -np.inf)
+            order = order[np.argsort(-scores[order], kind="stable")]  # of equals, the first is kept first
             rest = np.cumsum(_softmax(scores)[order][::-1])[::-1]  # the sum of each and of all that are less likely
             kept = rest > 1 - self.top_p
             kept[0] = True

@@ -80,6 +80,13 @@ def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
     assert (code, err) == (2, "error: the prompt has 65 tokens; the model's context is 64\n")
 
 
+@pytest.mark.parametrize("option", [("--stop", "a"), ("--logprobs", 1), ("--temperature", 0)])
+def test_what_is_for_text_only(cli: Cli, bert: Path, option: tuple[object, ...]) -> None:
+    code, out, err = cli("run", bert, "--prompt-ids", "5", *option)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: the model makes no text: sampling, --stop and --logprobs are not for it")
+
+
 def test_an_encoder_beside_a_decoder_has_a_context_of_its_own(cli: Cli, tmp_path: Path) -> None:
     sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
