@@ -38,8 +38,8 @@ LONGEST_PROMPT = 64 << 20  # bytes
 
 @click.command()
 @source_argument
-@click.option("-p", "--prompt", metavar="TEXT", help="The text to go on from, to classify, to embed; - reads it.")
-@click.option("-f", "--file", metavar="FILE", type=click.File("rb"), help="The file that has it; - is what is piped.")
+@click.option("-p", "--prompt", metavar="TEXT", help="The text to go on from, to classify, to embed.")
+@click.option("-f", "--file", metavar="FILE", type=click.File("rb"), help="A file that holds it; - is what is piped.")
 @click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
 @click.option("--pair", metavar="TEXT", help="A second text, for a model of pairs: the context of a question.")
 @click.option("-n", "--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
