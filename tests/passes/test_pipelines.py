@@ -42,7 +42,7 @@ def test_names_and_options_mix() -> None:
 def test_quantization_stands_between_what_finds_products_and_what_joins_them() -> None:
     assert parse_pipeline("default") == parse_pipeline("recover,fuse")
     assert quantized("lm=none;q8_0") == "recover,quantize-weights{recipe=lm=none;q8_0},fuse"
-    assert quantized("none") == "default"
+    assert quantized("none") == quantized("None") == "default"
 
 
 @pytest.mark.parametrize(
