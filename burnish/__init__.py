@@ -9,8 +9,21 @@
 The command `burnish` has the same doors.
 """
 
-from burnish.ir.module import Module
+from typing import TYPE_CHECKING
+
 from burnish.runtime.doors import compile, executable, load, optimize
+
+if TYPE_CHECKING:
+    from burnish.ir.module import Module
 
 __version__ = "0.1.0"
 __all__ = ["Module", "compile", "executable", "load", "optimize"]
+
+
+def __getattr__(name: str) -> object:
+    """`Module`, whose file imports NumPy: what only asks for the version, or completes a command, waits for neither."""
+    if name == "Module":
+        from burnish.ir.module import Module
+
+        return Module
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

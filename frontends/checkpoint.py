@@ -11,13 +11,13 @@ from pathlib import Path
 from burnish.frontends import architectures, containers
 from burnish.frontends.architecture import build_module, find_architecture
 from burnish.frontends.config import Config, LoadError, read_object, shown
+from burnish.frontends.generation_config import with_generation
 from burnish.frontends.heads import Hidden
 from burnish.frontends.on_disk import listed, other_case, unreadable
 from burnish.frontends.safetensors_file import read_header
 from burnish.frontends.sentence import Sentence, model_folder, read_sentence
 from burnish.frontends.stored import Tensors, containers_of
 from burnish.ir.module import Module
-from burnish.ir.signature import Facts
 from burnish.ir.types import Type
 from burnish.ir.weights import StoredTensor, StoredWeights, WeightSource
 
@@ -65,7 +65,7 @@ def module_of(
     if sentence is not None:
         name = find_architecture(name, config)[0].names[0] + Hidden.names[0]
     module = build_module(name, config, tensors, sentence)
-    module.facts = _of_generation(folder, config, module.facts)
+    module.facts = with_generation(module.facts, folder, config)
     return module
 
 
@@ -87,21 +87,6 @@ def _text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Confi
 
 #: what the tensors of a text model begin with in the checkpoint of a larger one
 _TEXT_PREFIXES = ("language_model.", "model.language_model.", "text_model.", "model.text_model.")
-
-
-def _of_generation(folder: Path | None, config: Config, facts: Facts) -> Facts:
-    """With what generation begins and ends with: `generation_config.json` goes before `config.json`, key by key."""
-    file = folder / "generation_config.json" if folder is not None else None
-    own = Config(read_object(file), str(file)) if file is not None and file.exists() else config
-    chosen = own if own.has("eos_token_id") else config
-    ids = chosen.get("eos_token_id")
-    if ids is not None:
-        many = ids if isinstance(ids, list) else [ids]
-        each = (Config({"eos_token_id": i}, chosen.where) for i in many)
-        facts = replace(facts, eos=tuple(c.integer("eos_token_id", least=0) for c in each))
-    if facts.decoder_start is not None and own.has("decoder_start_token_id"):
-        facts = replace(facts, decoder_start=own.integer("decoder_start_token_id", least=0))
-    return facts
 
 
 def _tensors(folder: Path) -> dict[str, StoredTensor]:

@@ -311,7 +311,9 @@ class _Parser:
             types.append(self.type())
         self.expect("=")
         if self.kind == "name" and (self.token not in OPS or self.token in ("weight", "return")):
-            raise self.error(f"there is no op {self.token!r}, built in or of a plugin")
+            near = [] if self.token in OPS else OPS.nearest(self.token)
+            hint = f"; did you mean {', '.join(near)}?" if near else ", built in or of a plugin"
+            raise self.error(f"there is no op {self.token!r}{hint}")
         name = self.take("name", "an op")
         inputs: list[Value | None] = []
         attributes: dict[str, Any] = {}

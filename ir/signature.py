@@ -215,6 +215,8 @@ class Facts:
     context: int | None = None
     #: the tokens that end a text
     eos: tuple[int, ...] = ()
+    #: how its makers advise to draw tokens: temperature=0.6, top_p=0.95; nothing that runs it goes by that
+    sampling: tuple[str, ...] = ()
     #: the token that a decoder begins with
     decoder_start: int | None = None
     #: the names of the classes that its logits score

@@ -87,7 +87,7 @@ def parse_pipeline(text: str, named: Mapping[str, Entries] = PIPELINES) -> list[
 
 def quantized(recipe: str) -> str:
     """The default pipeline, with weights quantized by a recipe before products are joined."""
-    return "default" if recipe == "none" else f"recover,quantize-weights{{recipe={recipe}}},fuse"
+    return "default" if recipe.lower() == "none" else f"recover,quantize-weights{{recipe={recipe}}},fuse"
 
 
 def run_passes(

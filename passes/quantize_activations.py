@@ -18,7 +18,7 @@ class QuantizeActivation(Rule):
         return op.linear(x, w, b, to=to)
 
     def where(self, x: Value, w: Value) -> str | None:
-        wanted = getattr(self.options, "format", "")
+        wanted = getattr(self.options, "format", "").lower()
         if wanted and w.dtype != wanted:
             return ""  # not asked for
         if w.type.format is None or not w.type.format.group:
@@ -40,3 +40,7 @@ class QuantizeActivations(RewritePass):
 
     rules = (QuantizeActivation,)
     format: str = ""  # of the weights; every format with groups, unless given
+
+    def __post_init__(self) -> None:
+        if self.format:
+            FORMATS.find(self.format.lower(), ValueError)

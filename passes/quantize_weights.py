@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -44,16 +45,25 @@ def _lines(recipe: str) -> Iterator[_Line]:
     """Read `names=format|format;…`. Raises RecipeError."""
     for text in map(str.strip, recipe.split(";")):
         names, equals, formats = text.rpartition("=")
-        choices = tuple(f.strip() for f in formats.split("|"))
+        choices = tuple(f.strip().lower() for f in formats.split("|"))
         if set(text) & set(",{}") or (equals and not names.strip()) or not all(choices):
             raise RecipeError(f"cannot read {text!r} in the recipe {recipe!r}; its form is names=format|format;…")
         for format in choices:
-            if format not in FORMATS and format != "none":
-                made = sorted(name for name, fmt in FORMATS.items() if fmt.is_made)
-                raise RecipeError(f"unknown format {format!r}; there are {', '.join(made)}, none")
-            if format != "none" and not FORMATS[format].is_made:
-                raise RecipeError(f"{format} is read, not made, yet: weights are not quantized to it")
+            if format != "none" and (fault := _why_not_made(format)):
+                raise RecipeError(fault)
         yield _Line(text, names.strip(), choices)
+
+
+def _why_not_made(format: str) -> str | None:
+    """None, or why weights cannot be quantized to what is called so."""
+    if format in FORMATS:
+        return None if FORMATS[format].is_made else f"{format} is read, not made, yet: weights are not quantized to it"
+    made = sorted(name for name, fmt in FORMATS.items() if fmt.is_made)
+    near = difflib.get_close_matches(format[:100], made, cutoff=0.7)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    if re.fullmatch(r"i?q\d_k_\w+", format):
+        hint = "; llama.cpp's mixtures are recipes here, 'lm=q8_0;*.v_proj=q8_0;q4_0' for instance"
+    return f"unknown format {format[:100]!r}; there are {', '.join(made)}, none{hint}"
 
 
 class QuantizeWeight(Rule):

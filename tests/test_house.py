@@ -14,7 +14,12 @@ from tests import house
 ROOT = Path(__file__).resolve().parent.parent
 LINKS = ("backends", "frontends", "ir", "passes")
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-HEAVY = {"jax", "networkx", "numba", "onnx", "sympy", "torch", "transformers"}
+#: what may be loaded: what is required, what is optional, and what tests have
+LIBRARIES = set(
+    """
+    click jax llvmlite ml_dtypes networkx numba numpy onnx rich safetensors scipy sympy tokenizers torch transformers
+    """.split()
+)
 WORKPLACE = re.compile(r"(?<![\w.~-])/" + r"work/|(?<!\w)\.lib" + r"rary\b")  # split, so as not to match itself
 
 
@@ -48,11 +53,75 @@ def test_a_folder_has_one_import_path(name: str) -> None:
     assert "AssertionError" in python(f"import {name}").stderr
 
 
-def test_importing_burnish_loads_no_heavy_library() -> None:
-    loaded = python("import burnish, sys; print(*sys.modules)")
-    assert loaded.returncode == 0, loaded.stderr
-    assert "burnish" in loaded.stdout.split()
-    assert not HEAVY & set(loaded.stdout.split())
+def loaded_by(code: str) -> set[str]:
+    """Which libraries are loaded after `code`, in which `burnish(…)` runs a command line."""
+    command = f"""
+import sys
+def burnish(*arguments):
+    from burnish.cli import main
+    try:
+        main(arguments)
+    except SystemExit as e:
+        assert e.code == 0, e.code
+{code}
+print("loaded:", *sys.modules)
+"""
+    ran = python(command)
+    assert ran.returncode == 0, ran.stderr
+    return LIBRARIES & set(ran.stdout.rpartition("loaded:")[2].split())
+
+
+def test_importing_burnish_loads_nothing() -> None:
+    assert loaded_by("import burnish") == set()
+    assert loaded_by("import burnish; burnish.Module; import burnish.ir") == {"numpy", "ml_dtypes"}
+
+
+@pytest.mark.parametrize(
+    ("line", "needs"),
+    [
+        (["--help"], set()),
+        (["compile", "--help"], set()),
+        (["inspect", "examples/tiny-lm"], set()),
+        (["opt", "examples/tiny-lm"], set()),
+        (["opt", "--list"], set()),
+        (["compile", "examples/tiny-lm", "-o", "OUT"], {"tokenizers"}),
+        (["compile", "examples/tiny-lm", "-o", "OUT", "--quantize", "q4_0"], {"tokenizers"}),
+        (["run", "examples/tiny-lm", "-p", "The"], {"llvmlite", "scipy", "tokenizers"}),
+        (["run", "examples/tiny-lm", "-p", "The", "--backend", "xla"], {"jax", "networkx", "scipy", "tokenizers"}),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_a_command_loads_what_it_uses_and_no_more(line: list[str], needs: set[str], tmp_path: Path) -> None:
+    arguments = [str(tmp_path / "package") if a == "OUT" else a for a in line]
+    loaded = loaded_by(f"burnish(*{arguments})")
+    assert loaded - {"click", "ml_dtypes", "numpy"} <= needs
+    assert ("jax" in loaded) == ("xla" in line)
+    assert ("numpy" in loaded) == ("--help" not in line)
+
+
+def completed(words: str) -> list[str]:
+    """What bash offers behind `words`; the last one is begun, where there is no space."""
+    code = f"""
+import os, sys
+os.environ |= {{"_BURNISH_COMPLETE": "bash_complete", "COMP_WORDS": {words!r}, "COMP_CWORD": "{words.count(" ")}"}}
+from burnish.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+sys.stdout.flush()
+print("loaded:", *{{"numpy", "jax", "numba"}} & set(sys.modules), file=sys.stderr)
+"""
+    ran = python(code)
+    assert ran.stderr == "loaded:\n"
+    return [line.partition(",")[2] for line in ran.stdout.splitlines()]
+
+
+def test_a_shell_completes_commands_and_options_without_loading_a_library() -> None:
+    assert completed("burnish ru") == ["run"]
+    assert completed("burnish debug ") == ["bisect", "check"]
+    assert {"--temperature", "--top-k"} <= set(completed("burnish run --t"))
+    assert completed("burnish run --activations i") == ["int8"]
 
 
 def test_no_file_names_the_workplace() -> None:

@@ -11,7 +11,14 @@ __all__ = ["cores", "run_on_threads"]
 
 
 def cores() -> int:
-    """How many CPU cores this process may use."""
+    """How many threads to work on: BURNISH_THREADS of the environment, or as many as this process may use cores.
+
+    Raises ValueError where that is no number.
+    """
+    if asked := os.environ.get("BURNISH_THREADS"):
+        if not asked.isdecimal() or int(asked) == 0:
+            raise ValueError(f"BURNISH_THREADS is a number of threads, not {asked!r}")
+        return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -8,6 +8,7 @@ set, errors come with their traceback.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -23,7 +24,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from burnish import __version__
+
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from burnish.ir.module import Module
     from burnish.runtime.executable import Executable
 
@@ -38,12 +43,14 @@ __all__ = [
     "json_option",
     "load_module",
     "main",
+    "note_choices",
     "plugin_option",
     "refuse_fallbacks",
     "require_kernels_option",
     "show_progress",
     "source_argument",
     "task_option",
+    "threads_option",
     "verify_option",
 ]
 
@@ -140,6 +147,15 @@ class _Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
             return 0
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0][:1] != "-" and args[0] not in (known := self.list_commands(ctx)):
+            near = difflib.get_close_matches(args[0][:100], known)
+            hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
+            ctx.fail(f"there is no command {args[0][:100]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
@@ -152,7 +168,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="burnish")
+@click.version_option(__version__)
 def group() -> None:
     """Burnish: what is this model made of, what did each pass do to it, and how fast can it run?
 
@@ -270,7 +286,16 @@ class _TargetName(click.ParamType[str]):
     name = "backend"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if ctx is not None and ctx.resilient_parsing:  # a shell completes the line: the tables are not needed
+            return str(value)
+        from burnish.backends.target import TARGETS
+
+        if near := TARGETS.nearest(value) if value not in TARGETS else []:
+            self.fail(f"there is no {value!r}; did you mean {', '.join(near)}?", param, ctx)
         return self._choice().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return self._choice().shell_complete(ctx, param, incomplete)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         return self._choice().get_metavar(param, ctx)
@@ -296,7 +321,7 @@ def activations_option(function: F) -> F:
     """`--activations`."""
     return click.option(
         "--activations",
-        type=click.Choice(["int8", "float"]),
+        type=click.Choice(["int8", "float"], case_sensitive=False),
         help="What products with quantized weights take.  [default: int8 where numpy has a kernel, else float]",
     )(function)
 
@@ -315,6 +340,38 @@ def refuse_fallbacks(model: Executable) -> None:
     if lines := model.fallbacks():
         some = "\n  ".join(dict.fromkeys(lines))
         raise click.UsageError(f"--require-kernels: {len(lines)} products would run dequantized:\n  {some}")
+
+
+def note_choices(model: Executable) -> list[str]:
+    """What was chosen that changes a model's numbers, and how to have them as they are."""
+    if not (count := model.rounded_products):
+        return []
+    take = "1 product takes its input" if count == 1 else f"{count} products take their inputs"
+    return [f"{take} in int8, for which {model.backend_name} has kernels; --activations float rounds none"]
+
+
+def threads_option(function: F) -> F:
+    """`--threads`."""
+    return click.option(
+        "-t",
+        "--threads",
+        metavar="N",
+        type=click.IntRange(1, 1024),
+        help="Threads of the kernels, of BLAS and of XLA.  [default: the cores that the process may use]",
+        callback=_set_threads,
+        is_eager=True,
+        expose_value=False,
+    )(function)
+
+
+def _set_threads(ctx: click.Context, parameter: click.Parameter, threads: int | None) -> None:
+    """BLAS and XLA read the environment when they are loaded; until here, nothing has loaded them."""
+    if threads is None:
+        return
+    if "numpy" in sys.modules:
+        raise click.UsageError("--threads comes too late, NumPy is loaded: give it before --plugin")
+    names = "BURNISH_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS OMP_NUM_THREADS VECLIB_MAXIMUM_THREADS NPROC"
+    os.environ.update(dict.fromkeys(names.split(), str(threads)))
 
 
 def json_option(function: F) -> F:
@@ -338,8 +395,9 @@ def plugin_option(function: F) -> F:
 
 
 def _load_plugins(ctx: click.Context, parameter: click.Parameter, files: tuple[Path, ...]) -> tuple[Path, ...]:
-    from burnish.runtime.sources import load_plugins
+    if files:
+        from burnish.runtime.sources import load_plugins
 
-    load_plugins(files)
+        load_plugins(files)
     ctx.meta["plugins"] = files
     return files

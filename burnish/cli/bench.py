@@ -8,17 +8,18 @@ from pathlib import Path
 from statistics import median
 
 import click
-import numpy as np
 
 from burnish.cli import (
     activations_option,
     backend_option,
     json_option,
     load_module,
+    note_choices,
     plugin_option,
     refuse_fallbacks,
     require_kernels_option,
     source_argument,
+    threads_option,
 )
 
 
@@ -31,6 +32,7 @@ from burnish.cli import (
 )
 @backend_option
 @activations_option
+@threads_option
 @require_kernels_option
 @plugin_option
 @json_option
@@ -48,6 +50,8 @@ def command(
 
     Where nodes run one by one (NumPy), one more run, with a probe, shows the share of each kind of op.
     """
+    import numpy as np
+
     from burnish.runtime.doors import executable
     from burnish.runtime.profile import TimeShare
 
@@ -82,8 +86,11 @@ def command(
         "decode_tokens_per_s": round(new_tokens / median(decode), 1),
     }
     probed_shares = {k: s for k, s in shares.items() if s.runs}
+    notes = note_choices(model)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     if as_json:
-        click.echo(json.dumps(numbers | {k: s.as_json() for k, s in probed_shares.items()}))
+        click.echo(json.dumps(numbers | {k: s.as_json() for k, s in probed_shares.items()} | {"notes": notes}))
         return
     runs = f"median of {repeat}" if repeat > 1 else "one run"
     for phase, tokens in {"prefill": prompt_tokens, "decode": new_tokens}.items():

@@ -14,6 +14,7 @@ from burnish.cli import (
     plugin_option,
     show_progress,
     source_argument,
+    threads_option,
 )
 
 
@@ -35,6 +36,7 @@ from burnish.cli import (
 )
 @click.option("--documents", metavar="N", type=click.IntRange(2), help="Only the first N.")
 @backend_option
+@threads_option
 @plugin_option
 @json_option
 def command(source: Path, data: Path, variants: str, documents: int | None, backend: str, as_json: bool) -> None:

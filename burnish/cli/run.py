@@ -3,55 +3,73 @@
 from __future__ import annotations
 
 import json
-import math
+import os
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from burnish.cli import (
     activations_option,
     backend_option,
     json_option,
     load_module,
+    note_choices,
     plugin_option,
     refuse_fallbacks,
     require_kernels_option,
     source_argument,
+    threads_option,
     verify_option,
 )
-from burnish.ir.signature import TOKEN_TYPES, TOKENS
-from burnish.runtime.answers import Asked, answer_of
 
 if TYPE_CHECKING:
-    from burnish.ir.module import Module
+    from burnish.runtime.answers import Asked
     from burnish.runtime.executable import Executable
+    from burnish.runtime.sampling import Sampling
     from burnish.runtime.tokenizer import Tokenizer
+
+LONGEST_PROMPT = 64 << 20  # bytes
 
 
 @click.command()
 @source_argument
-@click.option("--prompt", help="The text to go on from, to classify, to embed.")
-@click.option("--pair", metavar="TEXT", help="A second text, for a model of pairs: the context of a question.")
+@click.option("-p", "--prompt", metavar="TEXT", help="The text to go on from, to classify, to embed.")
+@click.option("-f", "--file", metavar="FILE", type=click.File("rb"), help="A file that holds it; - is what is piped.")
 @click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
 @click.option("--prompt-name", metavar="NAME", help="Which of an embedding model's own prompts to put before the text.")
-@click.option("--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--pair", metavar="TEXT", help="A second text, for a model of pairs: the context of a question.")
+@click.option("-n", "--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
 @click.option(
     "--temperature",
     metavar="T",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="0 takes the likeliest token; above, tokens are drawn from softmax(logits / T).",
+    type=float,
+    help="0 takes the likeliest token; above, tokens are drawn from softmax(logits / T).  [default: 0]",
+)
+@click.option("--top-k", metavar="K", type=int, help="Draw among the K likeliest tokens only.")
+@click.option("--top-p", metavar="P", type=float, help="Draw among the likeliest tokens whose sum reaches P.")
+@click.option("--min-p", metavar="P", type=float, help="Draw among tokens at least P times as likely as the likeliest.")
+@click.option(
+    "--repetition-penalty", metavar="R", type=float, help="Above 1, tokens that came already are less likely."
 )
 @click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="For what is drawn.")
+@click.option(
+    "--stop", "stops", metavar="TEXT", multiple=True, help="Ends the text before TEXT; may be given several times."
+)
+@click.option(
+    "--logprobs",
+    metavar="N",
+    type=click.IntRange(0, 1000),
+    help="Print the log probability of each new token, and of the N likeliest, to standard error.",
+)
 @backend_option
 @activations_option
+@threads_option
 @require_kernels_option
 @verify_option
 @click.option(
@@ -66,27 +84,30 @@ if TYPE_CHECKING:
 def command(
     source: Path,
     prompt: str | None,
-    pair: str | None,
+    file: IO[bytes] | None,
     prompt_ids: str | None,
     prompt_name: str | None,
+    pair: str | None,
     max_new_tokens: int,
-    temperature: float,
-    seed: int,
+    stops: tuple[str, ...],
+    logprobs: int | None,
     backend: str,
     activations: str | None,
     require_kernels: bool,
     dump_logits: Path | None,
     stats: bool,
     as_json: bool,
+    **sampling: Any,
 ) -> None:
     """Run SRC on a prompt: go on from it, or print what the model says of it: labels, an answer, an embedding."""
-    if (prompt is None) == (prompt_ids is None):
-        raise click.UsageError("give either --prompt or --prompt-ids")
-    if not math.isfinite(temperature):
-        raise click.UsageError(f"--temperature {temperature} is not a finite number")
+    if prompt_ids is None or prompt is not None or file is not None:
+        prompt = _prompt(prompt, file, prompt_ids)
+    sampler = _sampler(sampling)
+    import numpy as np
+
     from burnish.frontends.on_disk import tokenizer_there
+    from burnish.runtime.continuation import Continuation
     from burnish.runtime.doors import executable
-    from burnish.runtime.sampling import sampler
     from burnish.runtime.sources import tokenizer_of
 
     times = _Times()
@@ -94,18 +115,25 @@ def command(
     tokenizer = tokenizer_of(source)
     if tokenizer is None and prompt_ids is None:
         raise click.UsageError(tokenizer_there(source))
-    asked = _asked(prompt, pair, prompt_ids, prompt_name, tokenizer, model.module)
-    ids = list(asked.ids)
-    limit = _room(model, ids, max_new_tokens)
+    asked = _asked(prompt, pair, prompt_ids, prompt_name, tokenizer, model)
+    limit = _room(model, asked.ids, max_new_tokens)
     if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
         fault = "its folder is not there" if model.is_generative else "the model makes no text"
         raise click.UsageError(f"--dump-logits {dump_logits}: {fault}")
     if require_kernels:
         refuse_fallbacks(model)
-    times.mark()
     if model.is_generative and pair is not None:
         raise click.UsageError("--pair is for models of pairs of texts; this one goes on from a prompt")
+    drawn = {name: value for name, value in sampling.items() if value is not None and name != "seed"}
+    if not model.is_generative and (drawn or stops or logprobs is not None):
+        raise click.UsageError("the model makes no text: sampling, --stop and --logprobs are not for it")
+    if not all(stops) or (stops and tokenizer is None):
+        raise click.UsageError("--stop takes a text, and needs a tokenizer.json beside the model")
+    notes = note_choices(model)
+    times.mark()
     if model.is_generative:
+        if not drawn:
+            notes += _advice(model.module.facts.sampling)
         rows: list[np.ndarray] = []
 
         def watch(step: int, logits: np.ndarray) -> None:
@@ -113,25 +141,76 @@ def command(
             if dump_logits is not None:
                 rows.append(logits)
 
-        tokens = model.generate(ids, limit, sampler(temperature, seed), watch=watch)
-        out = _print_tokens(tokens, tokenizer, quiet=as_json)
+        text = Continuation(model, tokenizer, stops, logprobs)
+        _show(text.write(asked.ids, limit, sampler, watch), quiet=as_json)
         if dump_logits is not None:
             with dump_logits.open("wb") as f:
                 np.save(f, np.stack(rows))
-        if len(out) == limit < max_new_tokens:
-            click.echo(f"note: {limit} tokens fill the model's context of {model.context}", err=True)
-        report: dict[str, Any] = {"ids": out, **({"text": tokenizer.decode(out)} if tokenizer else {})}
+        if text.log_probs and not as_json:
+            click.echo(text.table(), err=True)
+        if len(text.ids) == limit < max_new_tokens:
+            notes.append(f"{limit} tokens fill the model's context of {model.context}")
+        report = text.as_json()
     else:
         report = _answer(model, asked, quiet=as_json)
         times.mark()
         if not model.module.facts.task:
-            click.echo("note: SRC does not say what it is for; --task text-generation goes on from a prompt", err=True)
-    numbers = times.numbers(len(ids))
+            notes.append("SRC does not say what it is for; --task text-generation goes on from a prompt")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    numbers = times.numbers(len(asked.ids))
     if as_json:
-        click.echo(json.dumps({**report, "prompt_ids": ids, "stats": numbers}))
+        click.echo(json.dumps({**report, "prompt_ids": list(asked.ids), "notes": notes, "stats": numbers}))
+    elif model.is_generative and not stats and sys.stderr.isatty():
+        click.secho(times.line(len(asked.ids)), err=True, dim=True)
     if stats:
         click.echo("\n".join(f"{key:22} {value:,}" for key, value in numbers.items()), err=True)
         click.echo(model.plan_text(), err=True)
+
+
+def _prompt(prompt: str | None, file: IO[bytes] | None, prompt_ids: str | None) -> str:
+    """The text that was given, by whichever way; without the newline that ends a file."""
+    if prompt is None and file is None and not _is_piped():
+        raise click.UsageError("give --prompt, --file or --prompt-ids, or pipe a text into it")
+    if (prompt is not None) + (file is not None) + (prompt_ids is not None) > 1:
+        raise click.UsageError("give one of --prompt, --file and --prompt-ids")
+    if prompt not in (None, "-"):
+        return str(prompt)
+    raw = (file or sys.stdin.buffer).read(LONGEST_PROMPT + 1)
+    if len(raw) > LONGEST_PROMPT:
+        raise click.UsageError(f"the prompt has more than {LONGEST_PROMPT:,} bytes")
+    try:
+        return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as e:
+        raise click.UsageError(f"the prompt is not UTF-8: {e}") from None
+
+
+def _is_piped() -> bool:
+    """Whether standard input is a file or a pipe: not a terminal, and not a stand-in that has none."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _sampler(given: dict[str, Any]) -> Sampling:
+    """What the options ask for; the likeliest token, unless a temperature is given."""
+    from burnish.runtime.sampling import Sampling
+
+    settings = {name: value for name, value in given.items() if value is not None}
+    limits = [f"--{name.replace('_', '-')}" for name in ("top_k", "top_p", "min_p") if name in settings]
+    if limits and "temperature" not in settings:
+        raise click.UsageError(f"{limits[0]} is for tokens that are drawn: give --temperature too, 1 for instance")
+    try:
+        return Sampling(**{"temperature": 0.0} | settings)
+    except ValueError as e:
+        raise click.UsageError(f"--{str(e).replace('_', '-')}") from None
+
+
+def _advice(settings: Sequence[str]) -> list[str]:
+    options = " ".join("--" + s.replace("_", "-").replace("=", " ") for s in settings)
+    return [f"the likeliest token is taken each time; the model's makers advise {options}"] if options else []
 
 
 def _asked(
@@ -140,11 +219,12 @@ def _asked(
     prompt_ids: str | None,
     prompt_name: str | None,
     tokenizer: Tokenizer | None,
-    module: Module,
+    model: Executable,
 ) -> Asked:
+    from burnish.runtime.answers import Asked
     from burnish.runtime.tokenizer import prompted
 
-    facts, rows = module.facts, _vocabulary(module)
+    facts, rows = model.module.facts, model.vocabulary
     if prompt_ids is not None:
         if pair is not None:
             raise click.UsageError("--pair is a text: give --prompt beside it")
@@ -169,18 +249,7 @@ def _asked(
     return asked
 
 
-def _vocabulary(module: Module) -> int | None:
-    """The rows of the table that tokens are looked up in."""
-    for graph in module.graphs.values():
-        tokens = graph.input_for(TOKENS)
-        for node in tokens.users if tokens is not None else ():
-            if node.op.name == "embedding":
-                size = node["w"].shape[0]
-                return size if isinstance(size, int) else None
-    return None
-
-
-def _room(model: Executable, ids: list[int], wanted: int) -> int:
+def _room(model: Executable, ids: Sequence[int], wanted: int) -> int:
     """How many new tokens the context leaves room for, at most `wanted`."""
     if model.context is None:
         return wanted
@@ -191,22 +260,23 @@ def _room(model: Executable, ids: list[int], wanted: int) -> int:
     return min(wanted, room)
 
 
-def _print_tokens(tokens: Iterable[int], tokenizer: Tokenizer | None, quiet: bool) -> list[int]:
-    """Each token, or the text that is whole with it, as it comes."""
-    out: list[int] = []
-    more: Callable[[int | None], str] = tokenizer.stream() if tokenizer else lambda t: "" if t is None else f"{t} "
-    for token in tokens:
-        out.append(token)
-        if not quiet:
-            click.echo(more(token), nl=False)
+def _show(pieces: Iterable[str], quiet: bool) -> None:
+    """Each piece of a text as it comes."""
+    for piece in pieces:
+        if piece and not quiet:
+            click.echo(piece, nl=False)
             sys.stdout.flush()
     if not quiet:
-        click.echo(more(None))
-    return out
+        click.echo()
 
 
 def _answer(model: Executable, asked: Asked, quiet: bool) -> dict[str, Any]:
     """What a model that makes no text says of a text; printed unless `quiet`."""
+    import numpy as np
+
+    from burnish.ir.signature import TOKEN_TYPES
+    from burnish.runtime.answers import answer_of
+
     more: dict[str, Any] = {}
     graph = model.module.main
     types = graph.input_for(TOKEN_TYPES) if graph is not None else None
@@ -235,3 +305,9 @@ class _Times:
         if later:
             numbers["decode_tokens_per_s"] = len(later) / (later[-1] - first)
         return {k: round(v, 3) for k, v in numbers.items()}
+
+    def line(self, prompt: int) -> str:
+        """The same for people, in one line."""
+        numbers = self.numbers(prompt)
+        later = f", then {numbers['decode_tokens_per_s']:,.1f} a second" if "decode_tokens_per_s" in numbers else ""
+        return f"{prompt} tokens in, {len(self.at) - 2} out; the first after {numbers['first_result_s']:.2f} s{later}"

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from burnish.ir.module import Module
-
 if TYPE_CHECKING:
+    from burnish.ir.module import Module
     from burnish.passes.engine import Controller, Observer
     from burnish.runtime.executable import Executable
     from burnish.runtime.package import PackageReport

@@ -48,7 +48,7 @@ class Variant:
     def parse(cls, text: str) -> Variant:
         """Read `recipe[/activations]`: q4_0, q4_0/int8, lm=none;q4_0/int8."""
         recipe, _, activations = text.partition("/")
-        return cls(recipe, activations or "float")
+        return cls(recipe, activations.lower() or "float")
 
     @property
     def pipeline(self) -> str:

@@ -12,10 +12,10 @@ from burnish.backends.binding import BindError
 from burnish.backends.static import Static
 from burnish.backends.target import TARGETS, make_backend
 from burnish.ir.module import Module
-from burnish.ir.signature import LOGITS
+from burnish.ir.signature import LOGITS, TOKENS
 from burnish.passes.pipelines import run_passes
 from burnish.runtime.generate import Watch, generate, prefill
-from burnish.runtime.sampling import Choose, greedy
+from burnish.runtime.sampling import Sampler, greedy
 from burnish.runtime.session import Session, counts_of, feed, read_source
 from burnish.runtime.targets import read_pipeline
 
@@ -32,7 +32,7 @@ class Executable:
     def __init__(self, module: Module, backend: str = "numpy", activations: str = "") -> None:
         if activations not in ("", "int8", "float"):
             raise ValueError(f"activations are int8 or float, not {activations!r}")
-        self.module, self.backend_name = module, backend
+        self.module, self.backend_name, self.asked_activations = module, backend, activations
         self.static = Static()
         target = TARGETS.find(backend, ValueError)
         self._passes = ",".join([*target.activation_passes(activations), backend])
@@ -54,6 +54,17 @@ class Executable:
     def context(self) -> int | None:
         """The number of tokens that the model was made for, where it says so."""
         return self.module.facts.context
+
+    @property
+    def vocabulary(self) -> int | None:
+        """The rows of the table that tokens are looked up in, where there is one."""
+        for graph in self.module.graphs.values():
+            tokens = graph.input_for(TOKENS)
+            for node in tokens.users if tokens is not None else ():
+                if node.op.name == "embedding":
+                    size = node["w"].shape[0]
+                    return size if isinstance(size, int) else None
+        return None
 
     @property
     def plain(self) -> Backend:
@@ -79,6 +90,17 @@ class Executable:
     def _made(self, pipeline: str) -> Backend:
         module = run_passes(self.module.copy(), read_pipeline(pipeline)).module
         return make_backend(self.backend_name, module, self.static)
+
+    @property
+    def rounded_products(self) -> int:
+        """How many products with quantized weights take inputs that were rounded to int8 though nobody asked for it.
+
+        The target chose so because it has kernels for them; `activations="float"` rounds none.
+        """
+        if self.asked_activations:
+            return 0
+        prepared = self.stateful if self.is_generative else self.plain
+        return _takes_packed(prepared.module) - _takes_packed(self.module)
 
     def plan_text(self) -> str:
         """What runs how, graph by graph: one line for each way, with the reason where something has no kernel."""
@@ -137,14 +159,14 @@ class Executable:
         self,
         prompt: Sequence[int],
         max_new_tokens: int,
-        choose: Choose = greedy,
+        sampler: Sampler = greedy,
         stop: Sequence[int] | None = None,
         watch: Watch | None = None,
     ) -> Iterator[int]:
         """Token after token behind `prompt`, until one of `stop` (the module's `eos`, unless given) or the limit.
 
-        `choose(logits[V]) -> token` is greedy unless given; `watch(step, logits[V])` sees them first. The prompt of
-        an encoder-decoder is its encoder's input.
+        `sampler(logits[V], ids) -> token` is given the tokens so far, the prompt's among them, and is greedy unless
+        given; `watch(step, logits[V])` sees the logits first. The prompt of an encoder-decoder is its encoder's input.
         """
         facts = self.module.facts
         ids = np.array([list(prompt)], np.int32)
@@ -154,4 +176,9 @@ class Executable:
         else:
             session = self.start(1, ids.shape[1] + max_new_tokens)
         ends = facts.eos if stop is None else stop
-        return generate(session, ids, max_new_tokens, choose, ends, watch)
+        return generate(session, ids, max_new_tokens, sampler, ends, watch)
+
+
+def _takes_packed(module: Module) -> int:
+    """The number of products whose input, and not their weight alone, is quantized."""
+    return sum(n.op.name == "linear" and n["x"].type.format is not None for g in module.every_graph for n in g)

@@ -9,7 +9,7 @@ import numpy as np
 from burnish.backends.binding import BindError
 from burnish.ir.signature import LOGITS
 from burnish.runtime.finite import require_finite
-from burnish.runtime.sampling import Choose
+from burnish.runtime.sampling import Sampler
 from burnish.runtime.session import Session, counts_of
 
 __all__ = ["Watch", "generate", "prefill"]
@@ -41,19 +41,21 @@ def prefill(session: Session, ids: np.ndarray, count: np.ndarray | None = None, 
 
 
 def generate(
-    session: Session, ids: np.ndarray, limit: int, choose: Choose, ends: Collection[int], watch: Watch | None = None
+    session: Session, ids: np.ndarray, limit: int, sampler: Sampler, ends: Collection[int], watch: Watch | None = None
 ) -> Iterator[int]:
     """Token after token behind ids[1, S], until one of `ends`, which is not part of the text, or `limit` of them.
 
     Raises NotFinite where there are no logits to choose from.
     """
+    so_far = ids[0].tolist()
     for i in range(limit):
         logits = prefill(session, ids)[0]
         if watch is not None:
             watch(i, logits)
         require_finite(logits, f"the logits for new token {i + 1}")
-        token = int(choose(logits))
+        token = int(sampler(logits, so_far))
         if token in ends:
             return
         yield token
+        so_far.append(token)
         ids = np.array([[token]], np.int32)

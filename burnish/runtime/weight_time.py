@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from burnish.ir.box import Box, boxes_of, cut, whole
 from burnish.ir.graph import Node, Value
 from burnish.ir.leaves import Constant, Weight

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +49,28 @@ def test_every_command_explains_itself(cli: Cli, name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented(name: str) -> None:
     assert f"| `{name}` |" in (ROOT / "docs" / "commands.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("rnu", "model"), "there is no command 'rnu'; did you mean run?"),
+        (("chat", "model"), "there is no command 'chat'; there are bench, compile, debug, eval, inspect, opt, run"),
+        (("debug", "chek"), "'check'"),
+        (("run", "model", "--promt", "a"), "'--prompt'"),
+        (("run", "model", "--backend", "nunpy"), "there is no 'nunpy'; did you mean numpy?"),
+        (("compile", "model", "--quantise", "q4_0"), "'--quantize'"),
+    ],
+)
+def test_what_there_is_not_gets_the_nearest(cli: Cli, arguments: tuple[str, ...], hint: str) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert hint in err
+
+
+def test_the_package_is_the_command(cli: Cli) -> None:
+    ran = subprocess.run([sys.executable, "-m", "burnish", "--version"], cwd=ROOT, capture_output=True, check=True)
+    assert ran.stdout.decode() == cli("--version").out
 
 
 @pytest.fixture(scope="session")

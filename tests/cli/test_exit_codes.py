@@ -60,15 +60,22 @@ def test_the_table_of_codes_is_the_documented_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give either --prompt or --prompt-ids"),
+        ((), "give --prompt, --file or --prompt-ids, or pipe a text into it"),
         (("--prompt", ""), "the prompt is empty"),
         (("--prompt", " \n\t"), "the prompt is empty"),
         (("--prompt-ids", ""), "the prompt is empty"),
-        (("--prompt", "a", "--prompt-ids", "1"), "give either --prompt or --prompt-ids"),
+        (("--prompt", "a", "--prompt-ids", "1"), "give one of --prompt, --file and --prompt-ids"),
+        (("--prompt", "a", "--file", __file__), "give one of --prompt, --file and --prompt-ids"),
+        (("--file", "/nowhere.txt"), "'/nowhere.txt': No such file or directory"),
         (("--prompt-ids", ",".join(["5"] * 64)), "the prompt has 64 tokens and needs room for a new one; the model's"),
         (("--prompt", "a", "--max-new-tokens", "0"), "0 is not in the range x>=1"),
-        (("--prompt", "a", "--temperature", "-1"), "-1.0 is not in the range x>=0"),
-        (("--prompt", "a", "--temperature", "nan"), "--temperature nan is not a finite number"),
+        (("--prompt", "a", "--temperature", "-1"), "--temperature is a number from 0 to 1e+09, not -1.0"),
+        (("--prompt", "a", "--temperature", "nan"), "--temperature is a number from 0 to 1e+09, not nan"),
+        (("--prompt", "a", "--top-p", "0.9"), "--top-p is for tokens that are drawn: give --temperature too"),
+        (("--prompt", "a", "--top-p", "1.1", "--temperature", "1"), "--top-p is a number from 0 to 1, not 1.1"),
+        (("--prompt", "a", "--repetition-penalty", "0"), "--repetition-penalty is 1 for none, and not 0"),
+        (("--prompt", "a", "--stop", ""), "--stop takes a text"),
+        (("--prompt", "a", "--threads", "2"), "--threads comes too late, NumPy is loaded"),
         (("--prompt", "a", "--backend", "abacus"), "'abacus' is not one of 'numpy', 'xla'"),
         (("--prompt", "a", "--dump-logits", "/nowhere/x.npy"), "/nowhere/x.npy: its folder is not there"),
         (("--prompt", "a", "--faster"), "No such option '--faster'"),
@@ -85,6 +92,13 @@ def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
     assert cli("run", bert, "--prompt-ids", ",".join(["5"] * 64)).code == 0
     code, _, err = cli("run", bert, "--prompt-ids", ",".join(["5"] * 65))
     assert (code, err) == (2, "error: the prompt has 65 tokens; the model's context is 64\n")
+
+
+@pytest.mark.parametrize("option", [("--stop", "a"), ("--logprobs", 1), ("--temperature", 0)])
+def test_what_is_for_text_only(cli: Cli, bert: Path, option: tuple[object, ...]) -> None:
+    code, out, err = cli("run", bert, "--prompt-ids", "5", *option)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: the model makes no text: sampling, --stop and --logprobs are not for it")
 
 
 def test_an_encoder_beside_a_decoder_has_a_context_of_its_own(cli: Cli, tmp_path: Path) -> None:

@@ -1,20 +1,28 @@
 """burnish run: text as it comes, ids, logits, embeddings."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
 import transformers
 
+import burnish
+from burnish.backends.kernels import layouts_for
 from burnish.runtime.executable import Executable
 from burnish.runtime.tokenizer import Tokenizer
 from tests import models
 from tests.cli.conftest import Cli
 
+ROOT = Path(__file__).parents[2]
 PROMPT = "the city of"
 
 
@@ -59,8 +67,7 @@ def test_a_character_of_several_tokens_is_printed_when_it_is_whole(
     monkeypatch.setattr("click.echo", lambda text="", nl=True, err=False: printed.append(text))
     assert cli("run", llama, "--prompt", "x").code == 0
     assert "".join(printed) == text
-    assert "�" not in "".join(printed)
-    assert len(printed) == len(ids) + 1  # each token as it comes, nothing held back for long
+    assert printed == [*text, ""], "each character as soon as it is whole, nothing held back for longer"
 
 
 def test_what_is_left_of_a_broken_character_comes_last(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +101,121 @@ def test_sampling_is_reproducible_by_seed(cli: Cli, llama: Path) -> None:
     assert run("--temperature", 2, "--seed", 1) == warm
     assert run("--temperature", 2, "--seed", 2) != warm
     assert run("--seed", 1) == run("--seed", 2) != warm
+
+
+def test_limits_on_what_is_drawn(cli: Cli, llama: Path) -> None:
+    def run(*more: object) -> list[int]:
+        ran = cli("run", llama, "-p", PROMPT, "-n", 12, "--json", *more)
+        ids: list[int] = json.loads(ran.out)["ids"]
+        return ids
+
+    greedy, hot = run(), ("--temperature", 9)
+    assert run(*hot) != greedy
+    for limit in (("--top-k", 1), ("--top-p", 0), ("--min-p", 1)):
+        assert run(*hot, *limit) == greedy, "one token is left to draw from"
+    assert run("--repetition-penalty", 1000) == list(dict.fromkeys(run("--repetition-penalty", 1000))), "none twice"
+
+
+def test_what_a_models_makers_advise_is_said_where_nothing_is_asked_for(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "advised")
+    (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_k": 20}')
+    run = (folder, "-p", PROMPT, "-n", 3)
+    note = "the likeliest token is taken each time; the model's makers advise --temperature 0.6 --top-k 20"
+    assert cli("run", *run) == (0, cli("run", llama, *run[1:]).out, f"note: {note}\n")
+    for asked in (("--temperature", 0), ("--repetition-penalty", 1.1)):
+        assert cli("run", *run, *asked).err == ""
+
+
+def test_a_stop_ends_the_text_where_it_begins(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = Tokenizer.load(llama / "tokenizer.json").encode("one, two; three")
+    monkeypatch.setattr(Executable, "generate", says(ids))
+    assert cli("run", llama, "-p", "x", "--stop", "; th", "--stop", "xyz").out == "one, two\n"
+    assert cli("run", llama, "-p", "x", "--stop", "four").out == "one, two; three\n"
+    report = json.loads(cli("run", llama, "-p", "x", "--stop", ", t", "--json").out)
+    assert (report["text"], report["finish_reason"]) == ("one", "stop")
+    assert report["ids"] == ids[: len(report["ids"])] and len(report["ids"]) < len(ids), "nothing more was asked for"
+
+
+def test_why_a_text_ended(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(cli("run", llama, "-p", "x", "-n", 3, "--json").out)["finish_reason"] == "length"
+    monkeypatch.setattr(Executable, "generate", says([5, 6]))
+    assert json.loads(cli("run", llama, "-p", "x", "-n", 3, "--json").out)["finish_reason"] == "stop"
+
+
+def test_log_probabilities_are_the_oracles(cli: Cli, llama: Path) -> None:
+    report = json.loads(cli("run", llama, "--prompt-ids", "5,6,7", "-n", 3, "--logprobs", 2, "--json").out)
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(llama)
+    logits = models.logits_of(oracle, input_ids=[[5, 6, 7, *report["ids"][:-1]]])[0, 2:]
+    expected = torch.tensor(logits, dtype=torch.float64).log_softmax(-1)
+    for row, said, token in zip(expected, report["logprobs"], report["ids"], strict=True):
+        best = row.topk(2)
+        assert said["id"] == token and abs(said["logprob"] - float(row[token])) < 1e-4
+        assert [t["id"] for t in said["top"]] == best.indices.tolist()
+        assert np.abs(np.array([t["logprob"] for t in said["top"]]) - best.values.numpy()).max() < 1e-4
+    code, out, err = cli("run", llama, "--prompt-ids", "5,6,7", "-n", 3, "--logprobs", 2)
+    assert (code, out) == (0, report["text"] + "\n"), "the text alone"
+    first = report["logprobs"][0]
+    assert err.splitlines()[1] == f"{first['logprob']:9.4f}  {first['text']!r}; " + ", ".join(
+        f"{t['text']!r} {t['logprob']:.4f}" for t in first["top"]
+    )
+
+
+def test_a_prompt_from_a_file_or_a_pipe(cli: Cli, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = cli("run", llama, "-p", PROMPT, "-n", 4)
+    for ending in ("", "\n", "\r\n"):
+        (tmp_path / "prompt.txt").write_bytes((PROMPT + ending).encode())
+        assert cli("run", llama, "-f", tmp_path / "prompt.txt", "-n", 4) == expected
+        for way in ((), ("-p", "-"), ("-f", "-")):
+            with (tmp_path / "prompt.txt").open() as piped:
+                monkeypatch.setattr("sys.stdin", piped)
+                assert cli("run", llama, *way, "-n", 4) == expected
+    (tmp_path / "prompt.txt").write_bytes(b"\xff\xfe")
+    refused = cli("run", llama, "-f", tmp_path / "prompt.txt")
+    assert (refused.code, "error: the prompt is not UTF-8: " in refused.err) == (2, True)
+
+
+def test_a_line_of_numbers_ends_a_run_on_a_terminal_only(
+    cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("run", llama, "-p", PROMPT, "-n", 3).err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    line = r"\d+ tokens in, 3 out; the first after [\d.]+ s, then [\d,.]+ a second\n"
+    assert re.fullmatch(line, click.unstyle(cli("run", llama, "-p", PROMPT, "-n", 3).err))
+    assert cli("run", llama, "-p", PROMPT, "-n", 3, "--json").err == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux's /proc")
+def test_one_thread_is_one(llama: Path) -> None:
+    """BLAS reads the number when it is loaded: so a process of its own."""
+    run = f"main(['run', {str(llama)!r}, '-p', 'a', '-n', '2', '--threads', '1', '--temperature', '1'])"
+    code = f"""
+import os
+from burnish.cli import main
+try:
+    {run}
+except SystemExit as e:
+    assert e.code == 0
+from burnish.backends.kernels.threads import cores
+print(cores(), len(os.listdir("/proc/self/task")))
+"""
+    free = {k: v for k, v in os.environ.items() if not k.endswith("_THREADS")}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=free, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "1 1"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "xla"])
+def test_what_was_chosen_instead_is_said(cli: Cli, llama: Path, tmp_path: Path, backend: str) -> None:
+    """NumPy's kernels take int8 activations: other numbers, and on some model another text, than XLA's."""
+    assert cli("compile", llama, "-o", tmp_path / "q4", "--quantize", "q4_0").code == 0
+    has_kernels = backend == "numpy" and bool(layouts_for("linear"))
+    said = ["9 products take their inputs in int8, for which numpy has kernels; --activations float rounds none"]
+    run = ("run", tmp_path / "q4", "-p", PROMPT, "-n", 2, "--backend", backend)
+    assert cli(*run).err == "".join(f"note: {note}\n" for note in said * has_kernels)
+    assert json.loads(cli(*run, "--json").out)["notes"] == said * has_kernels
+    for asked in ("int8", "float"):
+        assert cli(*run, "--activations", asked).err == "", "no choice of ours"
+    assert cli("run", llama, "-p", PROMPT, "-n", 2, "--backend", backend).err == "", "nothing is quantized"
+    assert burnish.executable(burnish.load(tmp_path / "q4"), backend).rounded_products == 9 * has_kernels
 
 
 def test_the_context_ends_the_text_and_says_so(cli: Cli, llama: Path) -> None:

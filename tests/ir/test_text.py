@@ -155,7 +155,7 @@ def test_large_constants_come_back_when_they_are_given() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("cast(", "kast(", "there is no op 'kast'"),
+        ("cast(", "kast(", "there is no op 'kast'; did you mean cast"),
         ("cast(", "weight(", "there is no op 'weight'"),
         ("f32[64, 64]", "f33[64, 64]", "unknown element type 'f33'"),
         ("[4096, 64]", "[4096, 63]", "do not divide an input axis of 63"),

@@ -47,7 +47,7 @@ def test_names_and_options_mix() -> None:
 def test_quantization_stands_between_what_finds_products_and_what_joins_them() -> None:
     assert parse_pipeline("default") == parse_pipeline("recover,fuse")
     assert quantized("lm=none;q8_0") == "recover,quantize-weights{recipe=lm=none;q8_0},fuse"
-    assert quantized("none") == "default"
+    assert quantized("none") == quantized("None") == "default"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,7 @@ def test_quantization_stands_between_what_finds_products_and_what_joins_them() -
         ("expect", "expect needs op"),
         ("expect{op=linear,per_block=two}", "per_block must be of type int, not 'two'"),
         ("quantize-weights{recipe=q9}", "quantize-weights: unknown format 'q9'"),
+        ("quantize-activations{format=q40}", "there is no format 'q40'; did you mean q4_0"),
         ("squeeze fma", "no pass 'squeeze'"),
         ("}", "cannot read the pass"),
     ],

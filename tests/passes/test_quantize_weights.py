@@ -32,6 +32,8 @@ def test_golden(golden: Callable[[str, str], None], options: str, case: str) -> 
     ("recipe", "message"),
     [
         ("q9", "unknown format 'q9'; there are int4_128, int8, .*, q8_0, none"),
+        ("q40", r"unknown format 'q40'; .*; did you mean q4_0"),
+        ("Q4_K_M", "unknown format 'q4_k_m'; .*; llama.cpp's mixtures are recipes here"),
         ("q4_k", "q4_k is read, not made, yet"),
         ("*.v_proj=q8_0|q9", "unknown format 'q9'"),
         ("=q4_0", "cannot read '=q4_0' in the recipe '=q4_0'; its form is names=format|format"),
@@ -54,6 +56,14 @@ def of(recipe: str, module: Module) -> Context:
     context = Context(module)
     context.run(parse_pass(f"quantize-weights{{recipe={recipe}}}"))
     return context
+
+
+def test_the_case_of_a_formats_name_does_not_matter(llama: Module) -> None:
+    for recipe in ("Q4_0", "*.v_proj=Q8_0;lm=NONE;Q4_0|INT8"):
+        same = of(recipe.lower(), llama.copy()).module
+        assert str(of(recipe, llama.copy()).module).partition("graph")[2] == str(same).partition("graph")[2]
+    both = "quantize-weights{recipe=Q4_0},quantize-activations{format=Q4_0}"
+    assert " = quantize(" in str(run_passes(llama.copy(), both).module.graphs["forward"])
 
 
 def test_a_rule_for_nothing_is_an_error(llama: Module) -> None:

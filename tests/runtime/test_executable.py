@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import burnish
 from burnish.runtime.executable import Executable
+from burnish.runtime.sampling import Sampling
 from tests import models
 
 
@@ -31,6 +32,28 @@ def test_greedy_text_is_the_oracles(oracle, executable) -> None:
     with torch.no_grad():
         expected = oracle.generate(torch.tensor(prompt), max_new_tokens=12, do_sample=False, eos_token_id=None)
     assert list(executable.generate(prompt[0].tolist(), 12, stop=())) == expected[0, 7:].tolist()
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_the_penalty_sees_what_the_oracles_does(family: str, tmp_path) -> None:
+    """The prompt and the output; of an encoder-decoder, what its decoder has said."""
+    oracle, prompt = getattr(models, family)(), models.tokens((1, 7))
+    model = burnish.executable(burnish.load(models.saved(oracle, tmp_path)))
+    with torch.no_grad():
+        expected = oracle.generate(
+            torch.tensor(prompt), max_new_tokens=12, do_sample=False, eos_token_id=None, repetition_penalty=1.5
+        )[0].tolist()
+    seen: list[list[int]] = []
+    penalized = Sampling(temperature=0, repetition_penalty=1.5)
+
+    def sampler(logits: np.ndarray, ids: list[int]) -> int:
+        seen.append(list(ids))
+        return penalized(logits, ids)
+
+    ids = list(model.generate(prompt[0].tolist(), 12, sampler, stop=()))
+    before = [0] if family == "t5" else prompt[0].tolist()
+    assert [*before, *ids] == expected
+    assert seen == [expected[: len(before) + i] for i in range(12)]
 
 
 def test_a_stop_token_ends_the_text_and_is_not_part_of_it(executable) -> None:
