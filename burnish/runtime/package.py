@@ -36,7 +36,7 @@ from burnish.ir.parser import TextError, parse
 from burnish.ir.types import Type, dtype_name
 from burnish.ir.verify import VerifyError, verify
 from burnish.ir.weights import StoredTensor, StoredWeights
-from burnish.runtime.parts import Plan, Tensor
+from burnish.runtime.parts import Plan, Tensor, folded
 from burnish.runtime.replace_folder import replace_folder
 from burnish.runtime.token_bytes import token_bytes
 from burnish.runtime.tokenizer import Tokenizer
@@ -73,15 +73,10 @@ class PackageReport:
 
     def text(self) -> str:
         """A line for each part; blocks of a stack that are alike share one."""
-        lines: list[tuple[str, str, str]] = []
-        for part, dtypes in self.parts.items():
+        rows = []
+        for name, count, dtypes in folded(self.parts):
             sizes = ", ".join(f"{dtype} {n:,}" for dtype, n in dtypes.items())
-            stack, block, _ = part.rpartition("block_")
-            if lines and block and lines[-1][0].startswith(f"{stack}block_") and lines[-1][2] == sizes:
-                lines[-1] = (lines[-1][0], part, sizes)
-            else:
-                lines.append((part, part, sizes))
-        rows = [f"  {a}: {sizes} bytes" if a == b else f"  {a} to {b}: {sizes} bytes each" for a, b, sizes in lines]
+            rows.append(f"  {name}: {sizes} bytes" + (" each" if count > 1 else ""))
         return "\n".join([f"{self.out}: {self.tensors} tensors, {self.nbytes:,} bytes, {self.seconds:.1f} s", *rows])
 
 

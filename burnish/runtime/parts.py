@@ -11,10 +11,10 @@ from burnish.ir.graph import Node, Value
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.linear import Embedding
-from burnish.ir.origin import Block, Origin, block_of
+from burnish.ir.origin import Block, Origin, block_of, ranges
 from burnish.ir.structure import Identities
 
-__all__ = ["Plan", "Tensor"]
+__all__ = ["Plan", "Tensor", "folded"]
 
 _MOST_LISTED = 8  # tensors that a name spells out
 
@@ -73,6 +73,15 @@ class Plan:
             for t in tensors:
                 dtypes[t.value.dtype] = dtypes.get(t.value.dtype, 0) + t.nbytes
         return sizes
+
+    @property
+    def tensors_by_type(self) -> Mapping[str, tuple[int, int]]:
+        """How many tensors of each element type there are, and their bytes; the most bytes first."""
+        found: dict[str, tuple[int, int]] = {}
+        for t in self.tensors:
+            count, size = found.get(t.value.dtype, (0, 0))
+            found[t.value.dtype] = count + 1, size + t.nbytes
+        return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
     @property
     def nbytes(self) -> int:
@@ -176,3 +185,19 @@ def _shared(texts: Sequence[str]) -> str:
     least, most = min(texts), max(texts)
     end = next((i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
     return least[:end]
+
+
+def folded(sizes: Mapping[str, Mapping[str, int]]) -> list[tuple[str, int, Mapping[str, int]]]:
+    """Parts as people read them: what to call them, how many, the bytes of each.
+
+    Blocks of a stack that are alike are one row: `block_00..03`.
+    """
+    rows: dict[object, list[tuple[str, str, str]]] = {}
+    for part, dtypes in sizes.items():
+        stack, block, index = part.rpartition("block_")
+        rows.setdefault((stack, *dtypes.items()) if block else part, []).append((part, stack + block, index))
+    return [
+        (f"{way}{ranges(i for _, _, i in row)}" if len(row) > 1 else first, len(row), sizes[first])
+        for row in rows.values()
+        for first, way, _ in row[:1]
+    ]
