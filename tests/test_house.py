@@ -14,7 +14,7 @@ from tests import house
 ROOT = Path(__file__).resolve().parent.parent
 LINKS = ("backends", "frontends", "ir", "passes")
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-HEAVY = {"jax", "networkx", "numba", "onnx", "sympy", "torch", "transformers"}
+HEAVY = {"jax", "networkx", "numba", "onnx", "rich", "sympy", "torch", "transformers"}
 WORKPLACE = re.compile(r"(?<![\w.~-])/" + r"work/|(?<!\w)\.lib" + r"rary\b")  # split, so as not to match itself
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from burnish.cli._progress import show_progress, stop_progress
+
 if TYPE_CHECKING:
     from burnish.ir.module import Module
     from burnish.runtime.executable import Executable
@@ -34,6 +36,7 @@ __all__ = [
     "require_kernels_option",
     "show_progress",
     "source_argument",
+    "stop_progress",
     "task_option",
 ]
 
@@ -86,7 +89,7 @@ class _Commands(click.Group):
             return 0
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(m.name for m in pkgutil.iter_modules(__path__))
+        return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
@@ -120,12 +123,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if code is not None else 2)
 
 
-def show_progress(what: str, done: int, total: int) -> None:
-    """A line on a terminal's standard error that says how far long work is."""
-    if sys.stderr.isatty():
-        click.echo(f"\r{what}: {100 * done // max(total, 1)} %", nl=done >= total, err=True)
-
-
 def source_argument(function: F) -> F:
     """The argument SRC, and `--task`."""
     return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(task_option(function))
@@ -146,7 +143,10 @@ def load_module(source: Path) -> Module:
     """The module of SRC, for the task that was given. Raises LoadError."""
     from burnish.runtime.doors import load
 
-    return load(source, task=click.get_current_context().meta["task"])
+    show_progress("loading", 0, 0)
+    module = load(source, task=click.get_current_context().meta["task"])
+    show_progress("loading", 1, 1)
+    return module
 
 
 class _TargetName(click.ParamType[str]):

@@ -42,6 +42,7 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
     from burnish.runtime.inspection import products_of
     from burnish.runtime.package import write_package
     from burnish.runtime.parts import Plan
+    from burnish.runtime.progress import PassesDone
     from burnish.runtime.sources import tokenizer_of
     from burnish.runtime.targets import read_pipeline
 
@@ -51,7 +52,7 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
     read = read_pipeline(passes)  # before the model is
     module = load_module(source)
     before = Plan.of(module).tensors_by_type
-    context = run_passes(module, read)
+    context = run_passes(module, read, observers=[PassesDone(read, show_progress)])
     kept = Counter(r.reason for r in context.remarks if r.reason and r.application.pass_name == "quantize-weights")
     after, products = Plan.of(module).tensors_by_type, products_of(module)
     report = write_package(
@@ -60,7 +61,7 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
         tokenizer=(tokenizer := tokenizer_of(source)),
         made_by={"pipeline": passes},
         force=force,
-        progress=None if as_json else show_progress,
+        progress=show_progress,
     )
     if as_json:
         how = {"products": [asdict(p) for p in products or ()], "not_quantized": kept}

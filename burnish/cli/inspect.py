@@ -105,8 +105,8 @@ def _dimensions(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "positions", f"a bias by distance, {r['buckets']} buckets"
     if "vocabulary" in found:
         yield "vocabulary", f"{found['vocabulary']:,}"
-    if "logits" in found and found["logits"] != found.get("vocabulary"):
-        yield "scores", f"{found['logits']:,}"
+    if "scores" in found and found["scores"] != found.get("vocabulary"):
+        yield "scores", f"{found['scores']:,}"
 
 
 def _attention(forms: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from burnish.cli import json_option, load_module, plugin_option, task_option
+from burnish.cli import json_option, load_module, plugin_option, show_progress, task_option
 from burnish.ir.text import module_text
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def command(
         raise click.UsageError("give SRC, or --list")
     from burnish.debug.controllers import All, Fuel, PrintChanges, Skip
     from burnish.passes.engine import Context
+    from burnish.runtime.progress import PassesDone
     from burnish.runtime.targets import read_pipeline
 
     passes = read_pipeline(pipeline)
@@ -78,6 +79,7 @@ def command(
         observer = PrintChanges(lambda a, text: changes.append((a, text)), module, provenance=provenance or as_json)
         context.observers = [observer]
     summary = _Summary(context)
+    context.observers = [*context.observers, PassesDone(passes, show_progress)]
     told = 0
     for pass_ in passes:
         try:

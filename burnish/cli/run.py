@@ -22,7 +22,9 @@ from burnish.cli import (
     plugin_option,
     refuse_fallbacks,
     require_kernels_option,
+    show_progress,
     source_argument,
+    stop_progress,
 )
 from burnish.ir.signature import TOKEN_TYPES, TOKENS
 from burnish.runtime.answers import Asked, answer_of
@@ -85,7 +87,7 @@ def command(
     from burnish.runtime.sources import tokenizer_of
 
     times = _Times()
-    model = executable(load_module(source), backend, activations or "")
+    model = executable(load_module(source), backend, activations or "", progress=show_progress)
     tokenizer = tokenizer_of(source)
     asked = _asked(prompt, pair, prompt_ids, tokenizer, _vocabulary(model.module))
     ids = list(asked.ids)
@@ -178,6 +180,7 @@ def _print_tokens(tokens: Iterable[int], tokenizer: Tokenizer | None, quiet: boo
     out: list[int] = []
     more: Callable[[int | None], str] = tokenizer.stream() if tokenizer else lambda t: "" if t is None else f"{t} "
     for token in tokens:
+        stop_progress()
         out.append(token)
         if not quiet:
             click.echo(more(token), nl=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from burnish.ir.graph import Graph, Node, Value
-from burnish.ir.ops.attention import Attention, RelativeBias, Rope
+from burnish.ir.ops.attention import Attention, Positions, RelativeBias, Rope
 from burnish.ir.ops.experts import ExpertLinear
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.origin import Block, block_of
@@ -27,7 +27,7 @@ _MOST_COMPUTED = 1 << 16  # elements of what a table of frequencies is made of
 
 
 def dimensions(graph: Graph) -> dict[str, Any]:
-    """Layers by stack, width, attention, feed-forward, experts, vocabulary, logits, positions; what there is of them.
+    """Layers by stack, width, attention, feed-forward, experts, vocabulary, scores, positions; what there is of them.
 
     The graph is a plain one after the passes of `default`.
     """
@@ -40,7 +40,7 @@ def dimensions(graph: Graph) -> dict[str, Any]:
         "feed_forward": _feed_forward(nodes, width),
         "experts": _experts(nodes),
         "vocabulary": _vocabulary(graph),
-        "logits": _size(v.shape[-1]) if (v := graph.output_for(LOGITS)) is not None else None,
+        "scores": _size(v.shape[-1]) if (v := graph.output_for(LOGITS)) is not None else None,
         "rope": _rope(nodes),
         "learned_positions": _learned_positions(graph),
         "relative_bias": _unique({"buckets": n["table"].shape[0]} for n in nodes if isinstance(n.op, RelativeBias)),
@@ -129,7 +129,7 @@ def _vocabulary(graph: Graph) -> int | None:
 def _learned_positions(graph: Graph) -> int | None:
     """The rows of a table that positions are looked up in."""
     for node in graph:
-        if isinstance(node.op, Embedding) and any(n.op.name == "positions" for n in above([node["ids"]])):
+        if isinstance(node.op, Embedding) and any(isinstance(n.op, Positions) for n in above([node["ids"]])):
             return _size(node["w"].shape[0])
     return None
 

@@ -19,7 +19,7 @@ import hashlib
 import json
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +37,7 @@ from burnish.ir.types import Type, dtype_name
 from burnish.ir.verify import VerifyError, verify
 from burnish.ir.weights import StoredTensor, StoredWeights
 from burnish.runtime.parts import Plan, Tensor, folded
+from burnish.runtime.progress import Progress
 from burnish.runtime.replace_folder import replace_folder
 from burnish.runtime.token_bytes import token_bytes
 from burnish.runtime.tokenizer import Tokenizer
@@ -49,7 +50,6 @@ VERSION = 3  # 2: roles and facts in the graph's text; 3: blocks in its scopes
 MANIFEST, GRAPH, CONSTANTS = "manifest.json", "model.graph", "constants.safetensors"
 _LARGEST_TEXT = 256 << 20  # bytes of a graph
 
-Progress = Callable[[str, int, int], None]
 Buffer = bytes | memoryview
 
 

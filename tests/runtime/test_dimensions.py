@@ -25,7 +25,7 @@ def test_a_decoder(family: str, tmp_path: Path) -> None:
     c, found = oracle.config, of(models.saved(oracle, tmp_path))
     assert list(found["layers"].items()) == [("model.layers", c.num_hidden_layers)]
     assert (found["width"], found["feed_forward"]) == (c.hidden_size, [c.intermediate_size])
-    assert found["vocabulary"] == found["logits"] == c.vocab_size
+    assert found["vocabulary"] == found["scores"] == c.vocab_size
     sizes = (c.num_attention_heads, c.num_key_value_heads, c.head_dim or c.hidden_size // c.num_attention_heads)
     assert {heads(form) for form in found["attention"]} == {sizes}
     assert found["rope"] == [{"rotated": sizes[2], "theta": c.rope_parameters["rope_theta"]}]
@@ -58,7 +58,7 @@ def test_an_encoder(tmp_path: Path) -> None:
     oracle = models.made("BertForSequenceClassification", vocab_size=96, num_labels=3, **models.SIZES)
     found = of(models.saved(oracle, tmp_path))
     assert [*found["layers"].values()] == [2]
-    assert (found["width"], found["feed_forward"], found["vocabulary"], found["logits"]) == (64, [96], 96, 3)
+    assert (found["width"], found["feed_forward"], found["vocabulary"], found["scores"]) == (64, [96], 96, 3)
     assert found["learned_positions"] == 512
     (form,) = found["attention"]
     assert (heads(form), form["causal"]) == ((4, 4, 16), False)
@@ -72,7 +72,7 @@ def test_an_encoder_and_a_decoder(tmp_path: Path) -> None:
         assert [*found["layers"].values()] == [2]
         assert (found["width"], found["feed_forward"], found["relative_bias"]) == (64, [96], [{"buckets": 32}])
     assert [(f["nodes"], f["causal"]) for f in decoder["attention"]] == [(2, True), (2, False)]
-    assert "logits" not in encoder
+    assert "scores" not in encoder
 
 
 def test_experts(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_experts(tmp_path: Path) -> None:
 
 def test_what_a_graph_does_not_show_is_left_out(tmp_path: Path) -> None:
     found = of(models.saved(models.mamba(), tmp_path))
-    assert found == {"layers": {"backbone.layers": 2}, "width": 48, "vocabulary": 96, "logits": 96}
+    assert found == {"layers": {"backbone.layers": 2}, "width": 48, "vocabulary": 96, "scores": 96}
 
 
 ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
