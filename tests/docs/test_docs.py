@@ -23,6 +23,17 @@ def test_the_python_on_the_page_runs(page, registries, monkeypatch, capsys) -> N
         exec(compile(block, page, "exec"), names)
 
 
+def test_screens_are_what_the_commands_print() -> None:
+    """`tests/cli` compares the golden ones with the commands."""
+    page = (ROOT / "docs/commands.md").read_text()
+    screens = re.findall(r"^<!-- screen (\w+) -->\n```\n(.*?)^```", page, re.S | re.M)
+    assert [name for name, _ in screens] == ["inspect_80", "opt"]
+    for name, text in screens:
+        assert text == (ROOT / f"tests/golden/screens/{name}.txt").read_text(), f"{name}: paste the golden screen anew"
+    (piece,) = re.findall(r"^```\n(.*?)^```", (ROOT / "docs/tutorial.md").read_text(), re.S | re.M)
+    assert piece in dict(screens)["opt"]
+
+
 def test_the_example_of_the_text_form_is_one() -> None:
     example = re.search(r"^```\n(module \{.*?)^```", (ROOT / "docs/ir.md").read_text(), re.S | re.M)
     assert example is not None
