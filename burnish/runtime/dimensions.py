@@ -7,7 +7,7 @@ width is that of what one block hands to the next.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from burnish.ir.run import static_values
 from burnish.ir.signature import LOGITS, TOKENS
 from burnish.ir.walk import above
 
-__all__ = ["dimensions", "frequencies", "table_of"]
+__all__ = ["dimensions", "frequencies"]
 
 _MOST_COMPUTED = 1 << 16  # elements of what a table of frequencies is made of
 
@@ -31,7 +31,9 @@ def dimensions(graph: Graph) -> dict[str, Any]:
 
     The graph is a plain one after the passes of `default`.
     """
-    nodes = [n for n in graph if n.time == "run"]
+    nodes = [n for n in graph.order() if n.time == "run"]
+    tokens, logits = graph.input_for(TOKENS), graph.output_for(LOGITS)
+    positions = [n.out for n in nodes if isinstance(n.op, Positions)]
     width = _width(nodes)
     found = {
         "layers": _layers(nodes),
@@ -39,24 +41,27 @@ def dimensions(graph: Graph) -> dict[str, Any]:
         "attention": _attention(nodes),
         "feed_forward": _feed_forward(nodes, width),
         "experts": _experts(nodes),
-        "vocabulary": _vocabulary(graph),
-        "scores": _size(v.shape[-1]) if (v := graph.output_for(LOGITS)) is not None else None,
+        "vocabulary": _rows(_tables([tokens] if tokens is not None else [])),
+        "scores": _size(logits.shape[-1]) if logits is not None and logits.shape else None,
         "rope": _rope(nodes),
-        "learned_positions": _learned_positions(graph),
+        "learned_positions": _rows(_tables(positions)),
         "relative_bias": _unique({"buckets": n["table"].shape[0]} for n in nodes if isinstance(n.op, RelativeBias)),
     }
     return {k: v for k, v in found.items() if v not in (None, [], {})}
 
 
-def table_of(graph: Graph) -> Node | None:
-    """The look-up of the tokens in their table."""
-    tokens = graph.input_for(TOKENS)
-    work = tokens.users if tokens is not None else []
-    while work:
-        if isinstance((node := work.pop(0)).op, Embedding):
-            return node
-        work += node.out.users if node.op.kind == "memory" and node.out.type.is_integer else []
-    return None
+def _tables(ids: Iterable[Value]) -> Iterator[Node]:
+    """The look-ups in tables of these ids, or of what other integers are made of them."""
+    seen = dict.fromkeys(ids)
+    work = list(seen)
+    for value in work:  # which grows
+        for node in value.users:
+            if isinstance(node.op, Embedding):
+                yield node
+                continue
+            fresh = [v for v in node.outputs if v.type.is_integer and v not in seen]
+            seen.update(dict.fromkeys(fresh))
+            work += fresh
 
 
 def _layers(nodes: Iterable[Node]) -> dict[str, int]:
@@ -91,29 +96,30 @@ def _attention(nodes: Iterable[Node]) -> list[dict[str, Any]]:
     return [{"nodes": count} | dict(zip(keys, form, strict=True)) for form, count in forms.items()]
 
 
-def _feed_forward(nodes: Iterable[Node], width: int | None) -> list[int]:
+def _feed_forward(nodes: Sequence[Node], width: int | None) -> list[int]:
     """The inputs of products back to the width, where other products' results make them element by element."""
+    made = _of_products(nodes)
     widths = [
         node["x"].shape[-1]
         for node in nodes
         if isinstance(node.op, Linear | ExpertLinear) and _block(node) is not None and node.out.shape[-1] == width
-        if (made := set(_makers(node["x"]))) and all(n.op.kind == "linear" for n in made)
+        if node["x"] in made
     ]
     return [size for w in dict.fromkeys(widths) if (size := _size(w)) is not None]
 
 
-def _makers(value: Value) -> Iterator[Node]:
-    """The nodes of run time that a value is made of, element by element or by moving elements."""
-    work, seen = [value], {value}
-    while work:
-        node = work.pop().node
-        if node is None or not (node.op.elementwise or node.op.kind == "memory"):
-            if node is not None and node.time == "run":
-                yield node
-            continue
-        fresh = [v for v in node.operands if v not in seen and v.time == "run"]
-        seen.update(fresh)
-        work += fresh
+def _of_products(nodes: Iterable[Node]) -> set[Value]:
+    """The values that are made of products' results alone, element by element or by moving elements."""
+    good, other = set[Value](), set[Value]()
+    for node in nodes:
+        read = [v for v in node.operands if v in good or v in other]
+        if node.op.kind == "linear":
+            good.update(node.outputs)
+        elif not (node.op.elementwise or node.op.kind == "memory") or any(v in other for v in read):
+            other.update(node.outputs)
+        elif read:
+            good.update(node.outputs)
+    return good
 
 
 def _experts(nodes: Iterable[Node]) -> list[dict[str, Any]]:
@@ -121,27 +127,17 @@ def _experts(nodes: Iterable[Node]) -> list[dict[str, Any]]:
     return _unique({"experts": _size(n), "chosen": _size(k)} for n, k in found)
 
 
-def _vocabulary(graph: Graph) -> int | None:
-    node = table_of(graph)
-    return None if node is None else _size(node["w"].shape[0])
-
-
-def _learned_positions(graph: Graph) -> int | None:
-    """The rows of a table that positions are looked up in."""
-    for node in graph:
-        if isinstance(node.op, Embedding) and any(isinstance(n.op, Positions) for n in above([node["ids"]])):
-            return _size(node["w"].shape[0])
-    return None
+def _rows(tables: Iterable[Node]) -> int | None:
+    """Of the first table."""
+    return next((_size(node["w"].shape[0]) for node in tables), None)
 
 
 def _rope(nodes: Iterable[Node]) -> list[dict[str, Any]]:
     found = []
-    for node in nodes:
-        if isinstance(node.op, Rope):
-            inv_freq = _small_array(node["inv_freq"])
-            rotated = _size(node["inv_freq"].shape[0])
-            about = {"rotated": 2 * rotated} if rotated is not None else {}
-            found.append(about | ({} if inv_freq is None else frequencies(inv_freq)))
+    for inv_freq in dict.fromkeys(node["inv_freq"] for node in nodes if isinstance(node.op, Rope)):
+        rotated, array = _size(inv_freq.shape[0]), _small_array(inv_freq)
+        about = {"rotated": 2 * rotated} if rotated is not None else {}
+        found.append(about | ({} if array is None else frequencies(array)))
     return _unique(found)
 
 

@@ -45,7 +45,7 @@ def describe(module: Module, backend: str = "numpy") -> dict[str, Any]:
     states = _state_bytes(ready)
     weights, tables = plan.nbytes, plan.parts.get("embedding", ())
     copies = {(t.origin.sources, _parameters(t)) for t in tables}  # a tied head in another format is one of these
-    others = [t for t in plan.tensors if t not in tables]
+    others = [t for part, tensors in plan.parts.items() if part != "embedding" for t in tensors]
     rest = sum(_parameters(t) for t in others if (t.origin.sources, _parameters(t)) not in copies)
     parameters = sum(map(_parameters, tables)) + rest
     return {

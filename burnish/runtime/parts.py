@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from burnish.frontends.config import LoadError
 from burnish.ir.graph import Node, Value
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.module import Module, WeightEntry
@@ -43,7 +44,10 @@ class Plan:
 
     @classmethod
     def of(cls, module: Module) -> Plan:
-        """Visits each node of each graph once. Values that are computed alike, in whatever graphs, are one tensor."""
+        """Visits each node of each graph once. Values that are computed alike, in whatever graphs, are one tensor.
+
+        Raises LoadError for a tensor whose type has symbols.
+        """
         made, found = _WeightTime(module), dict[int, _Found]()
         stacks: dict[str, dict[str, None]] = {name: {} for name in module.graphs}
         for graph in module.graphs.values():
@@ -163,7 +167,8 @@ def _by_part(
             name = f"{stem}.{(count := count + 1)}"
         names.add(name)
         nbytes = f.value.type.nbytes
-        assert isinstance(nbytes, int)
+        if not isinstance(nbytes, int):
+            raise LoadError(f"the tensor {joined} is {f.value.type}: it has no size that is known")
         parts.setdefault(part, []).append(Tensor(name, f.value, origin, nbytes, tuple(f.uses)))
     return parts
 

@@ -30,7 +30,7 @@ def test_screens_are_what_the_commands_print() -> None:
     assert [name for name, _ in screens] == ["inspect_80", "opt"]
     for name, text in screens:
         assert text == (ROOT / f"tests/golden/screens/{name}.txt").read_text(), f"{name}: paste the golden screen anew"
-    (piece,) = re.findall(r"^```\n(.*?)^```", (ROOT / "docs/tutorial.md").read_text(), re.S | re.M)
+    (piece,) = re.findall(r"^```\n([0-9a-f]{12} .*?)^```", (ROOT / "docs/tutorial.md").read_text(), re.S | re.M)
     assert piece in dict(screens)["opt"]
 
 

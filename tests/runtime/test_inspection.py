@@ -1,13 +1,18 @@
 """What a module is made of."""
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 
 import burnish
+from burnish.frontends.config import LoadError
+from burnish.ir import parse
 from burnish.passes.engine import PassError
 from burnish.runtime.inspection import describe, products_of
 from tests import models
+from tests.ir.graphs import modules
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +127,19 @@ def test_what_a_pass_cannot_take_is_described_all_the_same(monkeypatch, families
     assert facts["products"] is None and products_of(module) is None
     for key in ("parameters", "bytes_by_part", "dimensions"):
         assert facts[key] == whole[key]
+
+
+@given(module=modules())
+def test_whatever_a_module_holds_it_can_be_described(module) -> None:
+    try:
+        facts = describe(module)
+    except LoadError as e:
+        assert "it has no size that is known" in str(e)
+        return
+    assert json.loads(json.dumps(facts))["bytes"] == sum(facts["bytes_by_type"].values())
+
+
+def test_a_weight_of_unknown_size_is_refused() -> None:
+    module = parse("module {\n  weights { @w: f32[N] }\n  graph f() {\n    return y=@w\n  }\n}\n")
+    with pytest.raises(LoadError, match=r"the tensor w is f32\[N\]: it has no size that is known"):
+        describe(module)
