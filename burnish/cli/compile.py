@@ -84,7 +84,8 @@ def _sizes(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int,
 
     def line(label: str, types: Mapping[str, tuple[int, int]], share: str = "") -> str:
         each = ", ".join(f"{size:,} in {count} {dtype}" for dtype, (count, size) in types.items())
-        return f"  {label:7} {sum(size for _, size in types.values()):,} bytes{share}: {each}"
+        whole = sum(size for _, size in types.values())
+        return f"  {label:7} {whole:,} bytes{share}: {each if len(types) > 1 else each.partition(' in ')[2]}"
 
     was, is_ = (sum(size for _, size in types.values()) for types in (before, after))
     return f"{line('before:', before)}\n{line('after:', after, f', {100 * is_ / max(was, 1):.0f} %')}"

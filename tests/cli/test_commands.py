@@ -131,7 +131,7 @@ def test_sizes_before_and_after_and_what_is_smaller_but_not_faster(cli: Cli, lla
     assert counts == {"f32": 7, "q4_0": 10, "int8": 2}
     sizes = {dtype: size for dtype, (_, size) in report["after"].items()}
     assert sum(sizes.values()) == sum(n for part in report["parts"].values() for n in part.values())
-    assert f"  before: 400,640 bytes: 400,640 in 21 f32\n  after:  {sum(sizes.values()):,} bytes, " in out
+    assert f"  before: 400,640 bytes: 21 f32\n  after:  {sum(sizes.values()):,} bytes, " in out
     assert f"{sizes['q4_0']:,} in 10 q4_0, " in out
     assert "  smaller, not faster on numpy: 2 linear with int8 (linear.int8: w is int8[32, 64], and " in out
     assert out.endswith(f"next: burnish run {tmp_path / 'package'} --prompt '…'\n")
