@@ -6,8 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test test-avx2 core parity onnx fuzz large lint matrix docs clean
 
 demo: .venv/runtime.stamp
-	$(BIN)/burnish compile examples/tiny-lm -o build/tiny-lm --quantize q4_0 --force
-	$(BIN)/burnish run build/tiny-lm --prompt "Question: What is the capital of Bulavia? Answer:" --max-new-tokens 48
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python examples/demo.py
 
 # Two cores are few for BLAS: its threads would wait for each other.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest

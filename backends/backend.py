@@ -26,6 +26,7 @@ class Way:
     how: str  # in words
     kernel: Kernel | None = None
     dequantizes: bool = False  # a product whose quantized operands are dequantized as a whole first
+    why_not: str = ""  # then, why no kernel runs it
 
 
 def find_way(node: Node, types: Sequence[Type | None], table: Mapping[str, Kernel], otherwise: str) -> Way:
@@ -34,7 +35,7 @@ def find_way(node: Node, types: Sequence[Type | None], table: Mapping[str, Kerne
     if kernel is not None:
         return Way(kernel.how(node.op, *types), kernel)
     if node.op.kind in ("linear", "matmul") and any(v.type.format for v in node.operands):
-        return Way(f"{otherwise}, dequantized ({why_not})", dequantizes=True)
+        return Way(f"{otherwise}, dequantized ({why_not})", dequantizes=True, why_not=why_not)
     return Way(otherwise)
 
 

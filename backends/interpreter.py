@@ -7,6 +7,7 @@ freed at their last use, compiled kernels run where their table has one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -48,8 +49,11 @@ class Interpreter(Backend):
         """Run a graph on arrays by input name. Raises ValueError for inputs that do not fit it or its guards."""
         g = self.module.graphs[graph]
         sizes = bind_symbols(g, inputs)
-        plan = self.plans.of((graph, *sorted(sizes.items())), lambda: self.guarded_plan(g, sizes))
-        return dict(zip(g.outputs, plan({v: inputs[v.name] for v in g.inputs}, probe, self.check), strict=True))
+        key = (graph, *sorted(sizes.items()))
+        first = nullcontext() if key in self.plans else self.static.long("compiling kernels")
+        plan = self.plans.of(key, lambda: self.guarded_plan(g, sizes))
+        with first:
+            return dict(zip(g.outputs, plan({v: inputs[v.name] for v in g.inputs}, probe, self.check), strict=True))
 
     def zeros(self, type: Type) -> Array:
         """An empty state."""

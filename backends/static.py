@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from burnish.ir.graph import Value
@@ -22,6 +23,8 @@ class Static:
     """
 
     arrays: dict[int, Array] = field(default_factory=dict)
+    #: told what is computed or compiled, how much of it is done, and how much there is (0: not known)
+    progress: Callable[[str, int, int], None] | None = None
     _numbers: dict[object, int] = field(default_factory=dict)
 
     def of(self, wanted: Iterable[Value], keep: Callable[[Array], Array] = lambda x: x) -> dict[Value, Array]:
@@ -32,6 +35,17 @@ class Static:
         identities = Identities(self._numbers)
         numbers = {v: identities.of(v) for v in wanted}
         missing = {n: v for v, n in numbers.items() if n not in self.arrays}
-        for v, array in static_values(missing.values()):
+        for done, (v, array) in enumerate(static_values(missing.values()), 1):
             self.arrays[numbers[v]] = keep(array)
+            if self.progress is not None:
+                self.progress("weights", done, len(missing))
         return {v: self.arrays[n] for v, n in numbers.items()}
+
+    @contextmanager
+    def long(self, what: str) -> Iterator[None]:
+        """Tells that something begins that takes long, and that it ends."""
+        if self.progress is not None:
+            self.progress(what, 0, 0)
+        yield
+        if self.progress is not None:
+            self.progress(what, 1, 1)

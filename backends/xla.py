@@ -97,7 +97,8 @@ class Xla(Backend):
     def _compile(self, graph: str, sizes: Mapping[str, int]) -> Any:
         check_guards(self.module, sizes, partial(_all_true, sizes=sizes))
         self.compilations += 1
-        return self.lower(graph, sizes).compile()
+        with self.static.long(f"compiling {graph}"):
+            return self.lower(graph, sizes).compile()
 
     def _arguments(self, graph: str, sizes: Mapping[str, int]) -> tuple[Any, ...]:
         g = self.module.graphs[graph]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Block", "Origin", "block_of", "dotted"]
+__all__ = ["Block", "Origin", "block_of", "dotted", "ranges"]
 
 _INDEX = r"\[(0|[1-9]\d{0,8})\](?=\.|$)"
 
@@ -67,3 +67,14 @@ def block_of(scope: str) -> Block | None:
 def dotted(scope: str) -> str:
     """The scope as parameters' names have it: `model.layers.3.self_attn`."""
     return re.sub(_INDEX, r".\1", scope, flags=re.ASCII).removeprefix(".")
+
+
+def ranges(numbers: Iterable[str]) -> str:
+    """Numbers as people list them, each as it is written: `0..2, 5, 07`."""
+    runs: list[list[str]] = []
+    for text in numbers:
+        if runs and int(text) == int(runs[-1][-1]) + 1:
+            runs[-1][1:] = [text]
+        else:
+            runs.append([text])
+    return ", ".join("..".join(run) for run in runs)

@@ -28,6 +28,7 @@ by its sha256.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from burnish.ir.guards import Comparison
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from burnish.ir.module import Module
     from burnish.ir.signature import Role
 
-__all__ = ["graph_text", "module_text", "neighbourhood", "side_by_side"]
+__all__ = ["Names", "graph_text", "module_text", "neighbourhood", "side_by_side", "statements"]
 
 _PLAIN = re.compile(r"[A-Za-z_](?:[\w./:-]*\w)?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -70,14 +71,45 @@ def is_inline(node: Node) -> bool:
     return isinstance(node.op, Weight) or (isinstance(node.op, Constant) and node.op.value.inline is not None)
 
 
+@dataclass
+class _Numbering:
+    """What a graph's values are called, and the last number behind each prefix."""
+
+    names: dict[Value, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    stacks: dict[str, int] = field(default_factory=dict)
+
+
+class Names:
+    """What values are called in texts of a module that changes from one to the next.
+
+    A value keeps its name as long as it is there. Afterwards only what takes its place is called so: a difference
+    between two texts is one in what they say.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[Graph, _Numbering] = {}
+
+    def of(self, graph: Graph) -> _Numbering:
+        """Those of one graph."""
+        return self._of.setdefault(graph, _Numbering())
+
+    def hand_over(self, old: Value, new: Value) -> None:
+        """Call a value that has no name yet as the one that it has replaced."""
+        names = self.of(new.graph).names
+        if old in names and new not in names:
+            names[new] = names.pop(old)
+
+
 class _Printer:
     """The names of one graph's values, and its statements."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.order = graph, graph.order()
-        self.names: dict[Value, str] = {v: _ref("%", v.name) for v in graph.inputs}
-        counts: dict[str, int] = {}
-        stacks: dict[str, int] = {}
+    def __init__(self, graph: Graph, names: Names | None = None, provenance: bool = True) -> None:
+        self.graph, self.order, self.provenance = graph, graph.order(), provenance
+        self.all_names = names or Names()
+        numbering = self.all_names.of(graph)
+        self.names, counts, stacks = numbering.names, numbering.counts, numbering.stacks
+        self.names.update((v, _ref("%", v.name)) for v in graph.inputs)
         for node in self.order:
             if isinstance(node.op, Weight):
                 self.names[node.out] = _ref("@", node.op.tensor)
@@ -89,13 +121,14 @@ class _Printer:
                     stack = stacks.setdefault(block.stack, len(stacks))
                     prefix += f"{stack}.{block.index}." if stack else f"{block.index}."
                 for o in node.outputs:
-                    counts[prefix] = counts.get(prefix, -1) + 1
-                    self.names[o] = f"{prefix}{counts[prefix]}"
+                    if not self.names.get(o, "").startswith(prefix[0]):
+                        counts[prefix] = counts.get(prefix, -1) + 1
+                        self.names[o] = f"{prefix}{counts[prefix]}"
 
     def operand(self, value: Value | None) -> str:
         return "_" if value is None else self.names.get(value, f"<a value of graph {value.graph.name}>")
 
-    def statement(self, node: Node, indent: str) -> str:
+    def statement(self, node: Node, indent: str, bodies: bool = True) -> str:
         if node is self.graph.ret:
             named = zip(self.graph.output_names, node.inputs, strict=True)
             outputs = (f"{_name(k)}={self.operand(v)}{_role(self.graph.roles.get(k))}" for k, v in named)
@@ -104,10 +137,10 @@ class _Printer:
         types = ", ".join(str(o.type) for o in node.outputs)
         arguments = [self.operand(v) for v in node.inputs] + [f"{k}={t}" for k, t in node.op.attributes]
         line = f"{indent}{results}: {types} = {node.op.name}({', '.join(arguments)})"
-        if node.bodies:
-            bodies = "\n".join(graph_text(b, indent + "  ") for b in node.bodies)
-            line += f" {{\n{bodies}\n{indent}}}"
-        return line + _origin_text(node.origin)
+        if node.bodies and bodies:
+            texts = [_Printer(b, self.all_names, self.provenance).text(indent + "  ") for b in node.bodies]
+            line += " {\n" + "\n".join(texts) + f"\n{indent}}}"
+        return line + (_origin_text(node.origin) if self.provenance else "")
 
     def block(self, nodes: list[Node], indent: str) -> list[str]:
         lines, scope = [], ""
@@ -118,9 +151,12 @@ class _Printer:
             lines.append(self.statement(node, indent))
         return lines
 
-    def text(self, indent: str) -> str:
+    def head(self) -> str:
         inputs = ", ".join(f"{self.names[v]}: {v.type}{_role(v.role)}" for v in self.graph.inputs)
-        lines = [f"{indent}graph {_name(self.graph.name)}({inputs}) {{"]
+        return f"graph {_name(self.graph.name)}({inputs}) {{"
+
+    def text(self, indent: str) -> str:
+        lines = [indent + self.head()]
         shown = [n for n in self.order if not is_inline(n)]
         if early := [n for n in shown if n.time == "weight"]:
             lines += [f"{indent}  weights {{", *self.block(early, indent + "    "), f"{indent}  }}"]
@@ -133,8 +169,15 @@ def graph_text(graph: Graph, indent: str = "") -> str:
     return _Printer(graph).text(indent)
 
 
-def module_text(module: Module) -> str:
-    """A whole module."""
+def statements(graph: Graph, names: Names, provenance: bool = True) -> list[str]:
+    """The head, the statements and the end of a graph, without scopes and bodies; each line is there once."""
+    printer = _Printer(graph, names, provenance)
+    shown = [*(n for n in printer.order if not is_inline(n)), graph.ret]
+    return [printer.head(), *(printer.statement(n, "", bodies=False) for n in shown)]
+
+
+def module_text(module: Module, provenance: bool = True) -> str:
+    """A whole module; where nodes come from may be left out, and is lost to whoever reads it again."""
     lines = ["module {"]
     lines += [f"  {_name(k)} = {attribute_text(v)}" for k, v in module.facts.given().items()]
     if module.weights:
@@ -145,7 +188,7 @@ def module_text(module: Module) -> str:
             lines.append(f"  guard {guard}")
         else:
             lines.append(f"  guard {quote(guard.reason)} {graph_text(guard.graph, '  ').lstrip()}")
-    lines += [graph_text(g, "  ") for g in module.graphs.values()]
+    lines += [_Printer(g, provenance=provenance).text("  ") for g in module.graphs.values()]
     return "\n".join([*lines, "}"]) + "\n"
 
 

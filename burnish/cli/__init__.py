@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from burnish import __version__
+from burnish.cli._progress import show_progress, stop_progress
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -49,6 +50,7 @@ __all__ = [
     "require_kernels_option",
     "show_progress",
     "source_argument",
+    "stop_progress",
     "task_option",
     "threads_option",
     "verify_option",
@@ -157,7 +159,7 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(m.name for m in pkgutil.iter_modules(__path__))
+        return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
@@ -211,12 +213,6 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def show_progress(what: str, done: int, total: int) -> None:
-    """A line on a terminal's standard error that says how far long work is."""
-    if sys.stderr.isatty():
-        click.echo(f"\r{what}: {100 * done // max(total, 1)} %", nl=done >= total, err=True)
 
 
 def source_argument(function: F) -> F:
@@ -274,7 +270,9 @@ def load_module(source: Path) -> Module:
     from burnish.runtime.doors import load
 
     meta = click.get_current_context().meta
+    show_progress("loading", 0, 0)
     module = load(source, task=meta["task"], verify=(verify := meta.get("verify", False)))
+    show_progress("loading", 1, 1)
     if verify and not getattr(module.source, "digests", {}):
         click.echo(f"note: --verify: {source} has no digests of its weights; a package has", err=True)
     return module

@@ -18,6 +18,7 @@ from burnish.cli import (
     plugin_option,
     refuse_fallbacks,
     require_kernels_option,
+    show_progress,
     source_argument,
     threads_option,
 )
@@ -55,7 +56,7 @@ def command(
     from burnish.runtime.doors import executable
     from burnish.runtime.profile import TimeShare
 
-    model = executable(load_module(source), backend, activations or "")
+    model = executable(load_module(source), backend, activations or "", progress=show_progress)
     if not model.is_generative:
         raise click.UsageError("the model makes no text; bench measures prefill and decode")
     encodes = model.has_encoder  # what reads the prompt, then; the decoder begins with one token
@@ -69,7 +70,9 @@ def command(
     ids = np.ones((1, prompt_tokens), np.int32)
     prefill, decode = [], []
     shares = {"prefill": TimeShare(), "decode": TimeShare()}
-    for run in range(repeat + 1 + model.stateful.has_probes):
+    runs = repeat + 1 + model.stateful.has_probes
+    for run in range(runs):
+        show_progress("runs", run, runs)
         probed = run > repeat  # apart from the timed runs: a probe costs time itself
         probe = shares["prefill"] if probed else None
         started = time.perf_counter()
@@ -81,6 +84,7 @@ def command(
         if 0 < run <= repeat:
             prefill.append(middle - started)
             decode.append(time.perf_counter() - middle)
+    show_progress("runs", runs, runs)
     numbers = {
         "prefill_tokens_per_s": round(prompt_tokens / median(prefill), 1),
         "decode_tokens_per_s": round(new_tokens / median(decode), 1),
@@ -92,8 +96,8 @@ def command(
     if as_json:
         click.echo(json.dumps(numbers | {k: s.as_json() for k, s in probed_shares.items()} | {"notes": notes}))
         return
-    runs = f"median of {repeat}" if repeat > 1 else "one run"
+    of = f"median of {repeat}" if repeat > 1 else "one run"
     for phase, tokens in {"prefill": prompt_tokens, "decode": new_tokens}.items():
-        click.echo(f"{phase:8} {numbers[f'{phase}_tokens_per_s']:10,.1f} tokens/s  ({tokens} tokens, {runs})")
+        click.echo(f"{phase:8} {numbers[f'{phase}_tokens_per_s']:10,.1f} tokens/s  ({tokens} tokens, {of})")
     for phase, share in probed_shares.items():
         click.echo(f"\n{phase}, where the time goes:\n{share.text()}")

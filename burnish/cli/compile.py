@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -36,7 +39,10 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
     `burnish opt --list` shows the passes. The folder appears when it is complete, and not before.
     """
     from burnish.passes.pipelines import quantized, run_passes
+    from burnish.runtime.inspection import products_of
     from burnish.runtime.package import check_apart, write_package
+    from burnish.runtime.parts import Plan
+    from burnish.runtime.progress import PassesDone
     from burnish.runtime.sources import tokenizer_of
     from burnish.runtime.targets import read_pipeline
 
@@ -45,20 +51,42 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
     check_apart(source, out)
     passes = quantized(quantize) if pipeline is None else pipeline
     read = read_pipeline(passes)  # before the model is
-    context = run_passes(load_module(source), read)
+    module = load_module(source)
+    before = Plan.of(module).tensors_by_type
+    context = run_passes(module, read, observers=[PassesDone(read, show_progress)])
     kept = Counter(r.reason for r in context.remarks if r.reason and r.application.pass_name == "quantize-weights")
+    after, products = Plan.of(module).tensors_by_type, products_of(module)
     report = write_package(
-        context.module,
+        module,
         out,
-        tokenizer=tokenizer_of(source),
+        tokenizer=(tokenizer := tokenizer_of(source)),
         made_by={"pipeline": passes},
         force=force,
-        progress=None if as_json else show_progress,
+        progress=show_progress,
     )
     if as_json:
-        click.echo(json.dumps(report.as_json() | {"not_quantized": kept}))
-    else:
-        click.echo(report.text())
-        for reason, count in kept.items():
-            stay = "1 weight stays as it is" if count == 1 else f"{count} weights stay as they are"
-            click.echo(f"note: {stay}: {reason}", err=True)
+        how = {"products": [asdict(p) for p in products or ()], "not_quantized": kept}
+        click.echo(json.dumps(report.as_json() | {"before": before, "after": after} | how))
+        return
+    click.echo(report.text())
+    click.echo(_sizes(before, after))
+    for p in products or ():
+        if p.dequantized:
+            click.echo(f"  smaller, not faster on numpy: {p.count} {p.op} with {p.weight} ({p.dequantized})")
+    for reason, count in kept.items():
+        stay = "1 weight stays as it is" if count == 1 else f"{count} weights stay as they are"
+        click.echo(f"note: {stay}: {reason}", err=True)
+    asks = "--prompt '…'" if tokenizer is not None else "--prompt-ids 1,2,3"
+    click.echo(f"next: burnish run {shlex.quote(str(out))} {asks}")
+
+
+def _sizes(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]]) -> str:
+    """What there was and what there is, of each element type: (tensors, bytes)."""
+
+    def line(label: str, types: Mapping[str, tuple[int, int]], share: str = "") -> str:
+        each = ", ".join(f"{size:,} in {count} {dtype}" for dtype, (count, size) in types.items())
+        whole = sum(size for _, size in types.values())
+        return f"  {label:7} {whole:,} bytes{share}: {each if len(types) > 1 else each.partition(' in ')[2]}"
+
+    was, is_ = (sum(size for _, size in types.values()) for types in (before, after))
+    return f"{line('before:', before)}\n{line('after:', after, f', {100 * is_ / max(was, 1):.0f} %')}"

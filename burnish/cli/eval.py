@@ -60,8 +60,7 @@ def command(source: Path, data: Path, variants: str, documents: int | None, back
     if tokenizer is None:
         raise LoadError(f"{source}: eval needs a tokenizer.json beside the model")
     texts = read_documents(data, tokenizer, module.facts.context)[:documents]
-    progress = None if as_json else show_progress
-    measures = evaluate_variants(module, texts, wanted, backend, progress)
+    measures = evaluate_variants(module, texts, wanted, backend, show_progress)
     if as_json:
         click.echo(json.dumps({"documents": len(texts), "measures": [m.as_json() for m in measures]}))
         return

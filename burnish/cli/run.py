@@ -23,7 +23,9 @@ from burnish.cli import (
     plugin_option,
     refuse_fallbacks,
     require_kernels_option,
+    show_progress,
     source_argument,
+    stop_progress,
     threads_option,
     verify_option,
 )
@@ -111,7 +113,7 @@ def command(
     from burnish.runtime.sources import tokenizer_of
 
     times = _Times()
-    model = executable(load_module(source), backend, activations or "")
+    model = executable(load_module(source), backend, activations or "", progress=show_progress)
     tokenizer = tokenizer_of(source)
     if tokenizer is None and prompt_ids is None:
         raise click.UsageError(tokenizer_there(source))
@@ -263,6 +265,7 @@ def _room(model: Executable, ids: Sequence[int], wanted: int) -> int:
 def _show(pieces: Iterable[str], quiet: bool) -> None:
     """Each piece of a text as it comes."""
     for piece in pieces:
+        stop_progress()
         if piece and not quiet:
             click.echo(piece, nl=False)
             sys.stdout.flush()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from burnish.debug.check import Checker
-from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip, graphs_text
+from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip
 from burnish.passes.engine import Application, Context, Controller, PassError, Unaccounted
 from burnish.passes.pipelines import Expect
 from burnish.runtime.targets import read_pipeline
@@ -66,7 +66,7 @@ def changes_of(checker: Checker, pipeline: str, ids: Collection[str], skipped: C
     """What these applications do to the graph's text, each as a diff by its id, in a run of the whole pipeline."""
     found: dict[str, str] = {}
     context = Context(checker.module.copy(), Skip(skipped))
-    context.observers = [PrintChanges(lambda a, text: found.update({a.id: text}), graphs_text(context.module), ids)]
+    context.observers = [PrintChanges(lambda a, text: found.update({a.id: text}), context.module, ids)]
     with suppress(PassError):  # a crash ends it; what came before is told
         for pass_ in read_pipeline(pipeline):
             context.run(pass_)

@@ -5,15 +5,15 @@ A controller answers None to apply, or the reason to skip; see `burnish.passes.e
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from burnish.ir.graph import Node
+from burnish.ir.graph import Graph, Node
 from burnish.ir.module import Module
+from burnish.ir.text import Names, statements
 from burnish.passes.engine import Application, Controller, Pass
 
-__all__ = ["All", "Fuel", "Only", "PrintChanges", "Record", "Skip", "graphs_text"]
+__all__ = ["All", "Fuel", "Only", "PrintChanges", "Record", "Skip"]
 
 
 @dataclass
@@ -83,31 +83,64 @@ class All:
         return next((r for c in self.controllers if (r := c(application)) is not None), None)
 
 
-@dataclass
 class PrintChanges:
-    """Tells each application as a unified diff of the graphs' text. `only` restricts it to some ids."""
+    """Tells each application as the statements that it took away and made: lines that begin with - and +.
 
-    tell: Callable[[Application, str], None]
-    before: str
-    only: Collection[str] = ()
+    Values keep their names from one application to the next, and what replaces one takes its name (`Names`), so that
+    only what changed is told. `only` restricts it to some ids; `provenance` tells where statements come from too.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[Application, str], None],
+        module: Module,
+        only: Collection[str] = (),
+        provenance: bool = False,
+    ) -> None:
+        self.tell, self.only, self.provenance = tell, only, provenance
+        self.names = Names()
+        self._look(module)
 
     def applied(self, application: Application, module: Module, made: Sequence[Node]) -> None:
         """The difference that it made."""
-        after = graphs_text(module)
+        for graph in module.every_graph:
+            for node in [*graph, graph.ret]:
+                for old, new in zip(self.read.get(node, ()), node.inputs, strict=False):
+                    if old is not None and new is not None and old.node is not None and old.node.graph is None:
+                        self.names.hand_over(old, new)
+        before = self.lines
+        self._look(module)
         if not self.only or application.id in self.only:
-            self.tell(application, _difference(self.before, after))
-        self.before = after
+            self.tell(application, "\n".join(_difference(before, self.lines)))
 
     def after_pass(self, pass_: Pass, module: Module) -> None:
         """Restoring the normal form is nobody's application."""
-        self.before = graphs_text(module)
+        self._look(module)
+
+    def _look(self, module: Module) -> None:
+        graphs = module.every_graph
+        self.lines = {graph: statements(graph, self.names, self.provenance) for graph in graphs}
+        self.read = {node: tuple(node.inputs) for graph in graphs for node in [*graph, graph.ret]}
 
 
-def graphs_text(module: Module) -> str:
-    """The text of every graph, without the table of weights."""
-    return "\n".join(map(str, module.graphs.values()))
+def _difference(before: Mapping[Graph, list[str]], after: Mapping[Graph, list[str]]) -> Iterator[str]:
+    """The lines that are not in both, those of one place together; a graph has no line twice."""
+    for graph in {**before, **after}:
+        old, new = before.get(graph, []), after.get(graph, [])
+        gone = _apart(old, "- ", frozenset(new))
+        come = _apart(new, "+ ", frozenset(old))
+        for line in ["", *new]:
+            yield from gone.get(line, ())
+            yield from come.get(line, ())
 
 
-def _difference(before: str, after: str) -> str:
-    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1))
-    return "\n".join(lines[2:])  # without the names of files
+def _apart(lines: Sequence[str], mark: str, kept: Collection[str]) -> dict[str, list[str]]:
+    """The marked lines that are not kept, by the last kept line before them."""
+    found: dict[str, list[str]] = {}
+    place = ""
+    for line in lines:
+        if line in kept:
+            place = line
+        else:
+            found.setdefault(place, []).append(mark + line)
+    return found

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from burnish.passes.engine import Controller, Observer
     from burnish.runtime.executable import Executable
     from burnish.runtime.package import PackageReport
+    from burnish.runtime.progress import Progress
 
 __all__ = ["compile", "executable", "load", "optimize"]
 
@@ -56,17 +57,25 @@ def compile(module: Module, out: str | Path, tokenizer: str | Path | None = None
     return write_package(module, Path(out), tokenizer=read, force=force)
 
 
-def executable(module: Module, backend: str = "numpy", activations: str = "", pipeline: str = "default") -> Executable:
+def executable(
+    module: Module,
+    backend: str = "numpy",
+    activations: str = "",
+    pipeline: str = "default",
+    progress: Progress | None = None,
+) -> Executable:
     """The module made ready to run on a backend: `forward`, `prefill`, `decode`, `generate`.
 
     A module that none of the passes of `pipeline` has changed yet, as its facts say, is first optimised with it; ""
     leaves it as it is. `activations` is `int8` or `float`, for all products with quantized weights; unless given, the
-    NumPy backend takes int8 just where it has a kernel for it, and XLA float.
+    NumPy backend takes int8 just where it has a kernel for it, and XLA float. `progress(what, done, total)` is told how
+    far what takes long is: passes here, and whatever the first runs compute and compile.
     """
     from burnish.runtime.executable import Executable
+    from burnish.runtime.progress import PassesDone
     from burnish.runtime.targets import read_pipeline
 
     done, passes = {text.partition("{")[0] for text in module.facts.passes}, read_pipeline(pipeline)
     if passes and done.isdisjoint(p.name for p in passes):
-        module = optimize(module, pipeline)
-    return Executable(module, backend, activations)
+        module = optimize(module, pipeline, observers=[PassesDone(passes, progress)] if progress is not None else ())
+    return Executable(module, backend, activations, progress)

@@ -6,7 +6,7 @@ Variants are compared paired, on the same documents: two losses of +-0.001 each 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from burnish.runtime.doors import executable, optimize
 from burnish.runtime.executable import Executable
 from burnish.runtime.finite import require_finite
 from burnish.runtime.parts import Plan
+from burnish.runtime.progress import Progress
 from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["Document", "Estimate", "Measure", "Variant", "evaluate_variants", "read_documents"]
@@ -143,7 +144,7 @@ def evaluate_variants(
     documents: Sequence[Document],
     variants: Sequence[Variant],
     backend: str = "numpy",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Measure]:
     """Measure each variant on the documents; the first is what the others are compared with.
 
@@ -151,7 +152,7 @@ def evaluate_variants(
     does not go on from a text, or a format that none of its weights can have.
     """
     made = [_made(module, variant) for variant in variants]
-    models = [executable(m, backend, v.activations) for m, v in zip(made, variants, strict=True)]
+    models = [executable(m, backend, v.activations, progress=progress) for m, v in zip(made, variants, strict=True)]
     if not models[0].is_generative or models[0].has_encoder:
         raise LoadError("eval measures models that go on from a text; this one does not say that it does")
     samples = [_Samples() for _ in variants]

@@ -15,6 +15,7 @@ from burnish.ir.module import Module
 from burnish.ir.signature import LOGITS, TOKENS
 from burnish.passes.pipelines import run_passes
 from burnish.runtime.generate import Watch, generate, prefill
+from burnish.runtime.progress import Progress
 from burnish.runtime.sampling import Sampler, greedy
 from burnish.runtime.session import Session, counts_of, feed, read_source
 from burnish.runtime.targets import read_pipeline
@@ -29,11 +30,13 @@ class Executable:
     `generate`, on the same graph made stateful. Both forms hold the module's weights, and what is made of them, once.
     """
 
-    def __init__(self, module: Module, backend: str = "numpy", activations: str = "") -> None:
+    def __init__(
+        self, module: Module, backend: str = "numpy", activations: str = "", progress: Progress | None = None
+    ) -> None:
         if activations not in ("", "int8", "float"):
             raise ValueError(f"activations are int8 or float, not {activations!r}")
         self.module, self.backend_name, self.asked_activations = module, backend, activations
-        self.static = Static()
+        self.static = Static(progress=progress)
         target = TARGETS.find(backend, ValueError)
         self._passes = ",".join([*target.activation_passes(activations), backend])
         self._plain: Backend | None = None

@@ -20,7 +20,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,7 +38,8 @@ from burnish.ir.parser import TextError, parse
 from burnish.ir.types import Type, dtype_name
 from burnish.ir.verify import VerifyError, verify
 from burnish.ir.weights import ReadError, StoredTensor, StoredWeights
-from burnish.runtime.parts import Plan, Tensor
+from burnish.runtime.parts import Plan, Tensor, folded
+from burnish.runtime.progress import Progress
 from burnish.runtime.replace_folder import replace_folder
 from burnish.runtime.token_bytes import token_bytes
 from burnish.runtime.tokenizer import Tokenizer
@@ -50,7 +51,6 @@ FORMAT = "burnish-package"
 VERSION = 3  # 2: roles and facts in the graph's text; 3: blocks in its scopes
 MANIFEST, GRAPH, CONSTANTS = "manifest.json", "model.graph", "constants.safetensors"
 
-Progress = Callable[[str, int, int], None]
 Buffer = bytes | memoryview
 
 
@@ -74,15 +74,10 @@ class PackageReport:
 
     def text(self) -> str:
         """A line for each part; blocks of a stack that are alike share one."""
-        lines: list[tuple[str, str, str]] = []
-        for part, dtypes in self.parts.items():
+        rows = []
+        for name, count, dtypes in folded(self.parts):
             sizes = ", ".join(f"{dtype} {n:,}" for dtype, n in dtypes.items())
-            stack, block, _ = part.rpartition("block_")
-            if lines and block and lines[-1][0].startswith(f"{stack}block_") and lines[-1][2] == sizes:
-                lines[-1] = (lines[-1][0], part, sizes)
-            else:
-                lines.append((part, part, sizes))
-        rows = [f"  {a}: {sizes} bytes" if a == b else f"  {a} to {b}: {sizes} bytes each" for a, b, sizes in lines]
+            rows.append(f"  {name}: {sizes} bytes" + (" each" if count > 1 else ""))
         return "\n".join([f"{self.out}: {self.tensors} tensors, {self.nbytes:,} bytes, {self.seconds:.1f} s", *rows])
 
 

@@ -7,14 +7,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from burnish.frontends.config import LoadError
 from burnish.ir.graph import Node, Value
 from burnish.ir.leaves import Constant, Weight
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.ops.linear import Embedding
-from burnish.ir.origin import Block, Origin, block_of
+from burnish.ir.origin import Block, Origin, block_of, ranges
 from burnish.ir.structure import Identities
 
-__all__ = ["Plan", "Tensor"]
+__all__ = ["Plan", "Tensor", "folded"]
 
 _MOST_LISTED = 8  # tensors that a name spells out
 
@@ -43,7 +44,10 @@ class Plan:
 
     @classmethod
     def of(cls, module: Module) -> Plan:
-        """Visits each node of each graph once. Values that are computed alike, in whatever graphs, are one tensor."""
+        """Visits each node of each graph once. Values that are computed alike, in whatever graphs, are one tensor.
+
+        Raises LoadError for a tensor whose type has symbols.
+        """
         made, found = _WeightTime(module), dict[int, _Found]()
         stacks: dict[str, dict[str, None]] = {name: {} for name in module.graphs}
         for graph in module.graphs.values():
@@ -73,6 +77,15 @@ class Plan:
             for t in tensors:
                 dtypes[t.value.dtype] = dtypes.get(t.value.dtype, 0) + t.nbytes
         return sizes
+
+    @property
+    def tensors_by_type(self) -> Mapping[str, tuple[int, int]]:
+        """How many tensors of each element type there are, and their bytes; the most bytes first."""
+        found: dict[str, tuple[int, int]] = {}
+        for t in self.tensors:
+            count, size = found.get(t.value.dtype, (0, 0))
+            found[t.value.dtype] = count + 1, size + t.nbytes
+        return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
     @property
     def nbytes(self) -> int:
@@ -154,7 +167,8 @@ def _by_part(
             name = f"{stem}.{(count := count + 1)}"
         names.add(name)
         nbytes = f.value.type.nbytes
-        assert isinstance(nbytes, int)
+        if not isinstance(nbytes, int):
+            raise LoadError(f"the tensor {joined} is {f.value.type}: it has no size that is known")
         parts.setdefault(part, []).append(Tensor(name, f.value, origin, nbytes, tuple(f.uses)))
     return parts
 
@@ -176,3 +190,19 @@ def _shared(texts: Sequence[str]) -> str:
     least, most = min(texts), max(texts)
     end = next((i for i, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
     return least[:end]
+
+
+def folded(sizes: Mapping[str, Mapping[str, int]]) -> list[tuple[str, int, Mapping[str, int]]]:
+    """Parts as people read them: what to call them, how many, the bytes of each.
+
+    Blocks of a stack that are alike are one row: `block_00..03`.
+    """
+    rows: dict[object, list[tuple[str, str, str]]] = {}
+    for part, dtypes in sizes.items():
+        stack, block, index = part.rpartition("block_")
+        rows.setdefault((stack, *dtypes.items()) if block else part, []).append((part, stack + block, index))
+    return [
+        (f"{way}{ranges(i for _, _, i in row)}" if len(row) > 1 else first, len(row), sizes[first])
+        for row in rows.values()
+        for first, way, _ in row[:1]
+    ]

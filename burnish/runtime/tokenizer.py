@@ -32,6 +32,11 @@ class Tokenizer:
         """That of a file. Raises LoadError."""
         return cls(read_tokenizer(file), str(file))
 
+    @property
+    def about(self) -> str:
+        """Its kind, and how many tokens it knows: `BPE, 1,024 tokens`."""
+        return f"{type(self._inner.model).__name__}, {self._inner.get_vocab_size():,} tokens"
+
     def encode(self, text: str) -> list[int]:
         """Ids, with the special tokens that the tokenizer adds."""
         return list(self._inner.encode(text).ids)

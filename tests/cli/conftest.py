@@ -19,6 +19,8 @@ class Ran(NamedTuple):
 
 
 Cli = Callable[..., Ran]
+Screen = Callable[[str, str], None]
+SCREENS = Path(__file__).parents[1] / "golden" / "screens"
 
 
 @pytest.fixture
@@ -32,6 +34,21 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
         return Ran(e.value.code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def screen(request: pytest.FixtureRequest) -> Screen:
+    """`screen("inspect", out)`: what a command prints is golden/screens/inspect.txt; --update-golden writes it."""
+
+    def compare(name: str, text: str) -> None:
+        file = SCREENS / f"{name}.txt"
+        if request.config.getoption("--update-golden"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, "utf-8")
+        assert file.exists(), f"{file} is missing; pytest --update-golden writes it"
+        assert text == file.read_text("utf-8")
+
+    return compare
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +69,10 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder-decoder without a tokenizer."""
     return models.saved(models.t5(), tmp_path_factory.mktemp("t5"))
+
+
+@pytest.fixture(scope="session")
+def mixtral(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder of four experts, of which a token takes two."""
+    sizes = {**models.SIZES, "num_local_experts": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    return models.saved(models.made("MixtralForCausalLM", vocab_size=96, **sizes), tmp_path_factory.mktemp("mixtral"))

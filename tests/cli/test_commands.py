@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from burnish.cli import group
 from tests import models
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, Screen
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,7 +114,8 @@ def test_a_package_runs_as_its_source_does(cli: Cli, llama: Path, tmp_path: Path
     code, out, err = cli("compile", llama, "-o", tmp_path / "package")
     assert (code, err) == (0, "")
     assert out.splitlines()[0].startswith(f"{tmp_path / 'package'}: 15 tensors, ")
-    assert [line.split(":")[0].strip() for line in out.splitlines()[1:]] == ["embedding", "block_00 to block_01", "lm"]
+    labels = ["embedding", "block_00..01", "lm", "before", "after", "next"]
+    assert [line.split(":")[0].strip() for line in out.splitlines()[1:]] == labels
     run = ("--prompt", "the king", "--max-new-tokens", 5)
     assert cli("run", tmp_path / "package", *run) == cli("run", llama, *run)
 
@@ -136,11 +138,27 @@ def test_a_recipe_says_which_weight_gets_which_format(cli: Cli, llama: Path, tmp
     recipe = "*.v_proj=q8_0;embedding=q8_0;lm=none;q4_0"
     code, out, err = cli("compile", llama, "-o", tmp_path / "package", "--quantize", recipe)
     assert (code, err) == (0, "note: 1 weight stays as it is: the recipe says lm=none\n")
-    assert "embedding: q8_0 " in out and "block_00 to block_01: f32 512, q4_0 " in out and "lm: f32 " in out
+    assert "embedding: q8_0 " in out and "block_00..01: f32 512, q4_0 " in out and "lm: f32 " in out
     manifest = json.loads((tmp_path / "package" / "manifest.json").read_text())
     assert manifest["made_by"]["pipeline"] == f"recover,quantize-weights{{recipe={recipe}}},fuse"
     code, _, err = cli("compile", llama, "-o", tmp_path / "other", "--quantize", "*.v_porj=q8_0;q4_0")
     assert (code, "no weight is called '*.v_porj'; there are model.layers.0.self_attn.v_proj" in err) == (2, True)
+
+
+def test_sizes_before_and_after_and_what_is_smaller_but_not_faster(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    line = ("compile", llama, "-o", tmp_path / "package", "--quantize", "*.v_proj=int8;lm=none;q4_0", "--force")
+    code, out, _ = cli(*line)
+    assert code == 0
+    report = json.loads(cli(*line, "--json").out)
+    assert report["before"] == {"f32": [21, 4 * 100_160]}
+    counts = {dtype: count for dtype, (count, _) in report["after"].items()}
+    assert counts == {"f32": 7, "q4_0": 10, "int8": 2}
+    sizes = {dtype: size for dtype, (_, size) in report["after"].items()}
+    assert sum(sizes.values()) == sum(n for part in report["parts"].values() for n in part.values())
+    assert f"  before: 400,640 bytes: 21 f32\n  after:  {sum(sizes.values()):,} bytes, " in out
+    assert f"{sizes['q4_0']:,} in 10 q4_0, " in out
+    assert "  smaller, not faster on numpy: 2 linear with int8 (linear.int8: w is int8[32, 64], and " in out
+    assert out.endswith(f"next: burnish run {tmp_path / 'package'} --prompt '…'\n")
 
 
 def test_a_folder_in_the_way_stays(cli: Cli, llama: Path, tmp_path: Path) -> None:
@@ -155,15 +173,41 @@ def test_a_folder_in_the_way_stays(cli: Cli, llama: Path, tmp_path: Path) -> Non
 # ------------------------------------------------------------------------------------------------------------- inspect
 
 
-def test_inspect_says_what_a_model_is_made_of(cli: Cli, llama: Path) -> None:
-    code, out, err = cli("inspect", llama)
+@pytest.mark.parametrize("columns", [80, 120])
+def test_inspect_says_what_a_model_is_made_of(cli: Cli, screen: Screen, columns: int, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.chdir(ROOT)
+    code, out, err = cli("inspect", "examples/tiny-lm")
     assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0] == f"{llama}: checkpoint, LlamaForCausalLM"
-    assert "  context = 64" in lines
-    assert "21 tensors, 100,160 parameters, 4,769 on average" in lines
-    assert "cache: 512 bytes a token and sequence" in lines
-    assert "  linear   15 linear" in lines
+    assert max(map(len, out.splitlines())) <= min(columns, 100)
+    screen(f"inspect_{columns}", out)
+
+
+@pytest.mark.parametrize("family", ["bert", "t5", "mixtral"])
+def test_inspect_other_kinds(cli: Cli, screen: Screen, family: str, request, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = request.getfixturevalue(family)
+    monkeypatch.chdir(folder.parent)
+    code, out, err = cli("inspect", folder.name)
+    assert (code, err) == (0, "")
+    screen(f"inspect_{family}", out.replace(folder.name, family))
+
+
+def test_inspect_says_what_a_damaged_tokenizer_is(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "model")
+    (folder / "tokenizer.json").write_text("{}")
+    code, out, _ = cli("inspect", folder)
+    assert code == 0
+    assert re.search(r"^  tokenizer +cannot be read: ", out, re.M)
+
+
+def test_many_guards_are_not_all_told(cli: Cli, tmp_path: Path) -> None:
+    guards = "".join(f"  guard at_most(S, {n})\n" for n in range(100, 120))
+    text = f"module {{\n{guards}  graph forward(%x: f32[S]) {{\n    return y=%x\n  }}\n}}\n"
+    (tmp_path / "m.graph").write_text(text)
+    out = cli("inspect", tmp_path / "m.graph").out
+    assert out.count("at_most") == 6 and "and 14 more (--json has all)" in out
+    assert len(json.loads(cli("inspect", tmp_path / "m.graph", "--json").out)["guards"]) == 20
 
 
 # --------------------------------------------------------------------------------------------------------------- bench

@@ -73,7 +73,7 @@ def test_bisect_names_the_application_and_prints_commands_that_can_be_pasted(
     assert (code, err) == (1, "")
     (culprit,) = re.findall(r"^  ([0-9a-f]{12}) fuse-wrongly/MulAdd \(rounding\)$", out, re.MULTILINE)
     assert "    scope: layers[2]\n    sources: forward:layers[2]:add.2, forward:layers[2]:mul\n" in out
-    assert re.findall(r"^([-+])  %2\.\d+: .* = (add|mul|fma)\(", out, re.MULTILINE) == [
+    assert re.findall(r"^([-+]) +%2\.\d+: .* = (add|mul|fma)\(", out, re.MULTILINE) == [
         ("-", "mul"),
         ("-", "add"),
         ("+", "fma"),

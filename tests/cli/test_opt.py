@@ -10,9 +10,11 @@ import pytest
 from burnish.ir import parse
 from burnish.passes.engine import PASSES
 from burnish.runtime.targets import named_pipelines
+from tests.cli.conftest import Screen
 from tests.decoder import PIPELINE, decoder
 
 Cli = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -79,21 +81,64 @@ def test_fuel(cli: Cli, model: Path, fuel: int) -> None:
 def test_remarks(cli: Cli, model: Path) -> None:
     _, out, err = cli("opt", model, "--pipeline", "fuse-fma,quantize-weights{recipe=int8}", "--remarks", "--fuel", 1)
     assert out.startswith("module {")
-    lines = [line.partition(" ")[2] for line in err.splitlines()]
-    assert lines[0] == "fuse-fma/MulAddToFma at layers[0]: applied"
-    assert "fuse-fma/MulAddToFma at layers[1]: out of fuel after 1" in lines
+    lines = [" ".join(line.split()) for line in err.splitlines()]
+    products = ", ".join(f"layers[0..1].attn.{name}" for name in "qkvo") + ", forward"
+    assert lines[0] == "applied:" and re.fullmatch(r"[0-9a-f]{12} fuse-fma/MulAddToFma at layers\[0\]", lines[1])
+    assert lines[3:6] == ["not applied:", "9× quantize-weights/QuantizeWeight at " + products, "out of fuel after 1"]
     report = json.loads(cli("opt", model, "--pipeline", "fuse-fma", "--remarks", "--fuel", 1, "--json")[1])
     assert [a["scope"] for a in report["applied"]] == ["layers[0]"]
     assert [(a["scope"], a["reason"]) for a in report["refused"]] == [("layers[1]", "out of fuel after 1")]
 
 
-def test_print_after_change_is_a_diff_for_each_application(cli: Cli, model: Path) -> None:
-    _, _, err = cli("opt", model, "--pipeline", "fuse-fma,insert-state", "--print-after-change")
+def test_layers_that_change_alike_are_told_once_but_not_to_machines(cli: Cli, model: Path) -> None:
+    line = ("opt", model, "--pipeline", "fuse-fma,insert-state", "--print-after-change")
+    _, _, err = cli(*line)
     heads = re.findall(r"^[0-9a-f]{12} (.*)$", err, re.MULTILINE)
-    places = ["fuse-fma/MulAddToFma at layers[0]", "fuse-fma/MulAddToFma at layers[1]"]
-    assert heads == [*places, "insert-state/MakeStateful at forward"]
-    changed = [line[1:].split(" = ")[1].split("(")[0] for line in err.splitlines() if re.match(r"[-+]  %.* = ", line)]
+    assert heads == ["fuse-fma/MulAddToFma at layers[0]", "insert-state/MakeStateful at forward"]
+    assert "\n  and the same in 1 other layer: layers[1]\n" in err
+    changed = [line[2:].split(" = ")[1].split("(")[0] for line in err.splitlines() if re.match(r"[-+] %.* = ", line)]
     assert changed[:3] == ["mul", "add", "fma"]
+    assert " <- " not in err and "\x1b" not in err
+    report = json.loads(cli(*line, "--json")[1])
+    assert list(report["changes"]) == [a["id"] for a in report["applied"]]
+    assert len(report["changes"]) == 3
+    assert all(" <- " in change for change in report["changes"].values())
+    assert " <- " in cli(*line, "--provenance")[2]
+
+
+def test_a_table_says_what_each_pass_did(cli: Cli, model: Path) -> None:
+    _, _, err = cli("opt", model, "--pipeline", "fuse-qkv,fuse-fma,recover-rope,last-row", "--remarks")
+    table = err[err.index("pass  ") :].splitlines()
+    rows = [line.split() for line in table]
+    assert rows[0] == ["pass", "applied", "nodes", "ms"]
+    assert [row[:5] for row in rows[1:3]] == [["fuse-qkv", "2", "26", "->", "26"], ["fuse-fma", "2", "26", "->", "24"]]
+    assert rows[-2][:4] == ["2", "that", "found", "nothing"]
+    assert rows[-1][:6] == ["in", "all", "4", "26", "->", "24"]
+    assert {len(line) for line in table} == {max(map(len, table))}  # aligned
+    passes = json.loads(cli("opt", model, "--pipeline", "fuse-fma,recover-rope", "--json")[1])["passes"]
+    assert [(p["pass"], p["applied"]) for p in passes] == [("fuse-fma", 2), ("recover-rope", 0)]
+
+
+def test_a_long_signature_is_cut(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "deep.graph"
+    file.write_text(str(decoder(20)))
+    _, _, err = cli("opt", file, "--pipeline", "insert-state", "--print-after-change")
+    assert re.search(r"^\+ graph forward\(.* … \([\d,]+ more characters\)$", err, re.M)
+    assert max(map(len, err.splitlines())) < 300
+
+
+def test_what_was_done_before_a_pass_fails_is_told(cli: Cli, model: Path) -> None:
+    code, _, err = cli("opt", model, "--pipeline", "fuse-fma,expect{op=conv,plus=1}", "--print-after-change")
+    assert code == 4
+    assert err.index("fuse-fma/MulAddToFma") < err.index("error: ")
+
+
+def test_the_screen(cli: Cli, screen: Screen, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "out.graph"
+    code, stdout, err = cli("opt", "examples/tiny-lm", "--print-after-change", "--remarks", "-o", out)
+    assert (code, stdout) == (0, "")
+    screen("opt", re.sub(r" +[\d.]+$", lambda time: f"{'…':>{len(time[0])}}", err, flags=re.M))
 
 
 def test_list_names_every_pass_with_its_docstring_and_every_pipeline_with_its_reasons(cli: Cli) -> None:

@@ -102,6 +102,15 @@ def test_supported_models_and_formats_are_listed() -> None:
     names = [n for n, cls in ARCHITECTURES.items() if cls.__module__.startswith("burnish.")]
     names += [n for n, fmt in FORMATS.items() if type(fmt).__module__.startswith("burnish.")]
     assert [name for name in names if f"`{name}`" not in page] == []
+def test_screens_are_what_the_commands_print() -> None:
+    """`tests/cli` compares the golden ones with the commands."""
+    page = (ROOT / "docs/commands.md").read_text()
+    screens = re.findall(r"^<!-- screen (\w+) -->\n```\n(.*?)^```", page, re.S | re.M)
+    assert [name for name, _ in screens] == ["inspect_80", "opt"]
+    for name, text in screens:
+        assert text == (ROOT / f"tests/golden/screens/{name}.txt").read_text(), f"{name}: paste the golden screen anew"
+    (piece,) = re.findall(r"^```\n([0-9a-f]{12} .*?)^```", (ROOT / "docs/tutorial.md").read_text(), re.S | re.M)
+    assert piece in dict(screens)["opt"]
 
 
 def test_the_example_of_the_text_form_is_one() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from burnish.ir.origin import Block, Origin, block_of, dotted
+from burnish.ir.origin import Block, Origin, block_of, dotted, ranges
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,10 @@ def test_what_is_made_of_several_remembers_all() -> None:
 )
 def test_the_innermost_scope_that_holds_all(scopes: list[str], shared: str) -> None:
     assert Origin.union(map(Origin, scopes)).scope == shared
+
+
+def test_numbers_in_a_row_are_a_range() -> None:
+    assert ranges([]) == ""
+    assert ranges(["3"]) == "3"
+    assert ranges("0 1 2 5 7 8".split()) == "0..2, 5, 7..8"
+    assert ranges(["08", "09", "10", "12"]) == "08..10, 12"

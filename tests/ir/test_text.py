@@ -13,7 +13,7 @@ from burnish.ir import OPS, Module, TextError, Type, VerifyError, WeightEntry, p
 from burnish.ir.dims import Sym
 from burnish.ir.literal import attribute_text
 from burnish.ir.signature import HIDDEN, TOKENS, Facts, Linked, Rows
-from burnish.ir.text import neighbourhood, side_by_side
+from burnish.ir.text import Names, module_text, neighbourhood, side_by_side, statements
 from tests.ir.graphs import ATTRIBUTES, modules
 
 SAMPLE = """\
@@ -280,3 +280,36 @@ def test_symbols_may_have_any_name() -> None:
     graph.set_outputs({"y": graph.ops.iota(size=Sym("true"))})
     assert "size={true}" in str(module) and "f32[{inf}, E]" in str(module)
     assert parse(str(module)) == module
+
+
+def test_a_value_keeps_its_name_while_the_graph_changes() -> None:
+    graph, names = parse(SAMPLE).graphs["forward"], Names()
+    first = statements(graph, names)
+    assert [line for line in first if line not in SAMPLE and " if(" not in line] == []  # the names of the text
+    assert len(first) == 1 + 7 + 1  # the head, the statements, the end
+    op, y = graph.ops, graph.outputs["y"]
+    graph.set_outputs(graph.outputs | {"y": op.add(op.exp(y), op.sin(y))})
+    second = statements(graph, names)
+    gone, new = ([x for x in a if x not in b] for a, b in ((first, second), (second, first)))
+    assert gone == first[-1:]
+    assert {line.split(":")[0] for line in new[:-1]} == {"%2", "%3", "%4"}  # numbers that nothing had
+
+
+def test_what_takes_a_values_place_may_take_its_name() -> None:
+    graph, names = parse(SAMPLE).graphs["forward"], Names()
+    before = statements(graph, names)
+    old = graph.outputs["y"]
+    graph.set_outputs(graph.outputs | {"y": graph.ops.exp(graph.outputs["k"])})
+    graph.erase_dead(list(graph))
+    names.hand_over(old, graph.outputs["y"])
+    after = statements(graph, names)
+    assert [line for line in after if line not in before] == ['%1: f32[B, C] = exp(%k) <- "forward:exp"']
+    names.hand_over(graph.outputs["y"], graph.outputs["few"])  # which has a name
+    assert statements(graph, names) == after
+
+
+def test_provenance_may_be_left_out() -> None:
+    module = parse(SAMPLE)
+    text = module_text(module, provenance=False)
+    assert [line for line in text[text.index("  graph forward") :].splitlines() if " <- " in line] == []
+    assert [n.op for n in parse(text).graphs["forward"]] == [n.op for n in module.graphs["forward"]]

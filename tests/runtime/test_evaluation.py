@@ -107,7 +107,7 @@ def test_progress_counts_documents(module, monkeypatch) -> None:
     told: list[tuple[str, int, int]] = []
     monkeypatch.setattr("burnish.runtime.evaluation.BATCH", 2)
     evaluate_variants(module, DOCUMENTS, [Variant()], progress=lambda *x: told.append(x))
-    assert told == [("documents", 2, 3), ("documents", 3, 3)]
+    assert [call for call in told if call[0] == "documents"] == [("documents", 2, 3), ("documents", 3, 3)]
 
 
 @pytest.mark.parametrize("text", ["none", "q4_0", "q4_0/int8", "lm=none;q8_0", "*.v_proj=q8_0;q4_0/int8"])

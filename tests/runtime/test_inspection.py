@@ -1,12 +1,18 @@
 """What a module is made of."""
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
 
 import burnish
-from burnish.runtime.inspection import describe
+from burnish.frontends.config import LoadError
+from burnish.ir import parse
+from burnish.passes.engine import PassError
+from burnish.runtime.inspection import describe, products_of
 from tests import models
+from tests.ir.graphs import modules
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,73 @@ def test_bytes_of_quantized_weights(families) -> None:
 
 def test_ops_are_counted_by_kind(families) -> None:
     ops = describe(burnish.load(families["llama"][1]))["ops"]["forward"]
-    assert ops["linear"] == {"linear": 15}
+    assert ops["linear"] == {"linear": 9}  # as they run: q, k, v joined, gate and up too
     assert ops["matmul"] == {"attention": 2}
     assert "weight" not in str(ops)  # leaves are no ops of run time
+
+
+def test_parameters_of_a_tied_head_in_another_format_count_once(tmp_path) -> None:
+    module = burnish.load(models.saved(models.llama(tie_word_embeddings=True), tmp_path))
+    plain = describe(module)
+    assert plain["tied"] and plain["parameters"] - plain["parameters_without_embeddings"] == 96 * 64
+    quantized = describe(burnish.optimize(module, "recover,quantize-weights{recipe=q4_0},fuse"))
+    assert quantized["bytes_by_part"]["lm"]["q4_0"] == 96 * 64 * 18 // 32
+    for key in ("tied", "parameters", "parameters_without_embeddings", "parameters_of_a_token"):
+        assert quantized[key] == plain[key]
+
+
+def test_a_token_uses_the_experts_that_it_chooses(tmp_path) -> None:
+    sizes = {**models.SIZES, "num_local_experts": 4, "num_key_value_heads": 2}
+    oracle = models.made("MixtralForCausalLM", vocab_size=96, **sizes)
+    facts = describe(burnish.load(models.saved(oracle, tmp_path)))
+    every = {n: p.numel() for n, p in oracle.named_parameters() if "embed_tokens" not in n}
+    experts = sum(size for n, size in every.items() if ".experts." in n)
+    assert facts["parameters_without_embeddings"] == sum(every.values())
+    assert facts["parameters_of_a_token"] == sum(every.values()) - experts * 2 // 4
+
+
+def test_memory_is_weights_and_states_at_some_lengths(families) -> None:
+    facts = describe(burnish.load(families["llama"][1]))
+    assert facts["bytes_at"] == {64: facts["bytes"] + 64 * facts["cache_bytes_per_token"]}
+    assert describe(burnish.load(families["bert"][1]))["bytes_at"] == {}
+    assert list(describe(burnish.load(families["t5"][1]))["bytes_at"]) == [1024]  # which says no context
+
+
+def test_what_runs_packed_and_what_is_smaller_but_not_faster(families) -> None:
+    module = burnish.load(families["llama"][1])
+    module = burnish.optimize(module, "recover,quantize-weights{recipe=*.v_proj=int8;lm=none;q4_0},fuse")
+    made = {p.weight: p for p in products_of(module)}
+    assert {w: p.count for w, p in made.items()} == {"q4_0": 10, "int8": 2, "f32": 1}
+    assert made["int8"].kernel == made["f32"].kernel == made["f32"].dequantized == ""
+    assert "the groups of int8 are not of 32 inputs" in made["int8"].dequantized
+    assert (made["q4_0"].kernel == "linear.int8") == (made["q4_0"].dequantized == "")  # as this processor has one
+
+
+def test_what_a_pass_cannot_take_is_described_all_the_same(monkeypatch, families) -> None:
+    module = burnish.load(families["llama"][1])
+    whole = describe(module)
+
+    def crash(*_) -> None:
+        raise PassError("it cannot")
+
+    monkeypatch.setattr("burnish.runtime.inspection.executable", crash)
+    facts = describe(module)
+    assert facts["products"] is None and products_of(module) is None
+    for key in ("parameters", "bytes_by_part", "dimensions"):
+        assert facts[key] == whole[key]
+
+
+@given(module=modules())
+def test_whatever_a_module_holds_it_can_be_described(module) -> None:
+    try:
+        facts = describe(module)
+    except LoadError as e:
+        assert "it has no size that is known" in str(e)
+        return
+    assert json.loads(json.dumps(facts))["bytes"] == sum(facts["bytes_by_type"].values())
+
+
+def test_a_weight_of_unknown_size_is_refused() -> None:
+    module = parse("module {\n  weights { @w: f32[N] }\n  graph f() {\n    return y=@w\n  }\n}\n")
+    with pytest.raises(LoadError, match=r"the tensor w is f32\[N\]: it has no size that is known"):
+        describe(module)

@@ -87,8 +87,8 @@ def test_stacks_whose_names_would_make_one_file_are_told_apart() -> None:
 def test_a_report_joins_blocks_of_one_stack(tmp_path: Path) -> None:
     report = write_package(stacks(("encoder.layers", 2), ("layers", 2)), tmp_path / "p")
     assert report.text().splitlines()[1:] == [
-        "  encoder.layers.block_00 to encoder.layers.block_01: f32 256 bytes each",
-        "  layers.block_00 to layers.block_01: f32 256 bytes each",
+        "  encoder.layers.block_00..01: f32 256 bytes each",
+        "  layers.block_00..01: f32 256 bytes each",
         "  lm: f32 256 bytes",
     ]
 
