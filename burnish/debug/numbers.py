@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from burnish.backends.backend import Backend, Way
 from burnish.backends.binding import bind_symbols
 from burnish.ir.dims import Sym, bind
-from burnish.ir.format import Packed
-from burnish.ir.graph import Graph, Value
+from burnish.ir.format import FORMATS, Packed
+from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.guards import AtMost, Equal
 from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.linear import Embedding
+from burnish.ir.ops.quantization import Dequantize, Quantize, Relayout
 from burnish.ir.run import Body, evaluate_numpy, read_leaf, run_graph
 from burnish.ir.signature import COUNT, PAST, TOKENS, Linked, Ring, State
 from burnish.ir.types import FLOATS, NUMPY, Type
@@ -23,12 +26,13 @@ from burnish.ir.walk import every_graph
 from burnish.ir.weights import MemoryWeights
 
 __all__ = [
+    "Float64",
     "error",
     "made_up",
     "made_up_inputs",
     "made_up_weights",
+    "rows_read_by",
     "run_all",
-    "run_in_float64",
     "same_bits",
     "units_of",
 ]
@@ -84,7 +88,7 @@ def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | Non
             elif v.role == PAST:
                 inputs[key] = np.zeros(type.sizes, "i4")
             else:
-                inputs[key] = made_up(type, key, seed, _rows_read_by(v))
+                inputs[key] = made_up(type, key, seed, rows_read_by(v))
     return inputs
 
 
@@ -104,10 +108,10 @@ def _sizes(module: Module, given: Mapping[str, int]) -> dict[str, int]:
     return sizes
 
 
-def _rows_read_by(ids: Value) -> int:
-    """How many rows the smallest table has that is read at these ids."""
+def rows_read_by(ids: Value, otherwise: int = 8) -> int:
+    """How many rows the smallest table has that is read at these ids; `otherwise` where none is."""
     rows = [n["w"].shape[0] for n in ids.users if isinstance(n.op, Embedding)]
-    return min((r for r in rows if isinstance(r, int)), default=8)
+    return min((r for r in rows if isinstance(r, int)), default=otherwise)
 
 
 # ------------------------------------------------------------------------------------------------------------ running
@@ -149,25 +153,54 @@ def _inputs(graph: Graph, given: Mapping[str, Array], earlier: Mapping[str, Arra
     return inputs
 
 
-def run_in_float64(module: Module) -> Run:
-    """Runs the module's graphs with every float widened to float64, quantized numbers taken for what they stand for."""
-    leaves: dict[Value, Array] = {}
+@dataclass
+class Float64(Backend):
+    """Runs a module's graphs with every float widened to float64, quantized numbers taken for what they stand for.
 
-    def widened(op: Op, operands: Sequence[Any], dtypes: Sequence[str], bodies: Sequence[Body]) -> tuple[Array, ...]:
+    `known` are values that need not be computed, with their arrays. Where `unrounded`, what is quantized at run time,
+    and by any `quantize` above `known`, stays the float that it was: all that a lossy pass does but rounding.
+    """
+
+    module: Module
+    known: Mapping[Value, Array] = field(default_factory=dict)
+    unrounded: bool = False
+    _leaves: dict[Value, Array] = field(default_factory=dict)
+
+    def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Any = None) -> dict[str, Array]:
+        """Run a graph on arrays by input name. Raises BindError for inputs that do not fit it."""
+        g = self.module.graphs[graph]
+        sizes = bind_symbols(g, inputs)
+        for node in (n for h in every_graph([g]) for n in h if n.is_leaf and n.out not in self._leaves):
+            self._leaves[node.out] = _wide(read_leaf(node))
+        known = self._leaves | {v: _wide(x) for v, x in self.known.items()}
+        known |= {v: _wide(inputs[v.name]) for v in g.inputs}
+        return dict(zip(g.outputs, run_graph(g, known, sizes, self._evaluate), strict=True))
+
+    def _evaluate(
+        self, op: Op, operands: Sequence[Any], dtypes: Sequence[str], bodies: Sequence[Body]
+    ) -> tuple[Array, ...]:
+        if self.unrounded and isinstance(op, Quantize | Relayout | Dequantize) and not isinstance(operands[0], Packed):
+            return (operands[0],)
         if not op.planewise and not op.takes_packed:
             operands = [_wide(x.dequantize(np)) if isinstance(x, Packed) else x for x in operands]
-        dtypes = ["f64" if d in FLOATS else d for d in dtypes]
+        dtypes = ["f64" if d in FLOATS or (self.unrounded and d in FORMATS) else d for d in dtypes]
         return tuple(map(_wide, evaluate_numpy(_wide_op(op), operands, dtypes, bodies)))
 
-    def run(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        graph = module.graphs[name]
-        sizes = bind_symbols(graph, inputs)
-        for node in (n for g in every_graph([graph]) for n in g if n.is_leaf and n.out not in leaves):
-            leaves[node.out] = _wide(read_leaf(node))
-        known = leaves | {v: _wide(inputs[v.name]) for v in graph.inputs}
-        return dict(zip(graph.outputs, run_graph(graph, known, sizes, widened), strict=True))
+    def zeros(self, type: Type) -> Array:
+        """An empty state."""
+        return np.zeros(type.sizes, "f8" if type.is_float else NUMPY[type.dtype])
 
-    return run
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """It is one already."""
+        return np.asarray(array)
+
+    def length(self, wanted: int) -> int:
+        """Just what is wanted."""
+        return wanted
+
+    def ways(self, graph: str) -> Iterable[tuple[Node, Way]]:
+        """All as it is defined."""
+        return [(n, Way("float64")) for g in every_graph([self.module.graphs[graph]]) for n in g if n.time == "run"]
 
 
 def _wide(x: Any) -> Any:
@@ -184,11 +217,8 @@ def _wide_op(op: Op) -> Op:
 def error(result: Array, reference: Array) -> float:
     """The largest deviation of a result, relative to the largest finite number of the reference.
 
-    Infinite for another shape, for other integers, and where one is not a number and the other is. Where the result
-    holds only the last row (`last-row`), it is compared with the reference's.
+    Infinite for another shape, for other integers, and where one is not a number and the other is.
     """
-    if reference.ndim == result.ndim > 1 and result.shape[1] == 1:
-        reference = reference[:, -1:]
     if result.shape != reference.shape:
         return float("inf")
     a, b = np.asarray(result).astype("f8"), np.asarray(reference).astype("f8")
