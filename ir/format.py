@@ -80,7 +80,7 @@ class QuantFormat:
         A step of a grid of that many bits up to the group's largest number, whose scale is rounded to f16.
         """
         largest = np.abs(x).max(axis=-1, keepdims=True)
-        return largest / 2.0 ** (self.code.width - 1) * (1 + 2**-8) + 2.0**-24  # f16's smallest
+        return np.asarray(largest / 2.0 ** (self.code.width - 1) * (1 + 2**-8) + 2.0**-24)  # f16's smallest
 
     @property
     def is_made(self) -> bool:

@@ -28,7 +28,7 @@ __all__ = ["Bisection", "Culprit", "Outcome", "Probe", "bisect", "bisect_pipelin
 
 REPEATS = 2  # how often each run that the verdict rests on is made
 MOST_RUNS = 200
-ALONE = 8  # so many further places of a wrong rule are each tried alone
+MOST_PLACES = 16  # so many runs go into which of its other places a rule is wrong at
 
 
 @dataclass(frozen=True)
@@ -238,9 +238,23 @@ def _verdict(search: _Search) -> Bisection:
         search.culprits.append(Culprit(tuple(group), together=len(group) > 1))
         rest = search.steadily(search.known)
         if rest.fault is not None and rest.kind == full.kind and len(group) == 1:
-            search.widen(rest)
+            search.widen()
             rest = search.steadily(search.known)
     return Bisection(full.fault, search.culprits, "", search.probes)
+
+
+@dataclass
+class _RuleOff:
+    """Refuses every application of the rule that made `first`, and keeps them."""
+
+    first: Application
+    met: dict[str, Application] = field(default_factory=dict)
+
+    def __call__(self, application: Application) -> str | None:
+        if (application.pass_name, application.rule) != (self.first.pass_name, self.first.rule):
+            return None
+        self.met[application.id] = application
+        return "its rule is left out"
 
 
 @dataclass
@@ -318,18 +332,26 @@ class _Search:
         outcome = self.run(Only({i for i in reach if i != id}))
         return outcome.fault is None and {a.id for a in group} <= {a.id for a in outcome.allowed}
 
-    def widen(self, rest: Outcome) -> None:
+    def widen(self) -> None:
         """It fails without the last culprit too: look at the other places of the same rule first."""
         (first,) = self.culprits[-1].applications
-        like = [a for a in rest.allowed if (a.pass_name, a.rule) == (first.pass_name, first.rule)]
-        others = [a.id for a in like]
-        if not like or self.is_the_fault(self.run(Skip([*self.known, *others]))):
+        off = _RuleOff(first)
+        if self.is_the_fault(self.run(All([Skip(self.known), off]))):
             return  # another rule has a part in it
-        wrong = [first]
-        for a in like[:ALONE]:
-            if self.is_the_fault(self.run(Skip([*self.known, *(i for i in others if i != a.id)]))):
-                wrong.append(a)
-        untried = tuple(like[ALONE:])
-        if untried and not self.is_the_fault(self.run(Skip([*self.known, *(a.id for a in like[:ALONE])]))):
-            untried = ()
-        self.culprits[-1] = Culprit(tuple(wrong), untried=untried)
+        like = list(off.met.values())
+        others = list(off.met)
+        wrong, untried, runs, work = list[Application](), list[Application](), 0, [like] if like else []
+        while work:
+            places = work.pop(0)
+            if runs >= MOST_PLACES:
+                untried += places
+                continue
+            runs += 1
+            among = {a.id for a in places}
+            if not self.is_the_fault(self.run(Skip([*self.known, *(i for i in others if i not in among)]))):
+                continue  # these are right
+            if len(places) == 1:
+                wrong += places
+            else:
+                work += [places[: len(places) // 2], places[len(places) // 2 :]]
+        self.culprits[-1] = Culprit((first, *(a for a in like if a in wrong)), untried=tuple(untried))

@@ -274,9 +274,8 @@ class Checker:
             fault = self._beyond(off, limit, name, i, before, after) if off > limit else None
             return replace(verdict, fault=fault, error=off, limit=limit)
         assert old is not None
-        loss = max(
-            (error(*a[k].beside(b[k])) for b, a in zip(before, after, strict=True) for k in b if k in a), default=0.0
-        )
+        pairs = [a[k].beside(b[k]) for b, a in zip(before, after, strict=True) for k in b if k in a]
+        loss = max((error(x, y) for x, y in pairs if x.dtype.kind not in "iub"), default=0.0)
         verdict = replace(verdict, loss=loss)
         if not np.isfinite(loss):
             return replace(verdict, fault="the results are of another shape, or not finite")

@@ -60,8 +60,8 @@ def held_weights(before: Module, after: Module) -> tuple[list[Held], dict[Value,
             stands_for[new] = x
     for node in (n for g in after.every_graph for n in g):
         if isinstance(node.op, Quantize) and node.time != "run" and node.out not in seen and _is_new(node, before):
-            found = dict(static_values([node["x"], node.out]))  # type: ignore[list-item]  # it has its operand
-            held.append(Held(_name(node), node.out.dtype, _off(found[node.out], found[node["x"]])))  # type: ignore[index]
+            found = dict(static_values([node["x"], node.out]))
+            held.append(Held(_name(node), node.out.dtype, _off(found[node.out], found[node["x"]])))
     return held, stands_for
 
 

@@ -168,7 +168,7 @@ def _collected(graph: Graph, steps: Sequence[Taken]) -> Results:
         if name in graph.states:
             continue
         key, role = f"{graph.name}.{name}", graph.roles.get(name)
-        parts = [_rows(value.type, role, tokens.type, made[name], *rest) for made, *rest in steps]
+        parts = [_rows(value.type, role, tokens.type, made[name], count, past) for made, count, past, _ in steps]
         if any(at is None for _, at in parts):
             results[key] = Result(_cut(value.type, tokens.type, steps[-1][0][name], steps[-1][3]))
         else:
@@ -177,7 +177,7 @@ def _collected(graph: Graph, steps: Sequence[Taken]) -> Results:
 
 
 def _rows(
-    type: Type, role: Role | None, tokens: Type, x: Array, count: np.ndarray, past: np.ndarray, length: int
+    type: Type, role: Role | None, tokens: Type, x: Array, count: np.ndarray, past: np.ndarray
 ) -> tuple[Array, Any]:
     """The rows of real tokens, and where they belong; those of the last tokens where the output has no others."""
     if type.rank >= 2 and type.shape[:2] == tokens.shape:

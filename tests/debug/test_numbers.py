@@ -48,12 +48,6 @@ def test_integers_are_equal_or_wrong() -> None:
     assert error(np.array([1, 2]), np.array([1, 3])) == inf
 
 
-def test_the_last_row_is_compared_with_the_last_row() -> None:
-    reference = np.arange(12.0).reshape(1, 3, 4)
-    assert error(reference[:, -1:], reference) == 0.0
-    assert error(reference[:, :1], reference) > 0.0
-
-
 def test_units_follow_the_element_type() -> None:
     assert units_of(np.zeros(1, "f4")) == 4 * 2.0**-23
     assert units_of(np.zeros(1, parse_bf16())) == 4 * 2.0**-7
@@ -164,7 +158,7 @@ def test_what_passes_add_is_filled_in() -> None:
     plain = run_all(module, Interpreter(module), inputs)["forward.logits"]
     stateful = run_all(context.module, Interpreter(context.module), inputs)
     assert stateful["forward.logits"].shape == (2, 1, VOCABULARY)
-    assert error(stateful["forward.logits"], plain) < 2 * gamma(TERMS)
+    assert error(stateful["forward.logits"], plain[:, -1:]) < 2 * gamma(TERMS)
     assert stateful["forward.k0"].shape[1] == inputs["forward.ids"].shape[1]
 
 
