@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from burnish.debug.backends import OpFault, wrong_ops
 from burnish.debug.check import Checker, Progress
@@ -35,9 +35,10 @@ MOST_PLACES = 16  # so many runs go into which of its other places a rule is wro
 class Outcome:
     """What one run under a controller came to: the fault, or None where all is well, and what was allowed, in order.
 
-    Faults of another `kind` (a crash, other numbers, what a backend makes of the graph) are not the fault that is
-    looked for. A pass that is itself to blame, not one of its applications, is `pass_text`. The first `safe` of the
-    applications were there before the pass that failed, and did no harm.
+    Faults of another `kind` are not the fault that is looked for: "numbers", a "crash", what a "backend" makes of the
+    graph, an "unaccounted" change of a pass, or an "endless" `turn` of applications. It was seen after the pass
+    `pass_text`. The first `safe` of the applications were there before that, and did no harm. `misfits` are places that
+    were left alone, because what a rule built did not fit.
     """
 
     fault: str | None
@@ -45,36 +46,50 @@ class Outcome:
     kind: str = ""
     pass_text: str = ""
     safe: int = 0
+    turn: tuple[Application, ...] = ()
+    misfits: tuple[str, ...] = ()
 
 
-Probe = Callable[[Controller], Outcome]
+class Probe(Protocol):
+    """Runs a pipeline under a controller. A `quick` run need only show the fault that was seen last."""
+
+    def __call__(self, controller: Controller, quick: bool = False) -> Outcome:
+        """What became of it."""
 
 
 def probe_of(checker: Checker, pipeline: str, skip: Controller | None = None) -> Probe:
     """A run of `debug check`, always asking `skip` first, up to its first fault or until a pass crashes.
 
-    What the pipeline says must match does not count: with something left out, less does.
+    What the pipeline says must match does not count: with something left out, less does. A quick run has the reading
+    alone in which the last fault of a full run was seen.
     """
     passes = [p for p in checker.passes(pipeline) if not isinstance(p, Expect)]
+    seen: list[int] = []
 
-    def probe(controller: Controller) -> Outcome:
+    def probe(controller: Controller, quick: bool = False) -> Outcome:
         record = Record(All([controller] if skip is None else [skip, controller]))
-        safe = 0
+        used = checker.focused(seen[-1]) if quick and seen else checker
+        safe, done, misfits = 0, 0, list[str]()
 
-        def outcome(fault: str | None, kind: str, pass_text: str = "") -> Outcome:
-            return Outcome(fault, tuple(record.allowed.values()), kind, pass_text, safe)
+        def outcome(fault: str | None, kind: str, pass_text: str, **more: Any) -> Outcome:
+            return Outcome(fault, tuple(record.allowed.values()), kind, pass_text, safe, misfits=tuple(misfits), **more)
 
         try:
-            for verdict in checker.verdicts(passes, record):
+            for verdict in used.verdicts(passes, record):
+                misfits += verdict.misfits
                 if verdict.fault is not None:
+                    if not quick:
+                        seen.extend([] if verdict.reading is None else [verdict.reading])
                     safe = 0 if verdict.backend else safe
-                    return outcome(f"{verdict.pass_text}: {verdict.fault}", "backend" if verdict.backend else "numbers")
-                safe = len(record.allowed)
-            return outcome(None, "")
+                    kind = "backend" if verdict.backend else "numbers"
+                    return outcome(f"{verdict.pass_text}: {verdict.fault}", kind, verdict.pass_text)
+                safe, done = len(record.allowed), done + 1
+            return outcome(None, "", "")
         except Unaccounted as e:
             return outcome(str(e), "unaccounted", e.pass_text)
         except PassError as e:
-            return outcome(str(e), "crash")
+            turn = getattr(e, "applications", ())  # of rules that undo each other
+            return outcome(str(e), "endless" if turn else "crash", str(passes[done]), turn=turn)
 
     return probe
 
@@ -94,12 +109,14 @@ def changes_of(checker: Checker, pipeline: str, ids: Collection[str], skipped: C
 class Culprit:
     """One cause: applications that fail only `together`, or a rule at places of which each fails alone.
 
-    Of `untried` more of its places it is not known: without them all is well, and with some of them it is not.
+    Of `untried` more of its places it is not known: without them all is well, and with some of them it is not. They do
+    not fit without those that they rest on, which do no harm.
     """
 
     applications: tuple[Application, ...]
     together: bool = False
     untried: tuple[Application, ...] = ()
+    rests_on: tuple[Application, ...] = ()
 
     @property
     def ids(self) -> list[str]:
@@ -108,24 +125,28 @@ class Culprit:
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
-        applications, untried = ([a.as_json() for a in each] for each in (self.applications, self.untried))
-        return {"together": self.together, "applications": applications, "untried": untried}
+        kinds = {"applications": self.applications, "untried": self.untried, "rests on": self.rests_on}
+        return {"together": self.together} | {k: [a.as_json() for a in each] for k, each in kinds.items()}
 
     def __str__(self) -> str:
         if self.together:
             lines = [f"culprits, which fail only together ({len(self.applications)}):"]
             for a in self.applications:
                 lines += [f"  {_rule_text(a)}", *_place_lines(a)]
-            return "\n".join(lines)
+            return "\n".join([*lines, *self._further()])
         first, *others = self.applications
         lines = [f"culprit: {_rule_text(first)}", *_place_lines(first)]
         if others:
             lines.append(
                 f"  and as wrong at {len(others)} more: {', '.join(f'{a.scope or a.graph} ({a.id})' for a in others)}"
             )
+        return "\n".join([*lines, *self._further()])
+
+    def _further(self) -> list[str]:
+        lines = [f"  rests on {a}" for a in self.rests_on]
         if self.untried:
             lines.append(f"  {len(self.untried)} more of its places were not tried one by one")
-        return "\n".join(lines)
+        return lines
 
 
 def _rule_text(a: Application) -> str:
@@ -144,7 +165,8 @@ class Bisection:
 
     A pass that changed the graph otherwise than by applications is `pass_text`. `ops` are those that a backend computes
     otherwise than they are defined, where no application has a part in that. Where the search was cut short,
-    `suspects` are the applications among which a culprit is.
+    `suspects` are the applications among which a culprit is. `misfits` are places that were left alone where nothing is
+    wrong, because what a rule built did not fit.
     """
 
     fault: str | None
@@ -155,6 +177,7 @@ class Bisection:
     ops: list[OpFault] = field(default_factory=list)
     suspects: tuple[Application, ...] = ()
     interrupted: bool = False
+    misfits: tuple[str, ...] = ()
 
     @property
     def ids(self) -> list[str]:
@@ -177,11 +200,13 @@ class Bisection:
             "ops": [op.as_json() for op in self.ops],
             "suspects": [a.as_json() for a in self.suspects],
             "interrupted": self.interrupted,
+            "misfits": list(self.misfits),
         }
 
     def __str__(self) -> str:
         lines = [f"fault: {self.fault}"] if self.fault is not None else []
         lines += map(str, self.culprits or ())
+        lines += [f"left alone: {m}" for m in self.misfits]
         if self.pass_text:
             lines.append(f"culprit: pass {self.pass_text}")
         lines += [f"culprit: {op}" for op in self.ops]
@@ -203,10 +228,12 @@ def bisect_pipeline(
 ) -> Bisection:
     """What is to blame for what `debug check` finds wrong: applications, a pass, or how a backend computes an op."""
     found = bisect(probe_of(checker, pipeline, skip), progress)
-    if found.culprits is not None or not (found.fault or "").startswith(f"backend {checker.backend}:"):
+    if found.interrupted or not (found.fault or "").startswith(f"backend {checker.backend}:"):
         return found
-    ops = wrong_ops(checker, pipeline, skip)
-    return Bisection(found.fault, [], "no application has a part in it", found.probes, ops=ops) if ops else found
+    found.ops = wrong_ops(checker, pipeline, skip)
+    if found.ops and not found.culprits:
+        found.culprits, found.reason = [], "no application has a part in it"
+    return found
 
 
 def bisect(probe: Probe, progress: Progress | None = None) -> Bisection:
@@ -225,22 +252,33 @@ def bisect(probe: Probe, progress: Progress | None = None) -> Bisection:
 def _verdict(search: _Search) -> Bisection:
     full = search.steadily(())
     if full.fault is None:
-        return Bisection(None, [], "nothing is wrong", search.probes)
-    if full.pass_text:
+        return Bisection(None, [], "nothing is wrong", search.probes, misfits=full.misfits)
+    if full.kind == "unaccounted":
         return Bisection(full.fault, [], "not one of its applications", search.probes, full.pass_text)
+    if full.turn:
+        return Bisection(full.fault, [Culprit(full.turn, True)], "each makes room for the other", search.probes)
     search.kind = full.kind
+    if search.fails(()):
+        return _without_any(full, search)
     rest = full
     while rest.fault is not None:
         if rest.kind != full.kind:
             reason = f"without them another fault appears: {rest.fault}"
             return Bisection(full.fault, search.culprits, reason, search.probes)
-        group = search.group(rest)
-        search.culprits.append(Culprit(tuple(group), together=len(group) > 1))
+        search.culprits.append(search.group(rest))
         rest = search.steadily(search.known)
-        if rest.fault is not None and rest.kind == full.kind and len(group) == 1:
+        if rest.fault is not None and rest.kind == full.kind and not search.culprits[-1].together:
             search.widen()
             rest = search.steadily(search.known)
     return Bisection(full.fault, search.culprits, "", search.probes)
+
+
+def _without_any(full: Outcome, search: _Search) -> Bisection:
+    """It fails with nothing applied."""
+    if full.kind == "crash":
+        return Bisection(full.fault, [], "with nothing applied it crashes too", search.probes, full.pass_text)
+    reason = "it fails with nothing applied: the fault is not in any application"
+    return Bisection(full.fault, None, reason, search.probes)
 
 
 @dataclass
@@ -272,20 +310,20 @@ class _Search:
     def known(self) -> list[str]:
         return [id for culprit in self.culprits for id in culprit.ids]
 
-    def run(self, controller: Controller) -> Outcome:
+    def run(self, controller: Controller, quick: bool = True) -> Outcome:
         if self.probes >= MOST_RUNS:
             raise _Inconclusive(f"given up after {self.probes} runs")
         if self.progress is not None:
             steps = math.ceil(math.log2(max(len(self.suspects), 2)))
             self.progress("bisecting", self.probes, self.probes + steps + 2 * REPEATS)
         self.probes += 1
-        outcome = self.probe(controller)
+        outcome = self.probe(controller, quick)
         self.fault = self.fault or outcome.fault
         return outcome
 
     def steadily(self, skipped: Sequence[str]) -> Outcome:
         """The outcome without `skipped`, if it is the same each time."""
-        outcomes = [self.run(Skip(skipped)) for _ in range(REPEATS)]
+        outcomes = [self.run(Skip(skipped), quick=False) for _ in range(REPEATS)]
         if len({(o.fault is None, o.kind, tuple(a.id for a in o.allowed)) for o in outcomes}) > 1:
             raise _Inconclusive("the same applications fail at one time and not at another")
         return outcomes[0]
@@ -297,10 +335,8 @@ class _Search:
     def is_the_fault(self, outcome: Outcome) -> bool:
         return outcome.fault is not None and outcome.kind == self.kind
 
-    def group(self, outcome: Outcome) -> list[Application]:
+    def group(self, outcome: Outcome) -> Culprit:
         """A smallest set of the applications that were allowed that fails together. All of them together fail."""
-        if not self.culprits and self.fails(()):
-            raise _Inconclusive("it fails with nothing applied: the fault is not in any application")
         order = self.order = self.suspects = outcome.allowed
         ids = [a.id for a in order]
         end = self.shortest_prefix(ids, [], outcome.safe)
@@ -313,7 +349,8 @@ class _Search:
             needed.insert(0, ids[end])
         if not all(self.fails(needed) for _ in range(REPEATS)):
             raise _Inconclusive(f"{', '.join(needed)} alone do not fail a second time")
-        return group
+        rests_on = tuple(a for a in order if a.id in needed and a not in group)
+        return Culprit(tuple(group), together=len(group) > 1, rests_on=rests_on)
 
     def shortest_prefix(self, ids: list[str], needed: list[str], low: int = 0) -> int:
         """The index of the last application of the shortest prefix that fails together with `needed`."""
@@ -340,9 +377,13 @@ class _Search:
             return  # another rule has a part in it
         like = list(off.met.values())
         others = list(off.met)
-        wrong, untried, runs, work = list[Application](), list[Application](), 0, [like] if like else []
+        wrong, untried, runs, work = list[Application](), list[Application](), 0, [like[:1], like[-1:], like[1:-1]]
         while work:
+            if runs == 2 and len(wrong) == 2:  # wrong at both ends: wrong everywhere, as a rule
+                work = [[a] for places in work for a in places]
             places = work.pop(0)
+            if not places or places[0] in wrong:
+                continue
             if runs >= MOST_PLACES:
                 untried += places
                 continue
@@ -354,4 +395,5 @@ class _Search:
                 wrong += places
             else:
                 work += [places[: len(places) // 2], places[len(places) // 2 :]]
-        self.culprits[-1] = Culprit((first, *(a for a in like if a in wrong)), untried=tuple(untried))
+        every = (first, *(a for a in like if a in wrong))
+        self.culprits[-1] = replace(self.culprits[-1], applications=every, untried=tuple(untried))

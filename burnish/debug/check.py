@@ -13,6 +13,7 @@ backend, where one is asked for, is held to that as a last pass is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ from burnish.debug.signatures import Signature
 from burnish.ir.module import Module
 from burnish.ir.op import Array
 from burnish.ir.ops.quantization import Quantize
-from burnish.passes.engine import Context, Controller, Exactness, Observer, Pass, PassError
+from burnish.passes.engine import Context, Controller, Exactness, Observer, Pass, PassError, Remark
 from burnish.runtime.targets import read_pipeline
 
 __all__ = ["FACTOR", "Checker", "Verdict"]
@@ -46,7 +47,9 @@ class Verdict:
 
     `error` is what the graph is off from float64 afterwards, and `limit` what it may be (rounding). `loss` is the
     change that a lossy pass made; `error` is then how far its graph is from itself in float64, on dequantized weights.
-    `tensors` are those that it quantized. `backend` is set where no pass is judged, but what ran the graph.
+    `tensors` are those that it quantized; `misfits` are places where a rule fitted but not what it built, which were
+    left alone. `backend` is set where no pass is judged, but what ran the graph. A fault was seen in the reading of the
+    number `reading`, or in none of them alone.
     """
 
     pass_text: str
@@ -57,7 +60,9 @@ class Verdict:
     limit: float = 0.0
     loss: float = 0.0
     tensors: tuple[Held, ...] = ()
+    misfits: tuple[str, ...] = ()
     backend: str = ""
+    reading: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Its fields, for machines; what is not finite becomes a string."""
@@ -68,6 +73,7 @@ class Verdict:
     def __str__(self) -> str:
         done = f"{self.applications} applied" if self.applications else "nothing applied"
         done = "ran" if self.backend else done
+        done += f", {len(self.misfits)} left alone: what is built does not fit" if self.misfits else ""
         head = f"{'ok' if self.fault is None else 'FAIL':4}  {self.pass_text:28} {self.exactness:8}  {done:15}"
         if self.fault is not None:
             return f"{head}  {self.fault}"
@@ -181,6 +187,7 @@ class Checker:
         if controller is not None:
             context.controller = controller
         before, baseline, count, static = self.plain, self.baseline, 0, Static()
+        told: set[str] = set()
         for i, pass_ in enumerate(passes):
             if progress is not None:
                 progress(f"checking {pass_.name}", i, len(passes))
@@ -189,15 +196,17 @@ class Checker:
             context.run(pass_)
             made = context.applied[count:]
             count += len(made)
+            misfits = tuple(str(r) for r in context.remarks if _is_misfit(r) and str(r) not in told)
+            told.update(misfits)
+            verdict = Verdict(str(pass_), pass_.exactness, len(made), None, misfits=misfits)
             if not made:
-                yield Verdict(str(pass_), pass_.exactness, 0, None)
+                yield verdict
                 continue
-            verdict = Verdict(str(pass_), pass_.exactness, len(made), None)
             restructured = any(a.restructures for a in made)
             fault = signature.fault(Signature.of(context.module), restructured)
             after, broken = self._run(Interpreter(context.module, static, {}, True))
             if broken is not None:
-                yield replace(verdict, fault=fault or broken)
+                yield replace(verdict, fault=fault or broken, reading=None if fault else len(after))
                 return
             if fault is None:
                 verdict = self._verdict(verdict, before, after, baseline, old, context.module)
@@ -230,6 +239,13 @@ class Checker:
         if found != self._numbers:
             self._numbers = found
             self._begin()
+
+    def focused(self, reading: int) -> Checker:
+        """One that has but this reading, and judges it as this one does: to look for a fault that it shows."""
+        checker = copy(self)
+        checker.readings, checker.plain = [self.readings[reading]], [self.plain[reading]]
+        checker.baseline = replace(self.baseline, exact=[self.baseline.exact[reading]])
+        return checker
 
     def _begin(self) -> None:
         """Let the plain graph read all that it takes."""
@@ -268,11 +284,11 @@ class Checker:
         new: Module,
     ) -> Verdict:
         if verdict.exactness == "exact":
-            return replace(verdict, fault=self._other_bits(before, after))
+            return self._exact(verdict, before, after)
         if verdict.exactness == "rounding":
             off, limit, name, i = baseline.furthest(after)
             fault = self._beyond(off, limit, name, i, before, after) if off > limit else None
-            return replace(verdict, fault=fault, error=off, limit=limit)
+            return replace(verdict, fault=fault, error=off, limit=limit, reading=None if fault is None else i)
         assert old is not None
         pairs = [a[k].beside(b[k]) for b, a in zip(before, after, strict=True) for k in b if k in a]
         loss = max((error(x, y) for x, y in pairs if x.dtype.kind not in "iub"), default=0.0)
@@ -299,31 +315,37 @@ class Checker:
         off, limit, name, i = baseline.furthest(unrounded)
         if off > limit:
             fault = f"{name}, {self.readings[i].name}: error {off:.3g} with nothing rounded, at most {limit:.3g}"
-            return replace(verdict, fault=fault)
+            return replace(verdict, fault=fault, reading=i)
         return verdict
 
     def _on_backend(self, module: Module, baseline: _Baseline) -> Verdict:
         verdict = Verdict(f"backend {self.backend}", "rounding", 0, None, backend=self.backend)
         results, broken = self._run(make_backend(self.backend, module), ON_BACKEND)
         if broken is not None:
-            return replace(verdict, fault=broken)
+            return replace(verdict, fault=broken, reading=len(results))
         off, limit, name, i = baseline.furthest(results)
         fault = f"{name}, {self.readings[i].name}: error {off:.3g} against float64, at most {limit:.3g}"
-        return replace(verdict, error=off, limit=limit, fault=fault if off > limit else None)
+        if off <= limit:
+            return replace(verdict, error=off, limit=limit)
+        return replace(verdict, error=off, limit=limit, fault=fault, reading=i)
 
-    def _other_bits(self, before: Sequence[Results], after: Sequence[Results]) -> str | None:
-        for reading, old, new in zip(self.readings, before, after, strict=True):
+    def _exact(self, verdict: Verdict, before: Sequence[Results], after: Sequence[Results]) -> Verdict:
+        for i, (old, new) in enumerate(zip(before, after, strict=True)):
             for name in old:
                 if name in new and not same_bits(*(pair := new[name].beside(old[name]))):
-                    what = f"{name}, {reading.name}: not the same bits; error {error(*pair):.3g}"
-                    return what + _exchanged(name, old, new)
-        return None
+                    what = f"{name}, {self.readings[i].name}: not the same bits; error {error(*pair):.3g}"
+                    return replace(verdict, fault=what + _exchanged(name, old, new), reading=i)
+        return verdict
 
     def _beyond(
         self, off: float, limit: float, name: str, i: int, before: Sequence[Results], after: Sequence[Results]
     ) -> str:
         what = f"{name}, {self.readings[i].name}: error {off:.3g} against float64, at most {limit:.3g}"
         return what + _exchanged(name, before[i], after[i])
+
+
+def _is_misfit(remark: Remark) -> bool:
+    return (remark.reason or "").startswith("what it builds does not fit")
 
 
 def _exchanged(name: str, old: Results, new: Results) -> str:

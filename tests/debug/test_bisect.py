@@ -24,7 +24,7 @@ def application(name: str) -> Application:
 def searched(names: Iterable[str], fails: Formula, needs: dict[str, str] | None = None) -> Bisection:
     """Bisect a run whose applications are `names`, in order; one that `needs` another fits only after it."""
 
-    def probe(controller: Controller) -> Outcome:
+    def probe(controller: Controller, quick: bool = False) -> Outcome:
         allowed: dict[str, Application] = {}
         for a in map(application, names):
             needed = (needs or {}).get(a.id)
