@@ -307,7 +307,7 @@ def ring_wrong_once_it_is_full() -> None:
     def build(op: Ops, n: Node) -> Any:
         return op.ring_update(n["ring"], n["new"], op.minimum(n["past"], 6), n["count"])
 
-    planted_pass(rewrite("NoRing", RingUpdate, build, where=lambda n: n["ring"].name == "v_before2"))
+    planted_pass(rewrite("NoRing", RingUpdate, build, where=lambda n: n["ring"].name == "v2"))
 
 
 @planted(rule("Short", "model.layers[1].input_layernorm"), tiny_lm)

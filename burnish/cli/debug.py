@@ -102,7 +102,7 @@ def check(as_json: bool, **options: Any) -> None:
     sample = _Sample(**options)
     checker = sample.checker()
     passes, skipping, verdicts = checker.passes(sample.pipeline), Skip(sample.skip), []
-    for verdict in checker.verdicts(passes, skipping, progress=show_progress):
+    for verdict in checker.verdicts(passes, skipping, progress=show_progress, by_block=True):
         verdicts.append(verdict)
         if not as_json:
             click.echo(verdict)

@@ -24,9 +24,10 @@ from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.static import Static
 from burnish.backends.target import make_backend
+from burnish.debug.blocks import BlockError, added_by_blocks
 from burnish.debug.numbers import Float64, error, made_up_weights, same_bits, units_of
 from burnish.debug.quantized import Held, Watch, held_weights
-from burnish.debug.readings import Reading, Results, numbers_in, reading_of, readings_of
+from burnish.debug.readings import Reading, Results, Steps, numbers_in, reading_of, readings_of
 from burnish.debug.signatures import Signature
 from burnish.ir.module import Module
 from burnish.ir.op import Array
@@ -37,6 +38,7 @@ from burnish.runtime.targets import read_pipeline
 __all__ = ["FACTOR", "Checker", "Verdict"]
 
 FACTOR = 4  # how many times the plain graph's own error a rounding rewrite may have
+SHOWN = 3  # of the blocks that add to an error, the worst
 ON_BACKEND = 3  # so many readings are given to a backend, which may compile for each size
 Progress = Callable[[str, int, int], None]
 
@@ -48,8 +50,8 @@ class Verdict:
     `error` is what the graph is off from float64 afterwards, and `limit` what it may be (rounding). `loss` is the
     change that a lossy pass made; `error` is then how far its graph is from itself in float64, on dequantized weights.
     `tensors` are those that it quantized; `misfits` are places where a rule fitted but not what it built, which were
-    left alone. `backend` is set where no pass is judged, but what ran the graph. A fault was seen in the reading of the
-    number `reading`, or in none of them alone.
+    left alone; `blocks` say where an error, or a loss, was made. `backend` is set where no pass is judged, but what ran
+    the graph. A fault was seen in the reading of the number `reading`, or in none of them alone.
     """
 
     pass_text: str
@@ -63,11 +65,13 @@ class Verdict:
     misfits: tuple[str, ...] = ()
     backend: str = ""
     reading: int | None = None
+    blocks: tuple[BlockError, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Its fields, for machines; what is not finite becomes a string."""
         fields = asdict(self)
         fields["tensors"] = [_finite(asdict(t)) for t in self.tensors]
+        fields["blocks"] = [_finite(asdict(b)) for b in self.blocks]
         return _finite(fields)
 
     def __str__(self) -> str:
@@ -76,7 +80,8 @@ class Verdict:
         done += f", {len(self.misfits)} left alone: what is built does not fit" if self.misfits else ""
         head = f"{'ok' if self.fault is None else 'FAIL':4}  {self.pass_text:28} {self.exactness:8}  {done:15}"
         if self.fault is not None:
-            return f"{head}  {self.fault}"
+            most = sorted(self.blocks, key=lambda b: -b.added)[:SHOWN]
+            return "\n".join([f"{head}  {self.fault}", *(f"        {b}" for b in most if b.added > self.limit)])
         if not self.applications and not self.backend:
             return head.rstrip()
         if self.exactness == "exact":
@@ -84,7 +89,9 @@ class Verdict:
         if self.exactness == "lossy":
             worst = max((t.off for t in self.tensors), default=0.0)
             held = f"{len(self.tensors)} tensors at most {worst:.2f} of what their formats round"
-            return f"{head}  loss {self.loss:.3g}; {held if self.tensors else 'nothing that it could be held to'}"
+            by = max(self.blocks, key=lambda b: b.added, default=None)
+            most = f" ({by.added:.3g} added by {by.block}, the most)" if by is not None else ""
+            return f"{head}  loss {self.loss:.3g}{most}; {held if self.tensors else 'nothing that it could be held to'}"
         return f"{head}  error {self.error:.3g} of at most {self.limit:.3g}"
 
 
@@ -180,8 +187,12 @@ class Checker:
         controller: Controller | None = None,
         observers: Sequence[Observer] = (),
         progress: Progress | None = None,
+        by_block: bool = False,
     ) -> Iterator[Verdict]:
-        """A verdict on each pass as it has run, up to one after which nothing runs. Raises PassError."""
+        """A verdict on each pass as it has run, up to one after which nothing runs. Raises PassError.
+
+        With `by_block`, those with an error or a loss say which blocks made it.
+        """
         self.prepare(passes)
         context = Context(self.module.copy(), observers=observers)
         if controller is not None:
@@ -191,7 +202,7 @@ class Checker:
         for i, pass_ in enumerate(passes):
             if progress is not None:
                 progress(f"checking {pass_.name}", i, len(passes))
-            old = context.module.copy() if pass_.exactness == "lossy" else None
+            old = context.module.copy() if by_block or pass_.exactness == "lossy" else None
             signature = Signature.of(context.module)
             context.run(pass_)
             made = context.applied[count:]
@@ -218,6 +229,8 @@ class Checker:
                 baseline = baseline.extended(context.module, after, self.readings)
             if verdict.exactness == "lossy":
                 verdict = replace(verdict, error=baseline.furthest(after)[0])
+            if by_block and old is not None and (verdict.fault is not None or verdict.exactness == "lossy"):
+                verdict = replace(verdict, blocks=self._by_block(old, context.module, verdict.reading))
             before = after
             yield verdict
         if self.backend:
@@ -317,6 +330,10 @@ class Checker:
             fault = f"{name}, {self.readings[i].name}: error {off:.3g} with nothing rounded, at most {limit:.3g}"
             return replace(verdict, fault=fault, reading=i)
         return verdict
+
+    def _by_block(self, old: Module, new: Module, reading: int | None) -> tuple[BlockError, ...]:
+        read = self.readings[min(1, len(self.readings) - 1) if reading is None else reading]
+        return tuple(added_by_blocks(old, new, read.first if isinstance(read, Steps) else read))
 
     def _on_backend(self, module: Module, baseline: _Baseline) -> Verdict:
         verdict = Verdict(f"backend {self.backend}", "rounding", 0, None, backend=self.backend)

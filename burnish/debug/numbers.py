@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.ops.quantization import Dequantize, Quantize, Relayout
-from burnish.ir.run import Body, evaluate_numpy, read_leaf, run_graph
+from burnish.ir.run import Body, Chosen, evaluate_numpy, make_plan, read_leaf
 from burnish.ir.signature import COUNT, PAST, TOKENS, Linked, Ring, State
 from burnish.ir.types import FLOATS, NUMPY, Type
 from burnish.ir.walk import every_graph
@@ -161,6 +161,7 @@ class Float64(Backend):
     and by any `quantize` above `known`, stays the float that it was: all that a lossy pass does but rounding.
     """
 
+    has_probes: ClassVar[bool] = True
     module: Module
     known: Mapping[Value, Array] = field(default_factory=dict)
     unrounded: bool = False
@@ -174,7 +175,13 @@ class Float64(Backend):
             self._leaves[node.out] = _wide(read_leaf(node))
         known = self._leaves | {v: _wide(x) for v, x in self.known.items()}
         known |= {v: _wide(inputs[v.name]) for v in g.inputs}
-        return dict(zip(g.outputs, run_graph(g, known, sizes, self._evaluate), strict=True))
+        return dict(zip(g.outputs, make_plan(g, known, sizes, self._choose)(known, probe), strict=True))
+
+    def _choose(self, node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
+        if node.is_leaf:
+            return lambda _: (_wide(read_leaf(node)),), "read"
+        dtypes = [o.dtype for o in node.outputs]
+        return lambda operands: self._evaluate(op, operands, dtypes, bodies), "float64"
 
     def _evaluate(
         self, op: Op, operands: Sequence[Any], dtypes: Sequence[str], bodies: Sequence[Body]

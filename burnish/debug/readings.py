@@ -130,6 +130,11 @@ class Steps:
             past += count
         return ids, total
 
+    @property
+    def first(self) -> Steps:
+        """The first step alone."""
+        return dataclasses.replace(self, steps=self.steps[:1])
+
     def __call__(self, backend: Backend, probe: Any = None) -> Results:
         module, results = backend.module, Results()
         main = module.main
@@ -145,7 +150,9 @@ class Steps:
                     results |= _collected(graph, [(made, count, np.zeros_like(count), ids.shape[1])])
             steps = self.steps if main.input_for(PAST) is not None else [self.whole]
             total = self.whole[1]
-            session = Session.start(backend, main.name, len(total), int(total.max()) + 2, given)
+            most = int(total.max())
+            capacity = max(most, min(most + 2, module.facts.context or most + 2))  # some rows are not in use
+            session = Session.start(backend, main.name, len(total), capacity, given)
             taken = []
             for ids, count in steps:
                 past = session.past

@@ -21,7 +21,7 @@ class Signature:
 
     inputs: Mapping[str, Sequence[Port]]
     outputs: Mapping[str, Sequence[Port]]
-    feeders: frozenset[str]
+    linked: frozenset[tuple[str, str]]  # (graph, output) that another graph reads
 
     @classmethod
     def of(cls, module: Module) -> Signature:
@@ -30,7 +30,9 @@ class Signature:
         return cls(
             {k: _inputs(g) for k, g in graphs.items()},
             {k: _outputs(g) for k, g in graphs.items()},
-            frozenset(module.feeders),
+            frozenset(
+                (v.role.graph, v.role.name) for g in graphs.values() for v in g.inputs if isinstance(v.role, Linked)
+            ),
         )
 
     def fault(self, after: Signature, restructured: bool) -> str | None:
@@ -45,12 +47,16 @@ class Signature:
         for what, olds, news in (("input", self.inputs, after.inputs), ("output", self.outputs, after.outputs)):
             for graph, old in olds.items():
                 new = news[graph]
-                linked = restructured and what == "output" and graph in after.feeders
                 if restructured:
-                    old, new = _own(old), _own(new)
-                if (fault := _difference(what, old, new, restructured, linked)) is not None:
+                    old, new = self._own(graph, old), after._own(graph, new)
+                if (fault := _difference(what, old, new, restructured)) is not None:
                     return f"graph {graph}: {fault}"
         return None
+
+    def _own(self, graph: str, ports: Sequence[Port]) -> list[Port]:
+        """Without what a session keeps and feeds."""
+        made = [p for p in ports if p[2] is not None or (graph, p[0]) not in self.linked]
+        return [p for p in made if p[2] not in (COUNT, PAST) and not isinstance(p[2], State | Linked)]
 
 
 def _inputs(graph: Graph) -> list[Port]:
@@ -61,12 +67,7 @@ def _outputs(graph: Graph) -> list[Port]:
     return [(k, v.type, graph.roles.get(k)) for k, v in graph.outputs.items()]
 
 
-def _own(ports: Sequence[Port]) -> list[Port]:
-    """Without what a session keeps and feeds."""
-    return [p for p in ports if p[2] not in (COUNT, PAST) and not isinstance(p[2], State | Linked)]
-
-
-def _difference(what: str, old: Sequence[Port], new: Sequence[Port], restructured: bool, linked: bool) -> str | None:
+def _difference(what: str, old: Sequence[Port], new: Sequence[Port], restructured: bool) -> str | None:
     names, found = [p[0] for p in old], {p[0]: p for p in new}
     added = [p for p in new if p[0] not in names]
     for i, (name, type, role) in enumerate(old):
@@ -82,7 +83,7 @@ def _difference(what: str, old: Sequence[Port], new: Sequence[Port], restructure
             restructured and role == LOGITS and now == type.with_shape((type.shape[0], 1, *type.shape[2:]))
         ):
             return f"{what} {name} is {now} now, and was {type}"
-    if added and not linked:
+    if added:
         return f"{what} {added[0][0]} was added"
     order = [p[0] for p in new if p[0] in names]
     return f"the {what}s are in another order: {', '.join(order)}" if order != names else None
