@@ -86,7 +86,9 @@ class _Each:
             limit = FACTOR * error(right, truth) + units_of(np.asarray(right))
             if off > limit:
                 how = next((way.how for n, way in backend.ways("forward") if n.op.name == node.op.name), self.backend)
-                self.faults.append(OpFault(node.op.name, how, node.origin.scope or node.out.graph.name, off, limit))
+                if not any((f.op, f.how) == (node.op.name, how) for f in self.faults):
+                    scope = node.origin.scope or node.out.graph.name
+                    self.faults.append(OpFault(node.op.name, how, scope, off, limit))
                 return
 
     def finished(self, wall: float, own: float) -> None:

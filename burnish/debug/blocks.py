@@ -127,6 +127,8 @@ def _leaving(graph: Graph) -> dict[Block | None, list[Value]]:
             continue
         for v in node.outputs:
             block = _block(v)
-            if v.dtype in FLOATS and any(u is graph.ret or block_of(u.origin.scope) != block for u in v.users):
+            returned = any(graph.outputs[k] is v for k in graph.outputs if k not in graph.states)
+            others = (u for u in v.users if u is not graph.ret)
+            if v.dtype in FLOATS and (returned or any(block_of(u.origin.scope) != block for u in others)):
                 found.setdefault(block, []).append(v)
     return found

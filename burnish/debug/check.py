@@ -80,15 +80,15 @@ class Verdict:
         done += f", {len(self.misfits)} left alone: what is built does not fit" if self.misfits else ""
         head = f"{'ok' if self.fault is None else 'FAIL':4}  {self.pass_text:28} {self.exactness:8}  {done:15}"
         if self.fault is not None:
-            most = sorted(self.blocks, key=lambda b: -b.added)[:SHOWN]
-            return "\n".join([f"{head}  {self.fault}", *(f"        {b}" for b in most if b.added > self.limit)])
+            worst = sorted(self.blocks, key=lambda b: -b.added)[:SHOWN]
+            return "\n".join([f"{head}  {self.fault}", *(f"        {b}" for b in worst if b.added > self.limit)])
         if not self.applications and not self.backend:
             return head.rstrip()
         if self.exactness == "exact":
             return f"{head}  no bit differs"
         if self.exactness == "lossy":
-            worst = max((t.off for t in self.tensors), default=0.0)
-            held = f"{len(self.tensors)} tensors at most {worst:.2f} of what their formats round"
+            furthest = max((t.off for t in self.tensors), default=0.0)
+            held = f"{len(self.tensors)} tensors at most {furthest:.2f} of what their formats round"
             by = max(self.blocks, key=lambda b: b.added, default=None)
             most = f" ({by.added:.3g} added by {by.block}, the most)" if by is not None else ""
             return f"{head}  loss {self.loss:.3g}{most}; {held if self.tensors else 'nothing that it could be held to'}"
@@ -172,7 +172,7 @@ class Checker:
         self, pipeline: str, controller: Controller | None = None, observers: Sequence[Observer] = ()
     ) -> list[Verdict]:
         """A verdict on every pass of a pipeline. Raises PipelineError, PassError."""
-        return list(self.verdicts(read_pipeline(pipeline), controller, observers))
+        return list(self.verdicts(self.passes(pipeline), controller, observers))
 
     def passes(self, pipeline: str) -> list[Pass]:
         """Those of a pipeline, with those of the backend behind them unless they are there. Raises PipelineError."""
@@ -223,16 +223,18 @@ class Checker:
                 verdict = self._verdict(verdict, before, after, baseline, old, context.module)
             else:
                 verdict = replace(verdict, fault=fault)
-            if verdict.exactness == "lossy" or verdict.fault is not None:  # those that follow start from here
-                baseline = _Baseline.of(context.module, after, self.readings)
-            elif restructured:
-                baseline = baseline.extended(context.module, after, self.readings)
-            if verdict.exactness == "lossy":
-                verdict = replace(verdict, error=baseline.furthest(after)[0])
             if by_block and old is not None and (verdict.fault is not None or verdict.exactness == "lossy"):
                 verdict = replace(verdict, blocks=self._by_block(old, context.module, verdict.reading))
             before = after
-            yield verdict
+            if verdict.fault is not None:
+                yield verdict  # before what is needed only for those that follow
+            if verdict.exactness == "lossy" or verdict.fault is not None:  # they start from here
+                baseline = _Baseline.of(context.module, after, self.readings)
+            elif restructured:
+                baseline = baseline.extended(context.module, after, self.readings)
+            if verdict.fault is None:
+                lossy = verdict.exactness == "lossy"
+                yield replace(verdict, error=baseline.furthest(after)[0]) if lossy else verdict
         if self.backend:
             yield self._on_backend(context.module, baseline)
 
