@@ -1,7 +1,7 @@
 """What each block of a model adds to the error of a pass, apart from what it inherits from the blocks before it.
 
 The block, as the pass left it, is given what the graph of before has in float64, and what it makes of that is compared
-with what the block of before makes. A block is known by its scope; what leaves it, by its place among such values.
+with what the block of before makes. A block is known by its scope; what leaves it, by its type and its sources.
 """
 
 from __future__ import annotations
@@ -87,20 +87,17 @@ class _Runs(Backend):
 
 def _of_graph(old: Graph, new: Graph, olds: _Runs, news: _Runs) -> Iterator[BlockError]:
     before, after = _leaving(old), _leaving(new)
-    exact: dict[Value, Array] = {}  # values of the new graph as the old one has them
-    for block, values in after.items():
-        if [v.type for v in values] == [v.type for v in before.get(block, ())]:
-            for v, same in zip(values, before[block], strict=True):
-                exact[v] = olds.values[same].astype(NUMPY[v.dtype])
+    pairs = {block: _alike(before.get(block, ()), values) for block, values in after.items()}
+    exact = {v: olds.values[same].astype(NUMPY[v.dtype]) for found in pairs.values() for v, same in found.items()}
     given = news.inputs[new.name]
     sizes = bind_symbols(new, given)
-    for block, values in after.items():
-        if block is None or not all(v in exact for v in values):
+    for block, found in pairs.items():
+        if block is None or not found:
             continue
         known = {v: given[v.name] for v in new.inputs}
         known |= {v: x for v, x in news.values.items() if v.graph is new and _block(v) != block}
         known |= {v: x for v, x in exact.items() if _block(v) != block}
-        for node in above(values, known):
+        for node in above(found, known):
             dtypes = [o.dtype for o in node.outputs]
             if node.bodies:
                 return
@@ -108,11 +105,25 @@ def _of_graph(old: Graph, new: Graph, olds: _Runs, news: _Runs) -> Iterator[Bloc
             with np.errstate(all="ignore"):
                 made = (read_leaf(node),) if node.is_leaf else evaluate_numpy(node.op.bind(sizes), operands, dtypes, ())
             known.update(zip(node.outputs, made, strict=True))
-        truth = {v: olds.values[same] for v, same in zip(values, before[block], strict=True)}
+        truth = {v: olds.values[same] for v, same in found.items()}
         added = max(error(known[v], x) for v, x in truth.items())
         yield BlockError(
             f"{block.stack}[{block.index}]", added, max(error(news.values[v], x) for v, x in truth.items())
         )
+
+
+def _alike(olds: Sequence[Value], news: Sequence[Value]) -> dict[Value, Value]:
+    """New values, each with the old one that it stands for: of its type, and with the sources of what made it."""
+    found: dict[Value, Value] = {}
+    for v in news:
+        same = (o for o in olds if o.type == v.type and o not in found.values() and _sources(o) <= _sources(v))
+        if (old := next(same, None)) is not None:
+            found[v] = old
+    return found
+
+
+def _sources(value: Value) -> set[str]:
+    return set(value.node.origin.sources) if value.node is not None else set()
 
 
 def _block(value: Value) -> Block | None:

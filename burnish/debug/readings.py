@@ -132,8 +132,9 @@ class Steps:
 
     @property
     def first(self) -> Steps:
-        """The first step alone."""
-        return dataclasses.replace(self, steps=self.steps[:1])
+        """The first step alone, of which every token is real."""
+        ids, count = self.steps[0]
+        return dataclasses.replace(self, steps=[(ids, np.full_like(count, ids.shape[1]))])
 
     def __call__(self, backend: Backend, probe: Any = None) -> Results:
         module, results = backend.module, Results()

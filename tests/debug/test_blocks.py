@@ -27,9 +27,9 @@ def test_the_wrong_block_adds_and_those_behind_it_inherit() -> None:
 def test_a_right_pass_adds_but_roundings() -> None:
     before = decoder(4)
     reading = list(readings_of(before))[1].first
-    for pipeline in ("fuse-qkv,fuse-fma", "stateful"):
+    for pipeline, count in (("fuse-qkv,fuse-fma", 4), ("insert-state", 4), ("stateful", 3)):  # the last leaves a row
         blocks = added_by_blocks(before, burnish.optimize(before, pipeline), reading)
-        assert len(blocks) == 4 and all(b.total < gamma(TERMS) for b in blocks)
+        assert len(blocks) == count and all(b.total < gamma(TERMS) for b in blocks)
 
 
 def test_blocks_in_a_loop_are_left_out() -> None:
