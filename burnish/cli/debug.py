@@ -102,7 +102,7 @@ def check(as_json: bool, **options: Any) -> None:
     sample = _Sample(**options)
     checker = sample.checker()
     passes, skipping, verdicts = checker.passes(sample.pipeline), Skip(sample.skip), []
-    for verdict in checker.verdicts(passes, skipping, progress=show_progress, by_block=True):
+    for verdict in checker.verdicts(passes, skipping, by_block=True):
         verdicts.append(verdict)
         if not as_json:
             click.echo(verdict)
@@ -180,11 +180,10 @@ def _arrays(file: Path) -> dict[str, Any]:
     import numpy as np
 
     try:
-        with np.load(file) as arrays:  # no pickles
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise click.UsageError(
-                    f"--inputs {file}: one array without a name; give an .npz file of arrays by name"
-                )
+        arrays = np.load(file)  # no pickles
+        if isinstance(arrays, np.ndarray):
+            raise click.UsageError(f"--inputs {file}: one array without a name; give an .npz file of arrays by name")
+        with arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, MemoryError) as e:
         raise click.UsageError(f"--inputs {file}: cannot be read as an .npz file: {e}") from None

@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from burnish.debug.backends import OpFault, wrong_ops
-from burnish.debug.check import Checker, Progress
+from burnish.debug.check import Checker
 from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip, graphs_text
 from burnish.passes.engine import RULES, Application, Context, Controller, PassError, Unaccounted
 from burnish.passes.pipelines import Expect
 
 __all__ = ["Bisection", "Culprit", "Outcome", "Probe", "bisect", "bisect_pipeline", "changes_of", "probe_of"]
 
+Progress = Callable[[str, int, int], None]  # what, how far, of how much; see `write_package`
 REPEATS = 2  # how often each run that the verdict rests on is made
 MOST_RUNS = 200
 MOST_PLACES = 16  # so many runs go into which of its other places a rule is wrong at
@@ -240,13 +241,15 @@ def bisect(probe: Probe, progress: Progress | None = None) -> Bisection:
     """Find the applications to blame for what `probe` finds wrong when everything is applied."""
     search = _Search(probe, progress)
     try:
-        return _verdict(search)
+        found = _verdict(search)
     except _Inconclusive as e:
         suspects = search.suspects if len(search.suspects) < len(search.order) else ()
-        return Bisection(search.fault, None, str(e), search.probes, suspects=suspects)
+        found = Bisection(search.fault, None, str(e), search.probes, suspects=suspects)
     except KeyboardInterrupt:
-        reason = "interrupted"
-        return Bisection(search.fault, None, reason, search.probes, suspects=search.suspects, interrupted=True)
+        found = Bisection(search.fault, None, "interrupted", search.probes, suspects=search.suspects, interrupted=True)
+    if progress is not None:
+        progress("bisecting", search.probes, search.probes)
+    return found
 
 
 def _verdict(search: _Search) -> Bisection:

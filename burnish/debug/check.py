@@ -12,7 +12,7 @@ backend, where one is asked for, is held to that as a last pass is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -40,7 +40,6 @@ __all__ = ["FACTOR", "Checker", "Verdict"]
 FACTOR = 4  # how many times the plain graph's own error a rounding rewrite may have
 SHOWN = 3  # of the blocks that add to an error, the worst
 ON_BACKEND = 3  # so many readings are given to a backend, which may compile for each size
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,6 @@ class Checker:
         passes: Sequence[Pass],
         controller: Controller | None = None,
         observers: Sequence[Observer] = (),
-        progress: Progress | None = None,
         by_block: bool = False,
     ) -> Iterator[Verdict]:
         """A verdict on each pass as it has run, up to one after which nothing runs. Raises PassError.
@@ -199,9 +197,7 @@ class Checker:
             context.controller = controller
         before, baseline, count, static = self.plain, self.baseline, 0, Static()
         told: set[str] = set()
-        for i, pass_ in enumerate(passes):
-            if progress is not None:
-                progress(f"checking {pass_.name}", i, len(passes))
+        for pass_ in passes:
             old = context.module.copy() if by_block or pass_.exactness == "lossy" else None
             signature = Signature.of(context.module)
             context.run(pass_)

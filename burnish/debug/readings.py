@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 LONGEST = 128  # numbers in a graph up to this are straddled by the numbers of tokens that are read
-MOST_TOKENS = 1 << 16  # that `--size` may ask for
+MOST_TOKENS = 2048  # in all, that may be asked for: attention is quadratic, and float64 keeps every logit
 EXACTLY = 6  # so many numbers of a graph are also read as the number of tokens
 
 
@@ -311,6 +311,9 @@ def reading_of(module: Module, given: Mapping[str, Array]) -> Reading:
     if others or main is None or inputs[key].role != TOKENS or not _by_roles(module) or ids.ndim != 2 or not ids.size:
         return Call("the given inputs", arrays)
     rows, length = ids.shape
+    if ids.size > MOST_TOKENS or length > (module.facts.context or length):
+        most = f"at most {MOST_TOKENS} in all, and no more than the model was made for"
+        raise BindError(f"{key}: {rows} x {length} tokens are more than can be checked: {most}")
     cuts = [0, *range(max(1, length - 3), length + 1)]
     steps = [(ids[:, a:b], np.full(rows, b - a, np.int32)) for a, b in itertools.pairwise(cuts)]
     return Steps("the given inputs", steps)
@@ -322,6 +325,8 @@ def _checked(name: str, value: Value, given: Any) -> Array:
     type = value.type
     if x.dtype.kind not in "iubf" or (x.dtype.kind == "f") > type.is_float:
         raise BindError(f"{name} is {type}, and the given array is of {x.dtype}")
+    if x.ndim != type.rank or not x.size:
+        raise BindError(f"{name} is {type}, and the given array is {list(x.shape)}")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise BindError(f"{name}: the given array holds numbers that are not finite")
     if type.is_integer and x.size:
@@ -380,6 +385,10 @@ def _check_sizes(module: Module, sizes: Mapping[str, int]) -> None:
             raise BindError(f"{name}={n}: a size is at least 1")
     if (asked := int(np.prod([float(n) for n in sizes.values()]))) > MOST_TOKENS:
         raise BindError(f"sizes of {asked} in all are more than can be checked; at most {MOST_TOKENS}")
+    tokens = module.main.input_for(TOKENS) if module.main is not None else None
+    length = sizes.get(str(tokens.shape[1]), 1) if tokens is not None else 1
+    if module.facts.context is not None and length > module.facts.context:
+        raise BindError(f"{length} tokens are more than the {module.facts.context} that the model was made for")
 
 
 def numbers_in(module: Module) -> set[int]:
