@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-avx2 core parity onnx fuzz large lint matrix docs clean
+.PHONY: demo test test-avx2 core parity onnx fuzz large lint matrix planted docs clean
 
 demo: .venv/runtime.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python examples/demo.py
@@ -43,6 +43,10 @@ lint: .venv/test.stamp
 
 matrix: .venv/test.stamp
 	$(BIN)/python -m tests.matrix
+
+# Faults of every kind: what the debugging tools notice, and what they name.
+planted: .venv/test.stamp
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.planted
 
 docs: .venv/test.stamp
 	$(BIN)/python docs/generate.py

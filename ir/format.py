@@ -91,6 +91,14 @@ class QuantFormat:
         """
         raise FormatError(f"{self.name} is read, not made, yet: floats are not quantized to it")
 
+    def largest_error(self, x: np.ndarray) -> np.ndarray:
+        """f32[..., groups, group] -> [..., groups, 1]: how far off what `quantize` made of a group may be.
+
+        A step of a grid of that many bits up to the group's largest number, whose scale is rounded to f16.
+        """
+        largest = np.abs(x).max(axis=-1, keepdims=True)
+        return np.asarray(largest / 2.0 ** (self.code.width - 1) * (1 + 2**-8) + 2.0**-24)  # f16's smallest
+
     @property
     def is_made(self) -> bool:
         """Whether floats can be quantized to it."""

@@ -77,6 +77,11 @@ class Application:
     sources: tuple[str, ...]
     before: str
 
+    @property
+    def restructures(self) -> bool:
+        """Whether it changes the graph's signature: what `Context.restructure` asks about."""
+        return self.before == f"graph {self.graph}"
+
     def __str__(self) -> str:
         return f"{self.id} {self.pass_name}/{self.rule} at {self.scope or self.graph}"
 

@@ -77,12 +77,20 @@ PIPELINES: dict[str, Entries] = {
 def parse_pipeline(text: str, named: Mapping[str, Entries] = PIPELINES) -> list[Pass]:
     """Read `name,pass{option=value,…},…`, names of pipelines (`named`) or of passes. Raises PipelineError."""
     passes: list[Pass] = []
-    for entry in re.findall(r"[^,{\s]+(?:\{[^}]*\})?", text):
+    for entry in _entries(text):
         if entry in named:
             passes += [q for p, _ in named[entry] for q in parse_pipeline(p, named)]
         else:
             passes.append(parse_pass(entry, named))
     return passes
+
+
+def _entries(text: str) -> list[str]:
+    """What stands between the commas outside of braces. Raises PipelineError for text that is no such list."""
+    entries = [e.strip() for e in re.findall(r"(?:[^,{}]|\{[^{}]*\})+", text)]
+    if re.sub(r"\s", "", ",".join(entries)) != re.sub(r"\s", "", text) or (text.strip() and not all(entries)):
+        raise PipelineError(f"cannot read the pipeline {text!r}; its form is pass{{option=value,…}},pass,…")
+    return entries if text.strip() else []
 
 
 def quantized(recipe: str) -> str:
@@ -118,6 +126,8 @@ def parse_pass(text: str, others: Iterable[str] = PIPELINES) -> Pass:
         key = key.strip()
         if key not in fields or not eq:
             raise PipelineError(f"{m[1]} has no option {item!r}; it has {', '.join(fields) or 'none'}")
+        if key in options:
+            raise PipelineError(f"{m[1]} is given {key} twice")
         options[key] = _convert(m[1], key, value.strip(), str(fields[key].type))
     missing = [k for k, f in fields.items() if f.default is dataclasses.MISSING and k not in options]
     if missing:

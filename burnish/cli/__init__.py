@@ -39,6 +39,7 @@ __all__ = [
     "Terminated",
     "activations_option",
     "backend_option",
+    "backend_type",
     "budget_option",
     "exit_code",
     "json_option",
@@ -304,11 +305,14 @@ class _TargetName(click.ParamType[str]):
         return click.Choice(list(TARGETS))
 
 
+backend_type = _TargetName()
+
+
 def backend_option(function: F) -> F:
     """`--backend`."""
     return click.option(
         "--backend",
-        type=_TargetName(),
+        type=backend_type,
         default="numpy",
         show_default=True,
         help="numpy starts at once and is the reference; xla compiles first; a plugin may add others.",

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
+from burnish.backends.backend import Backend, Way
 from burnish.backends.binding import BindError, bind_symbols
 from burnish.ir.budget import check_held
 from burnish.ir.dims import Sym, bind, symbols_of
-from burnish.ir.format import Packed
-from burnish.ir.graph import Graph, Value
+from burnish.ir.format import FORMATS, Packed
+from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.guards import AtMost, Equal
 from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.ops.linear import Embedding
-from burnish.ir.run import Body, evaluate_numpy, read_leaf, run_graph
+from burnish.ir.ops.quantization import Dequantize, Quantize, Relayout
+from burnish.ir.run import Body, Chosen, evaluate_numpy, make_plan, read_leaf
 from burnish.ir.signature import COUNT, MASK, PAST, TOKENS, Earlier, Linked, Ring, State
 from burnish.ir.types import FLOATS, NUMPY, Type
 from burnish.ir.walk import every_graph
 from burnish.ir.weights import MemoryWeights
 
 __all__ = [
+    "Float64",
     "error",
     "made_up",
     "made_up_inputs",
     "made_up_weights",
+    "rows_read_by",
     "run_all",
-    "run_in_float64",
     "same_bits",
     "units_of",
 ]
@@ -88,7 +92,7 @@ def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | Non
                 inputs[key] = np.ones(type.sizes, NUMPY[type.dtype])  # as a session has it
             elif v.role == PAST:
                 inputs[key] = np.zeros(type.sizes, "i4")
-            elif rows := _rows_read_by(v):
+            elif rows := rows_read_by(v):
                 inputs[key] = made_up(type, key, seed, rows)
             else:
                 raise BindError(f"input {key} reads a table without rows")
@@ -114,10 +118,10 @@ def _sizes(module: Module, given: Mapping[str, int]) -> dict[str, int]:
     return sizes
 
 
-def _rows_read_by(ids: Value) -> int:
-    """How many rows the smallest table has that is read at these ids."""
+def rows_read_by(ids: Value, otherwise: int = 8) -> int:
+    """How many rows the smallest table has that is read at these ids; `otherwise` where none is."""
     rows = [n["w"].shape[0] for n in ids.users if isinstance(n.op, Embedding)]
-    return min((r for r in rows if isinstance(r, int)), default=8)
+    return min((r for r in rows if isinstance(r, int)), default=otherwise)
 
 
 # ------------------------------------------------------------------------------------------------------------ running
@@ -159,25 +163,61 @@ def _inputs(graph: Graph, given: Mapping[str, Array], earlier: Mapping[str, Arra
     return inputs
 
 
-def run_in_float64(module: Module) -> Run:
-    """Runs the module's graphs with every float widened to float64, quantized numbers taken for what they stand for."""
-    leaves: dict[Value, Array] = {}
+@dataclass
+class Float64(Backend):
+    """Runs a module's graphs with every float widened to float64, quantized numbers taken for what they stand for.
 
-    def widened(op: Op, operands: Sequence[Any], dtypes: Sequence[str], bodies: Sequence[Body]) -> tuple[Array, ...]:
+    `known` are values that need not be computed, with their arrays. Where `unrounded`, what is quantized at run time,
+    and by any `quantize` above `known`, stays the float that it was: all that a lossy pass does but rounding.
+    """
+
+    has_probes: ClassVar[bool] = True
+    module: Module
+    known: Mapping[Value, Array] = field(default_factory=dict)
+    unrounded: bool = False
+    _leaves: dict[Value, Array] = field(default_factory=dict)
+
+    def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Any = None) -> dict[str, Array]:
+        """Run a graph on arrays by input name. Raises BindError for inputs that do not fit it."""
+        g = self.module.graphs[graph]
+        sizes = bind_symbols(g, inputs)
+        for node in (n for h in every_graph([g]) for n in h if n.is_leaf and n.out not in self._leaves):
+            self._leaves[node.out] = _wide(read_leaf(node))
+        known = self._leaves | {v: _wide(x) for v, x in self.known.items()}
+        known |= {v: _wide(inputs[v.name]) for v in g.inputs}
+        return dict(zip(g.outputs, make_plan(g, known, sizes, self._choose)(known, probe), strict=True))
+
+    def _choose(self, node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
+        if node.is_leaf:
+            return lambda _: (_wide(read_leaf(node)),), "read"
+        dtypes = [o.dtype for o in node.outputs]
+        return lambda operands: self._evaluate(op, operands, dtypes, bodies), "float64"
+
+    def _evaluate(
+        self, op: Op, operands: Sequence[Any], dtypes: Sequence[str], bodies: Sequence[Body]
+    ) -> tuple[Array, ...]:
+        if self.unrounded and isinstance(op, Quantize | Relayout | Dequantize) and not isinstance(operands[0], Packed):
+            return (operands[0],)
         if not op.planewise and not op.takes_packed:
             operands = [_wide(x.dequantize(np)) if isinstance(x, Packed) else x for x in operands]
-        dtypes = ["f64" if d in FLOATS else d for d in dtypes]
+        dtypes = ["f64" if d in FLOATS or (self.unrounded and d in FORMATS) else d for d in dtypes]
         return tuple(map(_wide, evaluate_numpy(_wide_op(op), operands, dtypes, bodies)))
 
-    def run(name: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        graph = module.graphs[name]
-        sizes = bind_symbols(graph, inputs)
-        for node in (n for g in every_graph([graph]) for n in g if n.is_leaf and n.out not in leaves):
-            leaves[node.out] = _wide(read_leaf(node))
-        known = leaves | {v: _wide(inputs[v.name]) for v in graph.inputs}
-        return dict(zip(graph.outputs, run_graph(graph, known, sizes, widened), strict=True))
+    def zeros(self, type: Type) -> Array:
+        """An empty state."""
+        return np.zeros(type.sizes, "f8" if type.is_float else NUMPY[type.dtype])
 
-    return run
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """It is one already."""
+        return np.asarray(array)
+
+    def length(self, wanted: int) -> int:
+        """Just what is wanted."""
+        return wanted
+
+    def ways(self, graph: str) -> Iterable[tuple[Node, Way]]:
+        """All as it is defined."""
+        return [(n, Way("float64")) for g in every_graph([self.module.graphs[graph]]) for n in g if n.time == "run"]
 
 
 def _wide(x: Any) -> Any:
@@ -194,11 +234,8 @@ def _wide_op(op: Op) -> Op:
 def error(result: Array, reference: Array) -> float:
     """The largest deviation of a result, relative to the largest finite number of the reference.
 
-    Infinite for another shape, for other integers, and where one is not a number and the other is. Where the result
-    holds only the last row (`last-row`), it is compared with the reference's.
+    Infinite for another shape, for other integers, and where one is not a number and the other is.
     """
-    if reference.ndim == result.ndim > 1 and result.shape[1] == 1:
-        reference = reference[:, -1:]
     if result.shape != reference.shape:
         return float("inf")
     a, b = np.asarray(result).astype("f8"), np.asarray(reference).astype("f8")

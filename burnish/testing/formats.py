@@ -60,8 +60,7 @@ def _check_made(format: QuantFormat) -> list[tuple[str, Packed]]:
         stored += _check_packed(format, packed, where)
         back = packed.dequantize(np)
         groups = x.reshape(*x.shape[:-1], -1, format.group_size(x.shape[-1]))
-        largest = np.abs(groups).max(axis=-1, keepdims=True)
-        step = largest / 2.0 ** (format.code.width - 1) * (1 + 2**-8) + 2.0**-24  # f16's smallest
+        step = format.largest_error(groups)
         error = np.abs(back.reshape(groups.shape) - groups)
         assert (error <= step).all(), f"{where}: rounding is off by {np.nanmax(error / step):.3g} steps"
         zero = (groups == 0).all(axis=-1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from burnish.backends.interpreter import Interpreter
 from burnish.debug.check import FACTOR
-from burnish.debug.numbers import error, made_up_inputs, made_up_weights, run_all, run_in_float64, same_bits, units_of
+from burnish.debug.numbers import Float64, error, made_up_inputs, made_up_weights, run_all, same_bits, units_of
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Graph, Value
 from burnish.ir.module import Module, WeightEntry
@@ -162,7 +162,7 @@ def _compare(rule: type[Rule], module: Module, after: Module, seed: int, where: 
     module.source = after.source = made_up_weights(module, seed)
     inputs = made_up_inputs(module, seed)
     old, new = (run_all(m, Interpreter(m), inputs) for m in (module, after))
-    truth = run_all(module, run_in_float64(module), inputs)
+    truth = run_all(module, Float64(module), inputs)
     for name, x in new.items():
         here = f"{where}: {name.removeprefix('forward.')}"
         assert x.shape == old[name].shape and x.dtype == old[name].dtype, f"{here}: of another type\n{module}\n{after}"

@@ -5,12 +5,12 @@ import pytest
 
 from burnish.backends.interpreter import Interpreter
 from burnish.debug.numbers import (
+    Float64,
     error,
     made_up,
     made_up_inputs,
     made_up_weights,
     run_all,
-    run_in_float64,
     same_bits,
     units_of,
 )
@@ -46,12 +46,6 @@ def test_error_is_relative_to_the_largest_number(result: list, reference: list, 
 def test_integers_are_equal_or_wrong() -> None:
     assert error(np.array([1, 2]), np.array([1, 2])) == 0.0
     assert error(np.array([1, 2]), np.array([1, 3])) == inf
-
-
-def test_the_last_row_is_compared_with_the_last_row() -> None:
-    reference = np.arange(12.0).reshape(1, 3, 4)
-    assert error(reference[:, -1:], reference) == 0.0
-    assert error(reference[:, :1], reference) > 0.0
 
 
 def test_units_follow_the_element_type() -> None:
@@ -103,7 +97,7 @@ def test_made_up_ids_are_in_the_vocabulary_and_sizes_follow_guards() -> None:
 def test_float64_is_the_truth_that_the_interpreter_rounds() -> None:
     module = decoder()
     inputs = made_up_inputs(module)
-    truth = run_all(module, run_in_float64(module), inputs)["forward.logits"]
+    truth = run_all(module, Float64(module), inputs)["forward.logits"]
     rounded = run_all(module, Interpreter(module), inputs)["forward.logits"]
     assert truth.dtype == np.float64
     assert 0 < error(rounded, truth) < gamma(TERMS)
@@ -111,7 +105,7 @@ def test_float64_is_the_truth_that_the_interpreter_rounds() -> None:
     none = decoder(blocks=0)
     none.source = module.source
     expected = embed[inputs["forward.ids"]] @ head.T
-    np.testing.assert_array_equal(run_all(none, run_in_float64(none), inputs)["forward.logits"], expected)
+    np.testing.assert_array_equal(run_all(none, Float64(none), inputs)["forward.logits"], expected)
 
 
 def test_quantized_weights_count_for_what_they_stand_for() -> None:
@@ -129,7 +123,7 @@ def test_quantized_weights_count_for_what_they_stand_for() -> None:
     module.source = made_up_weights(module)
     inputs = made_up_inputs(module)
     x, w = inputs["forward.x"], module.source.read("w").dequantize(np).astype("f8")
-    results = run_all(module, run_in_float64(module), inputs)
+    results = run_all(module, Float64(module), inputs)
     np.testing.assert_array_equal(results["forward.y"], x.astype("f8") @ w.T)
     quantized = Packed.quantize(np, x, "int8_32").dequantize(np).astype("f8")
     np.testing.assert_array_equal(results["forward.z"], quantized @ w.T)
@@ -150,7 +144,7 @@ def test_weights_packed_out_of_stored_parts_count_for_what_they_stand_for() -> N
     module.source = made_up_weights(module)
     inputs = made_up_inputs(module)
     code, scale = (module.source.read(name).astype("f8") for name in ("code", "scale"))
-    y = run_all(module, run_in_float64(module), inputs)["forward.y"]
+    y = run_all(module, Float64(module), inputs)["forward.y"]
     np.testing.assert_array_equal(y, inputs["forward.x"].astype("f8") @ ((code - 8) * scale).T)
 
 
@@ -164,7 +158,7 @@ def test_what_passes_add_is_filled_in() -> None:
     plain = run_all(module, Interpreter(module), inputs)["forward.logits"]
     stateful = run_all(context.module, Interpreter(context.module), inputs)
     assert stateful["forward.logits"].shape == (2, 1, VOCABULARY)
-    assert error(stateful["forward.logits"], plain) < 2 * gamma(TERMS)
+    assert error(stateful["forward.logits"], plain[:, -1:]) < 2 * gamma(TERMS)
     assert stateful["forward.k0"].shape[1] == inputs["forward.ids"].shape[1]
 
 

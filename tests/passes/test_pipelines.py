@@ -62,8 +62,13 @@ def test_quantization_stands_between_what_finds_products_and_what_joins_them() -
         ("expect{op=linear,per_block=two}", "per_block must be of type int, not 'two'"),
         ("quantize-weights{recipe=q9}", "quantize-weights: unknown format 'q9'"),
         ("quantize-activations{format=q40}", "there is no format 'q40'; did you mean q4_0"),
-        ("squeeze fma", "no pass 'squeeze'"),
-        ("}", "cannot read the pass"),
+        ("squeeze,fma", "no pass 'squeeze'"),
+        ("canonicalize fuse-fma", "cannot read the pass"),
+        ("canonicalize{}fuse-fma", "cannot read the pass"),
+        ("canonicalize,", "cannot read the pipeline"),
+        ("canonicalize}", "cannot read the pipeline"),
+        ("quantize-weights{recipe=q4_0", "cannot read the pipeline"),
+        ("quantize-weights{recipe=q4_0,recipe=q8_0}", "is given recipe twice"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, message: str) -> None:
