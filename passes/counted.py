@@ -20,6 +20,7 @@ from burnish.ir.ops.shape import (
     BroadcastTo,
     Concat,
     Gather,
+    GatherElements,
     GatherNd,
     Iota,
     Reshape,
@@ -39,7 +40,7 @@ __all__ = ["Counted", "bare", "behind_batch"]
 
 _VIEWS = (Reshape, Squeeze, Unsqueeze)
 _ALONG_AN_AXIS = (Concat, Slice, Split, Transpose)
-_LOOK_UPS = (Embedding, Gather, GatherNd)
+_LOOK_UPS = (Embedding, Gather, GatherElements, GatherNd)
 _OTHERS = (*_VIEWS, *_ALONG_AN_AXIS, *_LOOK_UPS, BroadcastTo, Matmul)
 
 
@@ -87,6 +88,8 @@ class Counted:
                 known = False
             elif self._first(node) is not None:
                 known = True
+            elif isinstance(node.op, GatherElements):
+                known = self._column(node) is not None and self._fits(node["x"]) and self._fits(node["indices"])
             else:
                 good = node.op.elementwise or node.op.by_last_axis or isinstance(node.op, _OTHERS)
                 known = good and all(self._fits(v) for v in node.operands)
@@ -156,7 +159,26 @@ class Counted:
         n, before = len(shape), range(len(shape) + 1, len(shape) + 1 + axis)
         return op.transpose(rows, perm=(0, *before, *range(1, n + 1), *range(n + 1 + axis, rows.type.rank)))
 
+    def _column(self, node: Node) -> Value | None:
+        """The indices [S] of elements that are gathered, where all other axes are whole and alike."""
+        x, at, axis = node["x"], node["indices"], node["x"].type.axis(node.op.axis)  # type: ignore[attr-defined]
+        whole = self._axes(at) == [axis] and not self._axes(x)
+        whole = whole and all(n == m for i, (n, m) in enumerate(zip(x.shape, at.shape, strict=True)) if i != axis)
+        while at.node is not None and at.shape != (self.length,):
+            views = isinstance(at.op, BroadcastTo) or (
+                isinstance(at.op, _VIEWS) and unit_axes(at.node["x"].shape, at.shape) is not None
+            )
+            if not views:
+                return None
+            at = at.node["x"]
+        return at if whole and at.node is not None else None
+
     def _looked_up(self, op: Ops, node: Node) -> Value:
+        if isinstance(node.op, GatherElements):
+            column = self._column(node)
+            assert column is not None
+            at = self.anew(op, column)
+            return self._gathered(op, node["x"], at, (self.length,), node["x"].type.axis(node.op.axis))
         table, at = (node["w"], node["ids"]) if isinstance(node.op, Embedding) else (node["x"], node["indices"])
         if not self._axes(at):  # what is looked up in counts
             axis = table.type.axis(node.op.axis)  # type: ignore[attr-defined]  # a gather

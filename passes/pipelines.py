@@ -54,7 +54,7 @@ PIPELINES: dict[str, Entries] = {
         ("recover-attention", "before masks: they are found at an attention"),
         ("recover-mask", ""),
         ("simplify-memory", "the transposes that recovery put around rope and attention cancel"),
-        ("recover-positions", "where positions meet tokens, once views are merged and masks, which count too, gone"),
+        ("recover-positions", "once views have merged, and masks, which count tokens too, are gone"),
         ("fuse-linear", ""),
     ),
     # Ops joined.

@@ -128,6 +128,12 @@ def by_gather_nd(op: Any, x: Value) -> Value:
     return op.add(x, op.gather_nd(op.constant(TABLE), op.unsqueeze(row(op), axes=(2,))))
 
 
+def by_gather_elements(op: Any, x: Value) -> Value:
+    """Each index written as often as a row is long."""
+    at = op.squeeze(op.broadcast_to(op.unsqueeze(row(op), axes=(2, 3)), shape=(1, S, WIDTH, 1)), axes=(3,))
+    return op.add(x, op.gather_elements(op.constant(TABLE[None]), at, axis=1))
+
+
 def cut_from_numbers(op: Any, x: Value) -> Value:
     """As a buffer of positions."""
     at = op.slice(op.constant(np.arange(ROWS)[None]), axis=1, start=0, stop=S)
@@ -206,9 +212,10 @@ def gated(x: np.ndarray) -> np.ndarray:
 
 ADDED: list[tuple[Build, Means]] = [
     *((build, lambda x: x + at(x)) for build in (added_first, added_second, for_each_sequence, by_slice)),
+    (cut_from_numbers, lambda x: x + at(x)),
     *(
         (build, lambda x: x + at(x))
-        for build in (by_slice_of_rows, by_slice_of_columns, by_gather_nd, cut_from_numbers)
+        for build in (by_slice_of_rows, by_slice_of_columns, by_gather_nd, by_gather_elements)
     ),
     *((build, lambda x: x + at(x, 2)) for build in (from_two, from_two_by_slice, from_two_of_numbers)),
     (running_sum_of_ones, lambda x: x + at(x, 2)),
