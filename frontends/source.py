@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from burnish.frontends.config import LoadError
+from burnish.frontends.config import LoadError, shown
 from burnish.frontends.on_disk import begins_as, not_there, unreadable
 from burnish.ir.module import Module
 from burnish.ir.registry import Registry
@@ -101,6 +101,9 @@ class Text(Source):
             raise LoadError(f"{path}: {e}") from e
         except VerifyError as e:
             raise LoadError(f"{path}: {e.line}") from e
+        for name, entry in module.weights.items():
+            if entry.type.symbols:
+                raise LoadError(f"{path}: weight {shown(name)} is {entry.type}: its sizes must be numbers")
         nodes = (node for graph in module.every_graph for node in graph if not node.is_leaf)
         for i, node in enumerate(nodes):
             if not node.origin.sources:

@@ -193,10 +193,10 @@ def _bytes_of(node: Node) -> int:
 
 def _operations_of(node: Node) -> int:
     inner = sum(_operations_of(n) for body in node.bodies for n in body)
-    elements = [_elements(v) for v in (*node.operands, *node.outputs)]
-    depth = node.operands[0].shape[-1:] if node.op.kind in ("linear", "matmul") else ()
-    made = sum(map(_elements, node.outputs)) * next((d for d in depth if isinstance(d, int)), 1)
-    return max(made, *elements, 0) + _count(node) * inner
+    elements = sorted(_elements(v) for v in (*node.operands, *node.outputs))
+    if node.op.kind in ("linear", "matmul"):  # of [M, K] by [K, N]: MKN, the root of MK * KN * MN
+        return math.isqrt(math.prod(elements[-3:]))
+    return max(elements, default=0) + _count(node) * inner
 
 
 def _elements(value: Value) -> int:
