@@ -50,7 +50,8 @@ def test_check_prints_a_line_a_pass(cli: Cli, model: Path) -> None:
     lines = out.splitlines()
     assert [line.split()[:2] for line in lines] == [["ok", name] for name in PIPELINE.split(",")]
     assert "4 applied" in lines[0] and re.search(r"error \S+ of at most \S+$", lines[0])
-    assert re.search(r"loss \S+ \(\S+ added by layers\[\d\], the most\); 9 tensors at most 0\.\d+ of what their formats round$", lines[-1])
+    loss = r"loss \S+ \(\S+ added by layers\[\d\], the most\); 9 tensors at most 0\.\d+ of what their formats round$"
+    assert re.search(loss, lines[-1])
 
 
 def test_check_notices_the_fault_in_one_application(cli: Cli, model: Path, plugin: Path) -> None:
