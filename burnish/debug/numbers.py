@@ -187,9 +187,8 @@ class Float64(Backend):
         self, op: Op, operands: Sequence[Any], dtypes: Sequence[str], bodies: Sequence[Body]
     ) -> tuple[Array, ...]:
         if self.unrounded and isinstance(op, Quantize | Relayout | Dequantize):
-            (x,) = operands
-            if not isinstance(x, Packed):
-                return (x,)
+            if not any(isinstance(x, Packed) for x in operands):
+                return tuple(operands)  # as it was
         if not op.planewise and not op.takes_packed:
             operands = [_wide(x.dequantize(np)) if isinstance(x, Packed) else x for x in operands]
         dtypes = ["f64" if d in FLOATS or (self.unrounded and d in FORMATS) else d for d in dtypes]
