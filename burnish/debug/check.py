@@ -27,7 +27,8 @@ from burnish.backends.target import make_backend
 from burnish.debug.blocks import BlockError, added_by_blocks
 from burnish.debug.numbers import Float64, error, made_up_weights, same_bits, units_of
 from burnish.debug.quantized import Held, Watch, held_weights
-from burnish.debug.readings import Reading, Results, Steps, numbers_in, reading_of, readings_of
+from burnish.debug.readings import Reading, Results, Steps
+from burnish.debug.samples import numbers_in, reading_of, readings_of
 from burnish.debug.signatures import Signature
 from burnish.ir.module import Module
 from burnish.ir.op import Array

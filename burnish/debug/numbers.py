@@ -196,8 +196,9 @@ class Float64(Backend):
     def _evaluate(
         self, op: Op, operands: Sequence[Any], dtypes: Sequence[str], bodies: Sequence[Body]
     ) -> tuple[Array, ...]:
-        if self.unrounded and isinstance(op, Quantize | Relayout | Dequantize) and not isinstance(operands[0], Packed):
-            return (operands[0],)
+        stays = self.unrounded and isinstance(op, Quantize | Relayout | Dequantize)
+        if stays and not any(isinstance(x, Packed) for x in operands):
+            return tuple(operands)
         if not op.planewise and not op.takes_packed:
             operands = [_wide(x.dequantize(np)) if isinstance(x, Packed) else x for x in operands]
         dtypes = ["f64" if d in FLOATS or (self.unrounded and d in FORMATS) else d for d in dtypes]

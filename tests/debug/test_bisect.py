@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from burnish.debug.bisect import Bisection, Outcome, bisect, changes_of, probe_of
+from burnish.debug.bisect import MOST_RUNS, Bisection, Outcome, bisect, changes_of, probe_of
 from burnish.debug.check import Checker
 from burnish.debug.controllers import Only, Skip
 from burnish.passes.engine import Application, Controller
@@ -96,6 +96,27 @@ def test_a_fault_without_any_application_is_inconclusive() -> None:
     found = searched(LETTERS, lambda on: True)
     assert found.culprits is None
     assert "nothing applied" in found.reason
+
+
+def test_a_search_ends() -> None:
+    """Every two applications of 64 fail together: the search gives up, and shows the fault."""
+    names = [str(i) for i in range(256)]
+    found = searched(names, lambda on: len(on) >= 2)
+    assert found.probes <= MOST_RUNS and found.fault == "wrong"
+    assert found.culprits is None and "given up" in found.reason
+
+
+def test_rules_that_undo_each_other_are_both_named_at_once() -> None:
+    a, b = application("a"), application("b")
+    found = bisect(lambda controller, quick=False: Outcome("without end", (a, b), "endless", "pass", turn=(a, b)))
+    assert found.probes == 2
+    assert [[x.id for x in c.applications] for c in found.culprits or []] == [["a", "b"]]
+
+
+def test_progress_is_told_to_the_end() -> None:
+    told: list[tuple[str, int, int]] = []
+    bisect(lambda controller, quick=False: Outcome(None, ()), lambda *now: told.append(now))
+    assert told == [("bisecting", 0, 5), ("bisecting", 1, 6), ("bisecting", 2, 2)]
 
 
 def test_a_flaky_fault_is_inconclusive() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 import burnish
 from burnish.debug.blocks import added_by_blocks
-from burnish.debug.readings import readings_of
+from burnish.debug.samples import readings_of
 from burnish.ir.ops.elementwise import Mul
 from burnish.testing.ops import gamma
 from tests.decoder import TERMS, decoder

@@ -7,7 +7,8 @@ import burnish
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.debug.numbers import error
-from burnish.debug.readings import LONGEST, Call, Steps, numbers_in, reading_of, readings_of
+from burnish.debug.readings import Call, Steps
+from burnish.debug.samples import LONGEST, numbers_in, reading_of, readings_of
 from burnish.ir import parse
 from burnish.testing.ops import gamma
 from tests.decoder import TERMS, VOCABULARY, decoder
