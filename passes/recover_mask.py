@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,7 @@ from burnish.passes.engine import Match, RewritePass, Rule
 
 _SIZES = (1, 2, 3, 5, 8)
 _LARGEST = 1024  # constants of a mask's graph up to this are tried as sizes: a window shows beyond its width
+_MOST_TRIED = 1 << 24  # elements of what a mask is computed from, at one of these sizes
 _HIDDEN = -1e4  # what is added to a score so that its key does not count; e ** this is 0
 Shape = tuple[bool, int]  # causal, window
 
@@ -90,6 +92,8 @@ def _conclude(bias: Value, node: Node) -> tuple[Shape, list[AllTrue]] | str:
     for sizes in _bindings(bias):
         if any(b(sizes) for b in broken):
             continue
+        if any(math.prod(o.type.bind(sizes).sizes) > _MOST_TRIED for n in alone for o in n.outputs):
+            return "it is too large to be tried: it stays data"
         (data,) = run_graph(alone, {}, sizes)
         visible = data if data.dtype == bool else data == 0
         if data.dtype != bool and not visible.all():

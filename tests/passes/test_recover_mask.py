@@ -9,9 +9,10 @@ from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.ir import Module, Ops, Value
 from burnish.ir.dims import Sym
+from burnish.ir.parser import parse
 from burnish.ir.types import Type
 from burnish.passes.engine import Context
-from burnish.passes.pipelines import parse_pass
+from burnish.passes.pipelines import parse_pass, run_passes
 from tests.ir.oracles import apart, attended
 
 B, S = Sym("B"), Sym("S")
@@ -108,3 +109,19 @@ def test_a_window_as_wide_as_the_largest_size_that_is_tried_first(window: int) -
 
     (attention,) = [n.op for n in recovered(masked(near)).module.graphs["forward"] if n.op.name == "attention"]
     assert (attention.causal, attention.window) == (True, window)
+
+
+def test_a_mask_that_would_fill_memory_is_not_tried() -> None:
+    text = """module {
+      graph forward(%q: f32[1, S, 1, 4]) {
+        %0: i32[1099511627776] = iota(size=1099511627776) <- "iota"
+        %1: i32[] = reduce_max(%0, axes=[0], keepdims=false) <- "most"
+        %2: i32[S] = iota(size=S) <- "count"
+        %3: bool[S] = less(%2, %1) <- "mask"
+        %4: bool[1, S] = unsqueeze(%3, axes=[0]) <- "row"
+        %5: f32[1, S, 1, 4] = attention(%q, %q, %q, _, _, %4, scale=0.5) <- "attention"
+        return y=%5
+      }
+    }"""
+    context = run_passes(parse(text), "recover-mask")
+    assert [r.reason for r in context.remarks] == ["it is too large to be tried: it stays data"]
