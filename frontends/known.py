@@ -20,6 +20,7 @@ __all__ = ["Known", "KnownOps", "known_dims", "type_of"]
 
 Known = np.ndarray  # with objects as elements where one of them is a symbolic dimension; those count as i64
 _LARGEST = 1 << 16  # elements that are computed here; more is left in the graph
+_MOST_SIZES = 256  # of them where one is a symbolic dimension: each is algebra, and a node where it is data
 _SYMBOLIC = "add sub mul neg div maximum minimum cast concat slice gather".split()
 _SYMBOLIC += "squeeze unsqueeze reshape transpose broadcast_to equal less less_or_equal where".split()
 
@@ -110,6 +111,8 @@ def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None
     if not any(v.dtype == object for v in given):
         with np.errstate(all="ignore"):  # a root of a negative number is NaN here as it is at run time
             return evaluate(op, np, inputs, [t.dtype for t in types])
+    if sum(int(np.prod(t.sizes, dtype=object)) for t in types) > _MOST_SIZES:
+        return None
     if op.name not in _SYMBOLIC or any(t.dtype not in ("i64", "i32", "bool") for t in types):
         return None
     match op.name:

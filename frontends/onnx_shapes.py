@@ -17,6 +17,7 @@ from burnish.ir.types import NUMPY
 __all__: list[str] = []
 
 _FAR = (1 << 31) - 1  # slices to "the end" are written with the largest number, of i64 or of i32
+_PARTS = 1 << 12  # of a split
 _STEPPED = 1 << 16  # indices of a slice in steps
 
 
@@ -166,6 +167,8 @@ def split(op: OnnxOps, x: X, split: X = None, *, axis: int = 0, num_outputs: int
     number, whole = op.results, x.shape[at]
     if num_outputs not in (None, number):
         raise ValueError(f"num_outputs={num_outputs} does not fit {number} results")
+    if number > _PARTS:
+        raise ValueError(f"{number} parts are more than {_PARTS}")
     part = (whole + number - 1) // number
     return tuple(op.split(x, axis=at, sizes=(part,) * (number - 1) + (whole - part * (number - 1),)))
 

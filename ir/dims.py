@@ -131,12 +131,14 @@ def _is_choice(e: Expr) -> bool:
 
 
 _TERMS = 1024  # of a product, before equal ones are joined
+_CHOICES = 12  # Min and Max in what is computed with: sympy compares the arguments of each with each
 
 
 @cache
 def _arithmetic(operator: str, a: Dim, b: Dim) -> Dim:
     import sympy
 
+    _require_few_choices(a, b)
     x, y = _expr(a), _expr(b)
     if operator == "*" and len(sympy.Add.make_args(x)) * len(sympy.Add.make_args(y)) > _TERMS:
         raise DimError(f"the product of {dim_text(a)[:40]!r}… and {dim_text(b)[:40]!r}… is too long")
@@ -162,7 +164,13 @@ def _choice(function: str, dims: tuple[Dim, ...]) -> Dim:
     """The "Min" or the "Max" of several, made at once: sympy would factor some of them, made one by one."""
     import sympy
 
+    _require_few_choices(*dims)
     return _canonical(getattr(sympy, function)(*map(_expr, dims)))
+
+
+def _require_few_choices(*dims: Dim) -> None:
+    if sum(d.text.count("Min(") + d.text.count("Max(") for d in dims if isinstance(d, Sym)) > _CHOICES:
+        raise DimError(f"too many choices between sizes, in {dim_text(dims[0])[:40]!r}…")
 
 
 @cache

@@ -342,3 +342,26 @@ def test_little_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", limits + code, str(path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("operator", "count"), [(("Max", "Min", "Add", "Mul"), 60), (("Concat",), 40)], ids=["choices", "long shapes"]
+)
+def test_arithmetic_on_sizes_is_bounded(tmp_path: Path, operator: tuple[str, ...], count: int) -> None:
+    """What takes long to compute, or has a great many sizes, is refused."""
+    letters = "abcdefgh"
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input.append(helper.make_tensor_value_info("i", TensorProto.FLOAT, list(letters)))
+        nodes = [helper.make_node("Shape", ["i"], ["s0"])]
+        if operator != ("Concat",):
+            nodes = [helper.make_node("Shape", ["i"], [f"d{k}"], start=k, end=k + 1) for k in range(8)]
+            nodes.append(helper.make_node("Identity", ["d0"], ["s0"]))
+        for k in range(count):
+            kind = operator[k % len(operator)]
+            other, options = (f"s{k}", {"axis": 0}) if kind == "Concat" else (f"d{k % 8}", {})
+            nodes.append(helper.make_node(kind, [f"s{k}", other], [f"s{k + 1}"], **options))
+        model.graph.node.extend([*nodes, helper.make_node("ConstantOfShape", [f"s{count}"], ["z"])])
+
+    with pytest.raises(LoadError, match=r"too many choices|must be known|is too long"):
+        load_onnx(written(tmp_path, change))

@@ -121,3 +121,19 @@ def test_a_mask_that_is_too_large_to_look_at_stays_data() -> None:
     } }"""
     context = run_passes(parse(text), "recover-mask")
     assert [r.reason for r in context.remarks] == ["looking at it takes more than 256 MB: it stays data"]
+
+
+def test_a_mask_that_would_fill_memory_is_not_tried() -> None:
+    text = """module {
+      graph forward(%q: f32[1, S, 1, 4]) {
+        %0: i32[1099511627776] = iota(size=1099511627776) <- "iota"
+        %1: i32[] = reduce_max(%0, axes=[0], keepdims=false) <- "most"
+        %2: i32[S] = iota(size=S) <- "count"
+        %3: bool[S] = less(%2, %1) <- "mask"
+        %4: bool[1, S] = unsqueeze(%3, axes=[0]) <- "row"
+        %5: f32[1, S, 1, 4] = attention(%q, %q, %q, _, _, %4, scale=0.5) <- "attention"
+        return y=%5
+      }
+    }"""
+    context = run_passes(parse(text), "recover-mask")
+    assert [r.reason for r in context.remarks] == ["looking at it takes more than 256 MB: it stays data"]
