@@ -102,6 +102,11 @@ class Earlier(Role):
     batch: int
     axis: int
 
+    def goes_on(self, before: Type, after: Type) -> bool:
+        """Whether an output of type `after` is this input, of type `before`, with this step's values behind it."""
+        differ = [i for i, (a, b) in enumerate(zip(before.shape, after.shape, strict=False)) if a != b]
+        return (before.rank, before.dtype, differ) == (after.rank, after.dtype, [self.axis])
+
 
 @dataclass(frozen=True)
 class State(Role):

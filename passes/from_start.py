@@ -54,7 +54,9 @@ def _from_start(op: Ops, graph: Graph) -> None:
     left = [v for v in graph.inputs if v not in earlier and v.role != MASK and sizes.keys() & set(v.type.symbols)]
     if left:
         raise PassError(f"input {left[0].name} is as long as what came before, and is not given back with the tokens")
-    kept = {k: v for k, v in graph.outputs.items() if not _returns(v, earlier)}
+    kept = {
+        k: v for k, v in graph.outputs.items() if not any(r.goes_on(e.type, v.type) for e, r in earlier.items())
+    }
     graph.set_outputs(kept)
     for guard in graph.module.guards:
         _bound(op, guard, sizes)
@@ -70,16 +72,6 @@ def _from_start(op: Ops, graph: Graph) -> None:
         if not node.is_leaf and node.graph is not None:
             with op.at(Origin.union([node.origin], NothingBefore.__name__)):
                 _bind(op, node, sizes, empty, ones)
-
-
-def _returns(value: Value, earlier: dict[Value, Earlier]) -> bool:
-    """Whether it is what came before, and this step's values behind it."""
-    return any(
-        value.type.rank == v.type.rank
-        and value.dtype == v.dtype
-        and [i for i, (a, b) in enumerate(zip(value.shape, v.shape, strict=True)) if a != b] == [role.axis]
-        for v, role in earlier.items()
-    )
 
 
 def _bind(op: Ops, node: Node, sizes: dict[str, Dim], empty: set[Value], ones: set[Value]) -> None:

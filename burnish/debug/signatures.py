@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from burnish.ir.graph import Graph
 from burnish.ir.module import Module
-from burnish.ir.signature import COUNT, LOGITS, PAST, Linked, Role, State
+from burnish.ir.signature import COUNT, LOGITS, MASK, PAST, Earlier, Linked, Role, State
 from burnish.ir.types import Type
 
 __all__ = ["Signature"]
@@ -39,8 +39,8 @@ class Signature:
         """What a pass should not have changed.
 
         A pass that restructures graphs, as it declares by going through `Context.restructure`, may add what a session
-        keeps and feeds (states, counts, links between graphs), change such, and leave the last row of logits. The
-        model's own inputs and outputs stay.
+        keeps and feeds (states, counts, links between graphs), change such, take away what came earlier, as a caller
+        keeps it, and masks with it, and leave the last row of logits. The model's own inputs and outputs stay.
         """
         if list(self.outputs) != list(after.outputs):
             return f"the graphs are {', '.join(after.outputs)}; they were {', '.join(self.outputs)}"
@@ -54,9 +54,12 @@ class Signature:
         return None
 
     def _own(self, graph: str, ports: Sequence[Port]) -> list[Port]:
-        """Without what a session keeps and feeds."""
+        """Without what a session keeps and feeds, or a caller keeps in its place."""
+        earlier = [(type, role) for _, type, role in self.inputs[graph] if isinstance(role, Earlier)]
+        fed = (COUNT, PAST, MASK) if earlier else (COUNT, PAST)
         made = [p for p in ports if p[2] is not None or (graph, p[0]) not in self.linked]
-        return [p for p in made if p[2] not in (COUNT, PAST) and not isinstance(p[2], State | Linked)]
+        made = [p for p in made if p[2] is not None or not any(r.goes_on(t, p[1]) for t, r in earlier)]
+        return [p for p in made if p[2] not in fed and not isinstance(p[2], State | Linked | Earlier)]
 
 
 def _inputs(graph: Graph) -> list[Port]:

@@ -334,7 +334,7 @@ def test_arguments_that_are_no_text(cli: Cli, llama: Path) -> None:
 def test_a_path_that_is_no_text(cli: Cli, llama: Path, tmp_path: Path) -> None:
     source = shutil.copytree(llama, tmp_path / "model \udcff")
     code, out, err = cli("inspect", source)
-    assert (code, err) == (0, "") and out.startswith(f"{tmp_path}/model \\udcff: checkpoint")
+    assert (code, err) == (0, "") and out.startswith(f"{tmp_path}/model \\udcff: LlamaForCausalLM (checkpoint)")
     code, _, err = cli("inspect", tmp_path / "nothing \udcff")
     assert (code, err.count("\n")) == (3, 1)
 

@@ -27,7 +27,6 @@ def test_every_format_keeps_within_its_own_bound(format: str) -> None:
         (lambda x: x * np.float32(1.5), 4),
         (lambda x: np.roll(x, 1, axis=1), 4),
         (lambda x: x + np.float32(0.5) * np.abs(x).max(), 3),
-        (lambda x: np.where(np.arange(32) == 5, np.float32(np.nan), x), float("inf")),
     ],
 )
 def test_a_damaged_weight_is_named(damage, off: float) -> None:  # type: ignore[no-untyped-def]
@@ -35,8 +34,7 @@ def test_a_damaged_weight_is_named(damage, off: float) -> None:  # type: ignore[
     after = burnish.optimize(module, "quantize-weights{recipe=q4_0}")
     arrays = {name: module.source.read(name) for name in module.weights}
     after.source = MemoryWeights(arrays | {"layers.1.attn.v.weight": damage(arrays["layers.1.attn.v.weight"])})
-    with np.errstate(invalid="ignore"):
-        held, _ = held_weights(module, after)
+    held, _ = held_weights(module, after)
     (fault,) = [t for t in held if t.fault is not None]
     assert fault.name == "weight layers.1.attn.v.weight" and fault.off >= off
 

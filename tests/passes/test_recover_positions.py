@@ -15,7 +15,7 @@ import pytest
 from burnish.backends.target import make_backend
 from burnish.ir import Module, Type, Value, verify
 from burnish.ir.dims import Sym
-from burnish.ir.signature import LOGITS, MASK, TOKENS, Facts
+from burnish.ir.signature import LOGITS, TOKENS, Facts
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import run_passes
 from burnish.testing import logits_by_steps
@@ -378,11 +378,6 @@ def last_rows(op: Any, x: Value) -> Value:
     return op.add(x, op.slice(op.constant(TABLE), axis=0, start=ROWS - S, stop=ROWS))
 
 
-def running_sum_of_a_mask(op: Any, x: Value) -> Value:
-    mask = op.graph.input("mask", Type("i32", (B, S)), MASK)
-    return op.add(x, table(op, op.sub(op.cumulative_sum(mask, axis=1), 1)))
-
-
 def by_share_of_softmax(op: Any, x: Value) -> Value:
     share = op.softmax(op.cast(op.iota(size=S), to="f32"))
     return op.mul(x, op.unsqueeze(share, axes=(1,)))
@@ -394,7 +389,6 @@ def by_share_of_softmax(op: Any, x: Value) -> Value:
         (share_of_the_whole, "iota"),
         (from_the_end, "iota"),
         (last_rows, "slice"),
-        (running_sum_of_a_mask, "cumulative_sum"),
         (by_share_of_softmax, "softmax|iota"),
     ],
 )
