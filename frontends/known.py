@@ -120,6 +120,8 @@ def _compute(op: Op, inputs: Sequence[Known | None]) -> tuple[Known, ...] | None
             results = _ELEMENTS[op.name](*given)
             if None in np.ravel(results).tolist():
                 return None
+        case "cast" if types[0].dtype == "bool":
+            return None
         case "cast":
             results = given[0]
         case "gather" if given[1].dtype == object:

@@ -89,9 +89,9 @@ def _most(value: Value, state: Steps) -> Dim | None:
         case "positions":
             return state.capacity - 1
         case "cast" | "unsqueeze" | "squeeze" | "reshape" | "broadcast_to" | "transpose":
-            return _most(node.operands[0], state)
+            return _most(node["x"], state)
         case "add" | "sub" | "mul":
-            a, b = node.operands
+            a, b = node["a"], node["b"]
             if a.literal is not None and node.op.name != "sub":
                 a, b = b, a
             most, number = _most(a, state), _integer(b)

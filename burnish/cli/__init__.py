@@ -246,9 +246,9 @@ def budget_option(function: F) -> F:
 
 
 def _allow(ctx: click.Context, parameter: click.Parameter, size: str | None) -> None:
-    from burnish.ir.budget import allowing, read_size
-
     if size is not None:
+        from burnish.ir.budget import allowing, read_size
+
         try:
             ctx.with_resource(allowing(read_size(size)))
         except ValueError as e:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from burnish.cli import budget_option, json_option, load_module, plugin_option, show_progress, task_option
-from burnish.ir.text import module_text
 
 if TYPE_CHECKING:
     from burnish.passes.engine import Application, Context, Pass, Remark
@@ -62,6 +61,7 @@ def command(
     if source is None:
         raise click.UsageError("give SRC, or --list")
     from burnish.debug.controllers import All, Fuel, PrintChanges, Skip
+    from burnish.ir.text import module_text
     from burnish.passes.engine import Context
     from burnish.runtime.progress import PassesDone
     from burnish.runtime.targets import read_pipeline
