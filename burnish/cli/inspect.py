@@ -118,7 +118,7 @@ def _attention(forms: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         text = f"{f['heads']} heads of {f['head_size']}"
         text += f" (values of {f['value_size']})" if f["value_size"] != f["head_size"] else ""
         text += f", {f['key_heads']} key heads" if f["key_heads"] != f["heads"] else ""
-        text += "" if f["causal"] else ", both ways"
+        text += ", to the encoder's tokens" if f["of_others"] else "" if f["causal"] else ", both ways"
         text += f", a window of {f['window']:,}" if f["window"] else ""
         yield text + (f", in {f['nodes']} of {sum(f['nodes'] for f in forms)}" if len(forms) > 1 else "")
 
