@@ -128,12 +128,13 @@ class Pass:
     #: that of its least exact rule
     exactness: ClassVar[Exactness] = "exact"
 
-    def __init_subclass__(cls, replace: bool = False) -> None:
+    def __init_subclass__(cls, replace: bool = False, base: bool = False) -> None:
+        """Finds the pass by its being defined, unless it is a base of others."""
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
         if cls.rules:
             cls.exactness = max((r.exactness for r in cls.rules), key=_STRICTNESS.index)
-        if not cls.__name__.startswith("_"):
+        if not base and not cls.__name__.startswith("_"):
             PASSES.add(cls.name, cls, replace)
 
     def run(self, module: Module, ctx: Context) -> None:

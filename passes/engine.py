@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-class RewritePass(Pass):
+class RewritePass(Pass, base=True):
     """Its rules, run to a fixpoint over every graph."""
 
     def run(self, module: Module, ctx: Context) -> None:

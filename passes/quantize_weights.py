@@ -56,9 +56,9 @@ def _lines(recipe: str) -> Iterator[_Line]:
 
 def _why_not_made(format: str) -> str | None:
     """None, or why weights cannot be quantized to what is called so."""
-    if format in FORMATS:
-        return None if FORMATS[format].is_made else f"{format} is read, not made, yet: weights are not quantized to it"
     made = sorted(name for name, fmt in FORMATS.items() if fmt.is_made)
+    if format in FORMATS:
+        return None if format in made else f"{format} is read, not made, yet; there are {', '.join(made)}, none"
     near = difflib.get_close_matches(format[:100], made, cutoff=0.7)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     if re.fullmatch(r"i?q\d_k_\w+", format):

@@ -1,6 +1,7 @@
 """The demo is one screen, and ends at its answer."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,4 +26,7 @@ def test_the_demo(tmp_path: Path) -> None:
     full, small = ([int(x) for x in line.split() if x.isdigit()][:2] for line in lines[-4:-2])
     assert full == [205, 0] and sum(small) == 205  # it knows its almanac by heart
     assert lines[-1] == "  Kroros."
+    (readme,) = re.findall(r"^```\n(\$ burnish opt .*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    measured = re.compile(r" +\d\.\d{3} .*")  # losses and tokens a second
+    assert measured.sub("", readme).splitlines() == measured.sub("", done.stdout).splitlines()
     assert (tmp_path / "build" / "tiny-lm" / "manifest.json").exists()

@@ -99,8 +99,8 @@ def test_a_command_loads_what_it_uses_and_no_more(line: list[str], needs: set[st
     assert ("numpy" in loaded) == ("--help" not in line)
 
 
-def completed(words: str) -> list[str]:
-    """What bash offers behind `words`; the last one is begun, where there is no space."""
+def completed(words: str, loaded: str = "") -> list[str]:
+    """What bash offers behind `words`; the last one is begun, where there is no space. Of libraries, `loaded` is."""
     code = f"""
 import os, sys
 os.environ |= {{"_BURNISH_COMPLETE": "bash_complete", "COMP_WORDS": {words!r}, "COMP_CWORD": "{words.count(" ")}"}}
@@ -113,7 +113,7 @@ sys.stdout.flush()
 print("loaded:", *{{"numpy", "jax", "numba"}} & set(sys.modules), file=sys.stderr)
 """
     ran = python(code)
-    assert ran.stderr == "loaded:\n"
+    assert ran.stderr.split() == ["loaded:", *loaded.split()]
     return [line.partition(",")[2] for line in ran.stdout.splitlines()]
 
 
@@ -122,6 +122,16 @@ def test_a_shell_completes_commands_and_options_without_loading_a_library() -> N
     assert completed("burnish debug ") == ["bisect", "check"]
     assert {"--temperature", "--top-k"} <= set(completed("burnish run --t"))
     assert completed("burnish run --activations i") == ["int8"]
+
+
+def test_a_shell_completes_formats_and_passes() -> None:
+    """The last of a list or a recipe: what stands before it stays."""
+    assert completed("burnish compile model --quantize q5", "numpy") == ["q5_0", "q5_1"]
+    assert completed("burnish compile model --quantize lm=q8_0;q4_", "numpy") == ["lm=q8_0;q4_0", "lm=q8_0;q4_1"]
+    assert completed("burnish eval model --variants none,int4", "numpy") == ["none,int4_128"]
+    assert completed("burnish debug check model --pipeline recover,fuse-q", "numpy") == ["recover,fuse-qkv"]
+    assert completed("burnish opt model --pipeline st", "numpy") == ["stateful"]
+    assert completed("burnish opt model --skip fuse-q", "numpy") == ["fuse-qkv"]
 
 
 def test_no_file_names_the_workplace() -> None:

@@ -13,11 +13,12 @@ import importlib
 import io
 import os
 import pkgutil
+import re
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,24 +36,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckFailed",
+    "Group",
     "Inconclusive",
     "Terminated",
     "activations_option",
     "backend_option",
     "backend_type",
-    "budget_option",
+    "common_options",
+    "completing",
     "exit_code",
-    "json_option",
+    "format_names",
     "load_module",
     "main",
     "note_choices",
-    "plugin_option",
+    "pass_names",
+    "pipeline_names",
+    "pipeline_option",
     "refuse_fallbacks",
     "require_kernels_option",
     "show_progress",
+    "skip_option",
     "source_argument",
     "stop_progress",
-    "task_option",
     "threads_option",
     "verify_option",
 ]
@@ -140,15 +145,8 @@ def _message(error: BaseException) -> str:
     return f"{message} ({place})" if place and place not in message else message
 
 
-class _Commands(click.Group):
-    """Finds commands by file, and imports one only when it is asked for."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # whoever reads has seen enough, which click would call a failure
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
-            return 0
+class Group(click.Group):
+    """Answers a command that there is not with the nearest."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -158,6 +156,17 @@ class _Commands(click.Group):
             hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
             ctx.fail(f"there is no command {args[0][:100]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+
+class _Commands(Group):
+    """Finds commands by file, and imports one only when it is asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever reads has seen enough, which click would call a failure
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+            return 0
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
@@ -195,7 +204,8 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("BURNISH_DEBUG"):
             traceback.print_exception(error)
         if message := _message(error):
-            click.echo(f"error: {message}", err=True)
+            help_ = isinstance(error, click.exceptions.NoArgsIsHelpError)
+            click.echo(message if help_ else f"error: {message}", err=True)
         sys.exit(FAULT if code is None else code)
 
 
@@ -217,12 +227,16 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def source_argument(function: F) -> F:
-    """The argument SRC, `--task` and `--budget`."""
-    options = budget_option(task_option(function))
-    return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(options)
+    """The argument SRC."""
+    return click.argument("source", metavar="SRC", type=click.Path(path_type=Path))(function)
 
 
-def task_option(function: F) -> F:
+def common_options(function: F) -> F:
+    """What every command takes, below its own options: `--task`, `--budget`, `--plugin`, `--json`."""
+    return _task_option(_budget_option(_plugin_option(_json_option(function))))
+
+
+def _task_option(function: F) -> F:
     """`--task`, which `load_module` asks for."""
     return click.option(
         "--task",
@@ -233,7 +247,7 @@ def task_option(function: F) -> F:
     )(function)
 
 
-def budget_option(function: F) -> F:
+def _budget_option(function: F) -> F:
     """`--budget`: a limit for all that the command computes of weights and constants, and holds."""
     return click.option(
         "--budget",
@@ -277,6 +291,62 @@ def load_module(source: Path) -> Module:
     if verify and not getattr(module.source, "digests", {}):
         click.echo(f"note: --verify: {source} has no digests of its weights; a package has", err=True)
     return module
+
+
+def pipeline_option(function: F) -> F:
+    """`--pipeline`."""
+    return click.option(
+        "--pipeline",
+        metavar="PASSES",
+        default="default",
+        show_default=True,
+        shell_complete=completing(pipeline_names),
+        help="Passes and pipelines: a,b{option=value},c.",
+    )(function)
+
+
+def skip_option(function: F) -> F:
+    """`--skip`, several times."""
+    return click.option(
+        "--skip",
+        metavar="PASS|ID",
+        multiple=True,
+        shell_complete=completing(pass_names),
+        help="Skip a pass, or one application by its id.",
+    )(function)
+
+
+def completing(names: Callable[[], Iterable[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """For `shell_complete`: goes on with one of the names; in a list or a recipe, behind the last separator."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        last = re.split("[,;=|]", incomplete)[-1]
+        before = incomplete.removesuffix(last)
+        return [before + name for name in sorted(names()) if name.startswith(last)]
+
+    return complete
+
+
+def format_names() -> list[str]:
+    """Of the formats that weights are quantized to."""
+    from burnish.ir.format import FORMATS
+
+    return [name for name, format in FORMATS.items() if format.is_made]
+
+
+def pass_names() -> list[str]:
+    """Of the passes."""
+    import burnish.runtime.targets  # noqa: F401  # registers them
+    from burnish.passes.engine import PASSES
+
+    return list(PASSES)
+
+
+def pipeline_names() -> list[str]:
+    """Of what a pipeline is made of: passes and pipelines."""
+    from burnish.runtime.targets import named_pipelines
+
+    return [*pass_names(), *named_pipelines()]
 
 
 class _TargetName(click.ParamType[str]):
@@ -376,12 +446,12 @@ def _set_threads(ctx: click.Context, parameter: click.Parameter, threads: int | 
     os.environ.update(dict.fromkeys(names.split(), str(threads)))
 
 
-def json_option(function: F) -> F:
+def _json_option(function: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(function)
 
 
-def plugin_option(function: F) -> F:
+def _plugin_option(function: F) -> F:
     """`--plugin FILE`, loaded before the command runs."""
     return click.option(
         "--plugin",

@@ -12,10 +12,9 @@ import click
 from burnish.cli import (
     activations_option,
     backend_option,
-    json_option,
+    common_options,
     load_module,
     note_choices,
-    plugin_option,
     refuse_fallbacks,
     require_kernels_option,
     show_progress,
@@ -35,8 +34,7 @@ from burnish.cli import (
 @activations_option
 @threads_option
 @require_kernels_option
-@plugin_option
-@json_option
+@common_options
 def command(
     source: Path,
     prompt_tokens: int,
@@ -47,7 +45,9 @@ def command(
     require_kernels: bool,
     as_json: bool,
 ) -> None:
-    """Measure how fast SRC runs: tokens a second in prefill and decode, medians of the runs.
+    """Measure how fast SRC runs, in tokens a second.
+
+    Of prefill and of decode, the median of the runs.
 
     Where nodes run one by one (NumPy), one more run, with a probe, shows the share of each kind of op.
     """

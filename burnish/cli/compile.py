@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from burnish.cli import json_option, load_module, plugin_option, show_progress, source_argument
+from burnish.cli import (
+    common_options,
+    completing,
+    format_names,
+    load_module,
+    pipeline_names,
+    show_progress,
+    source_argument,
+)
+
+if TYPE_CHECKING:
+    from burnish.passes.engine import Application
 
 
 @click.command()
@@ -24,14 +35,21 @@ from burnish.cli import json_option, load_module, plugin_option, show_progress, 
     metavar="RECIPE",
     default="none",
     show_default=True,
+    shell_complete=completing(format_names),
     help="A format for the weights of products (q4_0, q8_0, int8, a plugin's), or rules: '*.v_proj=q8_0;lm=none;q4_0'.",
 )
-@click.option("--pipeline", metavar="PASSES", help="All passes to run, instead.  [default: default]")
+@click.option(
+    "--pipeline",
+    metavar="PASSES",
+    shell_complete=completing(pipeline_names),
+    help="All passes to run, instead.  [default: default]",
+)
 @click.option("--force", is_flag=True, help="Replace a package that is there.")
-@plugin_option
-@json_option
+@common_options
 def command(source: Path, out: Path, quantize: str, pipeline: str | None, force: bool, as_json: bool) -> None:
-    """Compile SRC into a package: import it, optimise it, quantize it, and write what run time needs.
+    """Compile SRC into a package, quantized if you like.
+
+    SRC is imported, optimised and quantized, and what run time needs is written.
 
     A recipe's rules are names=format, of which the first that fits decides. Names are a glob over module paths, or lm
     (the head), embedding (tables of tokens), router; none leaves a weight as it is; of q4_0|int8 the first that fits
@@ -54,7 +72,10 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
     module = load_module(source)
     before = Plan.of(module).tensors_by_type
     context = run_passes(module, read, observers=[PassesDone(read, show_progress)])
-    kept = Counter(r.reason for r in context.remarks if r.reason and r.application.pass_name == "quantize-weights")
+    kept: dict[str, list[Application]] = {}
+    for remark in context.remarks:
+        if remark.reason and remark.application.pass_name == "quantize-weights":
+            kept.setdefault(remark.reason, []).append(remark.application)
     after, products = Plan.of(module).tensors_by_type, products_of(module)
     report = write_package(
         module,
@@ -65,7 +86,8 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
         progress=show_progress,
     )
     if as_json:
-        how = {"products": [asdict(p) for p in products or ()], "not_quantized": kept}
+        counts = {reason: len(found) for reason, found in kept.items()}
+        how = {"products": [asdict(p) for p in products or ()], "not_quantized": counts}
         click.echo(json.dumps(report.as_json() | {"before": before, "after": after} | how))
         return
     click.echo(report.text())
@@ -73,8 +95,8 @@ def command(source: Path, out: Path, quantize: str, pipeline: str | None, force:
     for p in products or ():
         if p.dequantized:
             click.echo(f"  smaller, not faster on numpy: {p.count} {p.op} with {p.weight} ({p.dequantized})")
-    for reason, count in kept.items():
-        stay = "1 weight stays as it is" if count == 1 else f"{count} weights stay as they are"
+    for reason, found in kept.items():
+        stay = f"{found[0].scope} stays as it is" if len(found) == 1 else f"{len(found)} weights stay as they are"
         click.echo(f"note: {stay}: {reason}", err=True)
     asks = "--prompt '…'" if tokenizer is not None else "--prompt-ids 1,2,3"
     click.echo(f"next: burnish run {shlex.quote(str(out))} {asks}")

@@ -13,12 +13,14 @@ import click
 
 from burnish.cli import (
     CheckFailed,
+    Group,
     Inconclusive,
     backend_type,
-    json_option,
+    common_options,
     load_module,
-    plugin_option,
+    pipeline_option,
     show_progress,
+    skip_option,
     source_argument,
 )
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Find out which pass, and which of its applications, is wrong."""
 
@@ -72,16 +74,15 @@ def _sample_options(function: F) -> F:
     """The options that say what is checked."""
     options = [
         source_argument,
-        click.option("--pipeline", default="default", show_default=True, help="Passes: a,b{option=value},c."),
+        pipeline_option,
         click.option("--backend", type=backend_type, help="Judge also what this backend makes of the graph."),
         click.option("--inputs", type=click.Path(path_type=Path), help="A .npz file of inputs by name."),
         click.option(
             "--seed", type=click.IntRange(0), default=0, show_default=True, help="For tokens and weights made up."
         ),
         click.option("--size", "sizes", metavar="NAME=N", multiple=True, help="The size of a symbol: S=64."),
-        click.option("--skip", metavar="PASS|ID", multiple=True, help="Skip a pass, or one application by its id."),
-        plugin_option,
-        json_option,
+        skip_option,
+        common_options,
     ]
     for option in reversed(options):
         function = option(function)
@@ -91,11 +92,11 @@ def _sample_options(function: F) -> F:
 @command.command()
 @_sample_options
 def check(as_json: bool, **options: Any) -> None:
-    """Run a pipeline on SRC pass by pass, and hold each pass to its exactness.
+    """Run passes on SRC, and hold each to its exactness.
 
-    SRC reads made-up tokens: one, sequences of different lengths, a long one; where it is stateful, in steps.
-    Exact: the same bits. Rounding: an error against float64 of at most four times the plain graph's. Lossy: each tensor
-    within what its format rounds, and all else right.
+    After each pass, SRC reads made-up tokens: one, sequences of different lengths, a long one; where it is stateful, in
+    steps. Exact: the same bits. Rounding: an error against float64 of at most four times the plain graph's. Lossy: each
+    tensor within what its format rounds, and all else right.
     """
     from burnish.debug.controllers import Skip
 
@@ -123,10 +124,10 @@ def check(as_json: bool, **options: Any) -> None:
 @_sample_options
 @click.pass_context
 def bisect(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Name what makes `debug check` fail, and print the commands that show it.
+    """Name what makes `debug check` fail.
 
-    The applications of the pipeline that are to blame, a pass that changed the graph behind the engine's back, or an op
-    that a backend computes wrongly. Interrupted, it tells what it knows.
+    It is the applications of the pipeline that are to blame, a pass that changed the graph behind the engine's back, or
+    an op that a backend computes wrongly; the commands that show it are printed. Interrupted, it tells what it knows.
     """
     from burnish.debug.bisect import bisect_pipeline, changes_of
     from burnish.debug.controllers import Skip

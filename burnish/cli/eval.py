@@ -9,9 +9,10 @@ import click
 
 from burnish.cli import (
     backend_option,
-    json_option,
+    common_options,
+    completing,
+    format_names,
     load_module,
-    plugin_option,
     show_progress,
     source_argument,
     threads_option,
@@ -32,15 +33,17 @@ from burnish.cli import (
     default="none,int8,q8_0,q4_0,q4_0/int8",
     show_default=True,
     metavar="A,B,…",
+    shell_complete=completing(format_names),
     help="recipe[/activations]",
 )
 @click.option("--documents", metavar="N", type=click.IntRange(2), help="Only the first N.")
 @backend_option
 @threads_option
-@plugin_option
-@json_option
+@common_options
 def command(source: Path, data: Path, variants: str, documents: int | None, backend: str, as_json: bool) -> None:
-    """Measure what quantization costs SRC: loss, divergence and right answers in several formats, on held-out text.
+    """Measure what quantization costs SRC, on held-out text.
+
+    Loss, divergence and right answers, in several formats.
 
     A variant is a recipe for the weights, as `burnish compile --quantize` takes it, with /int8 for 8-bit activations.
     The first is what the others are compared with, document by document.
@@ -65,11 +68,12 @@ def command(source: Path, data: Path, variants: str, documents: int | None, back
         click.echo(json.dumps({"documents": len(texts), "measures": [m.as_json() for m in measures]}))
         return
     tokens = sum(len(d.ids) for d in texts)
-    click.echo(f"{len(texts)} documents, {tokens:,} tokens; loss and KL in nats a token, means ± standard errors")
-    wide = max(16, *(len(m.variant) + 2 for m in measures))
-    head = f"{'variant':{wide}}{'loss':>18}{'difference':>20}{'KL':>20}"
-    click.echo(head + "".join(f"{k + ' right':>18}" for k in measures[0].right) + f"{'bytes':>15}")
+    click.echo(f"{len(texts)} documents, {tokens:,} tokens; loss and KL in nats a token, right answers in %")
+    wide = max(len("variant"), *(len(m.variant) for m in measures))
+    head = f"{'variant':{wide}}{'MB':>9}{'loss':>9}{'difference':>20}{'KL':>9}"
+    click.echo(head + "".join(f"{k + ' right':>12}" for k in measures[0].right))
     for m in measures:
-        row = f"{m.variant:{wide}}{m.loss!s:>18}{m.loss_difference!s:>20}{m.divergence!s:>20}"
-        shares = (f"{100 * e.mean:.1f} ± {100 * e.error:.1f} %" for e in m.right.values())
-        click.echo(row + "".join(f"{share:>18}" for share in shares) + f"{m.bytes:>15,}")
+        difference = f"{m.loss_difference.mean:+.5f} ± {m.loss_difference.error:.5f}"
+        row = f"{m.variant:{wide}}{m.bytes / 1e6:>9,.2f}{m.loss.mean:>9.5f}{difference:>20}{m.divergence.mean:>9.5f}"
+        shares = (f"{100 * e.mean:.1f} ± {100 * e.error:.1f}" for e in m.right.values())
+        click.echo(row + "".join(f"{share:>12}" for share in shares))

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from burnish.cli import json_option, load_module, plugin_option, source_argument, verify_option
+from burnish.cli import common_options, load_module, source_argument, verify_option
 
 _MOST_GUARDS = 6  # that the card spells out
 _LABEL = 14  # columns
@@ -22,10 +22,12 @@ _TOGETHER = "\N{NO-BREAK SPACE}"  # between words that stay on one line
 @click.command()
 @source_argument
 @verify_option
-@plugin_option
-@json_option
+@common_options
 def command(source: Path, as_json: bool) -> None:
-    """Say what SRC is made of: its dimensions, parameters, bytes, memory, and what has a kernel on this machine."""
+    """Say what SRC is made of.
+
+    Its dimensions, parameters, bytes and memory, and what has a kernel on this machine.
+    """
     from burnish.frontends.config import LoadError
     from burnish.runtime.inspection import describe
     from burnish.runtime.sources import kind_of, tokenizer_of
@@ -116,7 +118,7 @@ def _attention(forms: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         text = f"{f['heads']} heads of {f['head_size']}"
         text += f" (values of {f['value_size']})" if f["value_size"] != f["head_size"] else ""
         text += f", {f['key_heads']} key heads" if f["key_heads"] != f["heads"] else ""
-        text += "" if f["causal"] else ", both ways"
+        text += ", to the encoder's tokens" if f["of_others"] else "" if f["causal"] else ", both ways"
         text += f", a window of {f['window']:,}" if f["window"] else ""
         yield text + (f", in {f['nodes']} of {sum(f['nodes'] for f in forms)}" if len(forms) > 1 else "")
 

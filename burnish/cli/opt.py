@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from burnish.cli import budget_option, json_option, load_module, plugin_option, show_progress, task_option
+from burnish.cli import (
+    common_options,
+    completing,
+    load_module,
+    pass_names,
+    pipeline_option,
+    show_progress,
+    skip_option,
+)
 
 if TYPE_CHECKING:
     from burnish.passes.engine import Application, Context, Pass, Remark
@@ -24,19 +34,21 @@ _WIDEST = 240  # characters of a statement that is told: a signature may have th
 
 @click.command()
 @click.argument("source", metavar="[SRC]", required=False, type=click.Path(path_type=Path))
-@click.option("--pipeline", default="default", show_default=True, help="Passes and pipelines: a,b{option=value},c.")
+@pipeline_option
 @click.option("--list", "list_", is_flag=True, help="List the passes, and the pipelines with their reasons.")
-@click.option("--stop-after", metavar="PASS", help="Leave out what follows the first PASS.")
-@click.option("--skip", metavar="PASS|ID", multiple=True, help="Skip a pass, or one application by its id.")
+@click.option(
+    "--stop-after",
+    metavar="PASS",
+    shell_complete=completing(pass_names),
+    help="Leave out what follows the first PASS.",
+)
+@skip_option
 @click.option("--fuel", metavar="N", type=click.IntRange(0), help="Apply the first N applications only.")
 @click.option("--print-after-change", is_flag=True, help="Print what each application changed, to standard error.")
 @click.option("--remarks", is_flag=True, help="Print what was applied where, and why not elsewhere, to standard error.")
 @click.option("--provenance", is_flag=True, help="Say where each statement comes from: in changes, and on a terminal.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the graph to FILE.")
-@task_option
-@budget_option
-@plugin_option
-@json_option
+@common_options
 def command(
     source: Path | None,
     pipeline: str,
@@ -50,10 +62,10 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Run passes on SRC and print the graph; what they did goes to standard error.
+    """Run passes on SRC, and print the graph.
 
-    What is written to FILE or into a pipe says where each statement comes from, so that passes can go on from it. With
-    --json, layers that change alike are not told as one.
+    What the passes did goes to standard error. What is written to FILE or into a pipe says where each statement comes
+    from, so that passes can go on from it. With --json, layers that change alike are not told as one.
     """
     if list_:
         click.echo(json.dumps(_listing()) if as_json else _listing_text())
@@ -127,11 +139,15 @@ def _print_changes(changes: list[tuple[Application, str]]) -> None:
 
 
 def _print_remarks(remarks: list[Remark]) -> None:
+    """No wider than the terminal."""
     from burnish.debug.folding import fold_remarks
 
+    width = min(shutil.get_terminal_size().columns, 100)
+    wrap = textwrap.TextWrapper(width, subsequent_indent=" " * 13, break_on_hyphens=False, break_long_words=False).fill
     for title, lines in zip(("applied:", "not applied:"), fold_remarks(remarks), strict=True):
         if lines:
-            click.echo("\n".join([title, *(f"  {line}" for line in lines)]) + "\n", err=True)
+            wrapped = [wrap(piece) for line in lines for piece in f"  {line}".splitlines()]
+            click.echo("\n".join([title, *wrapped]) + "\n", err=True)
 
 
 @dataclass

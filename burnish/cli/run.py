@@ -17,10 +17,9 @@ import click
 from burnish.cli import (
     activations_option,
     backend_option,
-    json_option,
+    common_options,
     load_module,
     note_choices,
-    plugin_option,
     refuse_fallbacks,
     require_kernels_option,
     show_progress,
@@ -81,8 +80,7 @@ LONGEST_PROMPT = 64 << 20  # bytes
     help="Write the logits that each new token was chosen from, f32[tokens, V].",
 )
 @click.option("--stats", is_flag=True, help="Print times, and what ran how, to standard error.")
-@plugin_option
-@json_option
+@common_options
 def command(
     source: Path,
     prompt: str | None,
@@ -101,7 +99,10 @@ def command(
     as_json: bool,
     **sampling: Any,
 ) -> None:
-    """Run SRC on a prompt: go on from it, or print what the model says of it: labels, an answer, an embedding."""
+    """Run SRC on a prompt.
+
+    A model of text goes on from it; of another is printed what it says: labels, an answer, words, an embedding.
+    """
     if prompt_ids is None or prompt is not None or file is not None:
         prompt = _prompt(prompt, file, prompt_ids)
     sampler = _sampler(sampling)

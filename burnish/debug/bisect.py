@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from burnish.debug.backends import OpFault, wrong_ops
 from burnish.debug.check import Checker
 from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip
+from burnish.debug.folding import places
 from burnish.passes.engine import RULES, Application, Context, Controller, PassError, Unaccounted
 from burnish.passes.pipelines import Expect
 
@@ -138,9 +139,7 @@ class Culprit:
         first, *others = self.applications
         lines = [f"culprit: {_rule_text(first)}", *_place_lines(first)]
         if others:
-            lines.append(
-                f"  and as wrong at {len(others)} more: {', '.join(f'{a.scope or a.graph} ({a.id})' for a in others)}"
-            )
+            lines.append(f"  and as wrong at {len(others)} more: {places(others)}")
         return "\n".join([*lines, *self._further()])
 
     def _further(self) -> list[str]:

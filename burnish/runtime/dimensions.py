@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from burnish.ir.dims import symbols_of
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.ops.attention import Attention, Positions, RelativeBias, Rope
 from burnish.ir.ops.experts import ExpertLinear
@@ -86,13 +87,14 @@ def _width(nodes: Iterable[Node]) -> int | None:
 
 
 def _attention(nodes: Iterable[Node]) -> list[dict[str, Any]]:
-    """Each form that attention has, with the number of nodes that have it."""
+    """Each form that attention has, with the number of nodes that have it; `of_others`: to an encoder's."""
     forms: Counter[tuple[Any, ...]] = Counter()
     for node in nodes:
         if isinstance(op := node.op, Attention):
             q, k, v = (node[name].shape for name in ("q", "k", "v"))
-            forms[q[2], k[2], q[3], v[3], op.window, op.causal] += 1
-    keys = ("heads", "key_heads", "head_size", "value_size", "window", "causal")
+            of_others = not set(symbols_of(q[1])) & set(symbols_of(k[1])) and q[1] != k[1]
+            forms[q[2], k[2], q[3], v[3], op.window, op.causal, of_others] += 1
+    keys = ("heads", "key_heads", "head_size", "value_size", "window", "causal", "of_others")
     return [{"nodes": count} | dict(zip(keys, form, strict=True)) for form, count in forms.items()]
 
 

@@ -57,7 +57,7 @@ def test_every_command_is_documented(name: str) -> None:
     [
         (("rnu", "model"), "there is no command 'rnu'; did you mean run?"),
         (("chat", "model"), "there is no command 'chat'; there are bench, compile, debug, eval, inspect, opt, run"),
-        (("debug", "chek"), "'check'"),
+        (("debug", "chek"), "there is no command 'chek'; did you mean check?"),
         (("run", "model", "--promt", "a"), "'--prompt'"),
         (("run", "model", "--backend", "nunpy"), "there is no 'nunpy'; did you mean numpy?"),
         (("compile", "model", "--quantise", "q4_0"), "'--quantize'"),
@@ -67,6 +67,22 @@ def test_what_there_is_not_gets_the_nearest(cli: Cli, arguments: tuple[str, ...]
     code, out, err = cli(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert hint in err
+
+
+@pytest.mark.parametrize("group", [(), ("debug",)])
+def test_what_there_is_fits_a_screen(cli: Cli, group: tuple[str, ...]) -> None:
+    """Each command in a whole sentence; asked for nothing, that is what is printed."""
+    code, out, err = cli(*group, "--help")
+    about = out.partition("Commands:\n")[2].splitlines()
+    assert (code, err, len(about) > 1) == (0, "", True)
+    assert [line for line in about if not line.endswith(".") or line.endswith("...") or len(line) > 80] == []
+    assert cli(*group) == (2, "", out)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_all_commands_take_comes_last(name: str) -> None:
+    options = [p.opts[0] for p in COMMANDS[name].params if isinstance(p, click.Option)]
+    assert options[-4:] == ["--task", "--budget", "--plugin", "--json"]
 
 
 def test_the_package_is_the_command(cli: Cli) -> None:
@@ -127,7 +143,7 @@ def test_what_no_group_divides_is_named(cli: Cli, tmp_path: Path, capsys: pytest
     code, _, err = cli("compile", folder, "-o", tmp_path / "package", "--quantize", "q4_0")
     assert code == 0
     assert err.splitlines() == [
-        "note: 1 weight stays as it is: the recipe has no rule for it",  # the table of tokens
+        "note: model.embed_tokens stays as it is: the recipe has no rule for it",
         "note: 13 weights stay as they are: q4_0: groups of 32 do not divide an input axis of 48",
     ]
     code, out, _ = cli("compile", folder, "-o", tmp_path / "other", "--quantize", "q4_0", "--json")
@@ -137,7 +153,7 @@ def test_what_no_group_divides_is_named(cli: Cli, tmp_path: Path, capsys: pytest
 def test_a_recipe_says_which_weight_gets_which_format(cli: Cli, llama: Path, tmp_path: Path) -> None:
     recipe = "*.v_proj=q8_0;embedding=q8_0;lm=none;q4_0"
     code, out, err = cli("compile", llama, "-o", tmp_path / "package", "--quantize", recipe)
-    assert (code, err) == (0, "note: 1 weight stays as it is: the recipe says lm=none\n")
+    assert (code, err) == (0, "note: lm_head stays as it is: the recipe says lm=none\n")
     assert "embedding: q8_0 " in out and "block_00..01: f32 512, q4_0 " in out and "lm: f32 " in out
     manifest = json.loads((tmp_path / "package" / "manifest.json").read_text())
     assert manifest["made_by"]["pipeline"] == f"recover,quantize-weights{{recipe={recipe}}},fuse"
@@ -242,9 +258,9 @@ def test_eval_is_a_table_of_variants(cli: Cli, llama: Path, heldout: Path) -> No
     assert (code, err) == (0, "")
     about, head, *rows = out.splitlines()
     assert about.startswith("3 documents, ")
-    assert head.split() == ["variant", "loss", "difference", "KL", "end", "right", "bytes"]
+    assert head.split() == ["variant", "MB", "loss", "difference", "KL", "end", "right"]
     assert [row.split()[0] for row in rows] == ["none", "embedding=q4_0;q4_0", "q4_0/int8"]
-    assert rows[0].split()[4:10] == ["0.00000", "±", "0.00000"] * 2
+    assert rows[0].split()[3:7] == ["+0.00000", "±", "0.00000", "0.00000"]
     assert len({len(line) for line in (head, *rows)}) == 1  # aligned
     measures = json.loads(cli("eval", llama, "--data", heldout, "--variants", "none,q4_0", "--json").out)["measures"]
     assert np.isfinite([m["loss"] for m in measures]).all()

@@ -84,7 +84,9 @@ def test_remarks(cli: Cli, model: Path) -> None:
     lines = [" ".join(line.split()) for line in err.splitlines()]
     products = ", ".join(f"layers[0..1].attn.{name}" for name in "qkvo") + ", forward"
     assert lines[0] == "applied:" and re.fullmatch(r"[0-9a-f]{12} fuse-fma/MulAddToFma at layers\[0\]", lines[1])
-    assert lines[3:6] == ["not applied:", "9× quantize-weights/QuantizeWeight at " + products, "out of fuel after 1"]
+    refused = "9× quantize-weights/QuantizeWeight at " + products
+    assert (lines[3], " ".join(lines[4:8])) == ("not applied:", f"{refused} out of fuel after 1")
+    assert max(map(len, err.splitlines())) <= 80
     report = json.loads(cli("opt", model, "--pipeline", "fuse-fma", "--remarks", "--fuel", 1, "--json")[1])
     assert [a["scope"] for a in report["applied"]] == ["layers[0]"]
     assert [(a["scope"], a["reason"]) for a in report["refused"]] == [("layers[1]", "out of fuel after 1")]

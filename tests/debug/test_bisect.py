@@ -1,5 +1,6 @@
 """The search for the culprits: faults as formulas over applications, and a fault planted in a graph."""
 
+import dataclasses
 import itertools
 import math
 import re
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from burnish.debug.bisect import MOST_RUNS, Bisection, Outcome, bisect, changes_of, probe_of
+from burnish.debug.bisect import MOST_RUNS, Bisection, Culprit, Outcome, bisect, changes_of, probe_of
 from burnish.debug.check import Checker
 from burnish.debug.controllers import Only, Skip
 from burnish.passes.engine import Application, Controller
@@ -46,6 +47,14 @@ LETTERS = "abcdefghijklmnop"
 def test_one_culprit(culprit: str) -> None:
     found = searched(LETTERS, lambda on: culprit in on)
     assert culprits(found) == [[culprit]]
+
+
+def test_layers_that_are_as_wrong_are_told_in_one_line() -> None:
+    """Their ids are in the commands, which skip all of them."""
+    layers = tuple(dataclasses.replace(application(name), scope=f"layers[{i}].mlp") for i, name in enumerate("abcd"))
+    culprit = Culprit(layers)
+    assert str(culprit).splitlines()[-1] == "  and as wrong at 3 more: layers[1..3].mlp"
+    assert culprit.ids == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("pair", itertools.combinations("acgp", 2))

@@ -34,7 +34,7 @@ def test_golden(golden: Callable[[str, str], None], options: str, case: str) -> 
         ("q9", "unknown format 'q9'; there are int4_128, int8, .*, q8_0, none"),
         ("q40", r"unknown format 'q40'; .*; did you mean q4_0"),
         ("Q4_K_M", "unknown format 'q4_k_m'; .*; llama.cpp's mixtures are recipes here"),
-        ("q4_k", "q4_k is read, not made, yet"),
+        ("q4_k", "q4_k is read, not made, yet; there are int4_128, int8, "),
         ("*.v_proj=q8_0|q9", "unknown format 'q9'"),
         ("=q4_0", "cannot read '=q4_0' in the recipe '=q4_0'; its form is names=format|format"),
         ("lm=", "cannot read 'lm='"),
