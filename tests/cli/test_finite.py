@@ -100,8 +100,10 @@ def test_another_recipe_takes_the_tensor_as_the_message_says(cli: Cli, tmp_path:
 # ----------------------------------------------------------------------------------------------------- results
 
 
-@pytest.mark.parametrize("value", [NAN, INF])
-@pytest.mark.parametrize("backend", ["numpy", "xla"])
+@pytest.mark.parametrize(
+    ("value", "backend"),
+    [(NAN, "numpy"), (INF, "numpy"), (NAN, "xla"), pytest.param(INF, "xla", marks=pytest.mark.slow)],
+)
 def test_no_text_is_made_of_what_is_no_number(value: float, backend: str, cli: Cli, tmp_path: Path) -> None:
     ran = cli("run", changed(tmp_path, one(value)), "--prompt-ids", "5,6,7", "--backend", backend)
     assert (ran.code, ran.out.strip()) == (1, "")
