@@ -198,7 +198,9 @@ def test_a_linear_in_blocks_of_rows(dtype: str, rows: int, monkeypatch) -> None:
     assert "stablehlo.while" in run.lower(x, stored, b).as_text()
 
 
-@pytest.mark.parametrize("case", ["past", "window", "softcap", "count", "bias", "mask"])
+@pytest.mark.parametrize(
+    "case", ["past", "window", "mask", *(pytest.param(c, marks=pytest.mark.slow) for c in ("softcap", "count", "bias"))]
+)
 def test_attention_over_parts_of_the_keys(case: str) -> None:
     """100 keys, 64 at a time, so that the last part overlaps; sequences of very different lengths."""
     rng = np.random.default_rng(0)

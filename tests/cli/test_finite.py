@@ -37,8 +37,9 @@ def one(value: float) -> Callable[[torch.Tensor], object]:
     return lambda w: w[3, 5].fill_(value)
 
 
-@pytest.mark.parametrize("format", MADE)
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize(
+    ("format", "value"), [*((format, NAN) for format in MADE), *((f, x) for f in ("q4_0", "int8") for x in (INF, -INF))]
+)
 def test_what_is_not_finite_is_not_quantized(format: str, value: float, tmp_path: Path) -> None:
     module = burnish.optimize(burnish.load(changed(tmp_path, one(value))), f"quantize-weights{{recipe={format}}},fuse")
     message = (
