@@ -278,10 +278,6 @@ class Graph:
         assert not value.uses, f"input {value.name} is still read"
         self.inputs.remove(value)
 
-    def find_input(self, name: str) -> Value | None:
-        """The input of that name."""
-        return next((v for v in self.inputs if v.name == name), None)
-
     def emit(
         self,
         op: Op,

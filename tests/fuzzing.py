@@ -2,14 +2,17 @@
 
 A kind of mutants is a module with a function `attempt(seed, folder)`, which makes one from its seed alone, in `folder`,
 and does with it what a user would. It may raise what the module says is `DOCUMENTED`, and nothing else; it ends within
-`CPU` seconds, in `MEMORY` bytes, and writes no file beyond `WRITTEN` bytes.
+`CPU` seconds, in `MEMORY` bytes, and writes no file beyond `WRITTEN` bytes. Where a user
+would type a command, `ended` runs it.
 
     python -m tests.fuzzing MODULE FIRST COUNT FOLDER    # a worker: one line of JSON for each mutant
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import resource
 import signal
@@ -20,7 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from burnish.cli import FAULT, main
+
 CPU, MEMORY, WRITTEN = 60, 4 << 30, 200 << 20
+LONGEST = 30_000  # characters of a message
 
 
 class OutOfTime(BaseException):
@@ -63,11 +69,43 @@ def fault_of(attempt: Callable[[int, Path], None], documented: tuple[type[Except
     return ""
 
 
+def ended(*arguments: str) -> int:
+    """The exit code of a command line. Raises AssertionError unless it is documented, and comes with a message."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    code = -1
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main(list(arguments))
+    except SystemExit as e:
+        code = int(e.code or 0)
+    text, line = err.getvalue(), f"burnish {' '.join(arguments)}"
+    assert 0 <= code < FAULT and "Traceback" not in text, f"{line} ended with {code}: {text.strip()}"
+    assert code < 2 or text.startswith(("error: ", "note: ")), f"{line} ended with {code} without a message: {text}"
+    assert len(text) < LONGEST, f"{line} has much to say: {text[:300]}"
+    return code
+
+
+def every_command(source: Path, out: Path, *more: str) -> dict[str, int]:
+    """The exit code of every command that takes a model, `more` where it verifies; `out` is what they may write."""
+    s = str(source)
+    lines = [
+        ("inspect", s, *more),
+        ("run", s, "--prompt-ids", "1,2", "--max-new-tokens", "2", *more),
+        ("compile", s, "-o", str(out)),
+        ("opt", s),
+        ("debug", "check", s),
+    ]
+    codes = {line[0]: ended(*line) for line in lines}
+    written = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    assert written <= WRITTEN, f"{written} bytes were written"
+    return codes
+
+
 def _expire(number: int, frame: FrameType | None) -> None:
     raise OutOfTime
 
 
-def main(module: str, first: str, count: str, folder: str) -> None:
+def work(module: str, first: str, count: str, folder: str) -> None:
     """Try mutants in this process."""
     mutants = importlib.import_module(module)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -79,4 +117,4 @@ def main(module: str, first: str, count: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    work(*sys.argv[1:])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import transformers
 
+torch.set_num_threads(1)  # such small products: a second thread would wait, and burn a core while it does
 transformers.utils.logging.disable_progress_bar()  # it writes to standard error, which tests of commands read
 
 #: How far two ways to compute one of these models may be apart, relative to the largest result. About 1,100 terms are

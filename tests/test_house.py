@@ -83,11 +83,17 @@ def test_importing_burnish_loads_nothing() -> None:
         (["compile", "--help"], set()),
         (["inspect", "examples/tiny-lm"], {"llvmlite", "scipy", "tokenizers"}),
         (["opt", "examples/tiny-lm"], set()),
-        (["opt", "--list"], set()),
-        (["compile", "examples/tiny-lm", "-o", "OUT"], {"llvmlite", "scipy", "tokenizers"}),
+        pytest.param(["opt", "--list"], set(), marks=pytest.mark.slow),
+        pytest.param(
+            ["compile", "examples/tiny-lm", "-o", "OUT"], {"llvmlite", "scipy", "tokenizers"}, marks=pytest.mark.slow
+        ),
         (["compile", "examples/tiny-lm", "-o", "OUT", "--quantize", "q4_0"], {"llvmlite", "scipy", "tokenizers"}),
         (["run", "examples/tiny-lm", "-p", "The"], {"llvmlite", "scipy", "tokenizers"}),
-        (["run", "examples/tiny-lm", "-p", "The", "--backend", "xla"], {"jax", "networkx", "scipy", "tokenizers"}),
+        pytest.param(
+            ["run", "examples/tiny-lm", "-p", "The", "--backend", "xla"],
+            {"jax", "networkx", "scipy", "tokenizers"},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )

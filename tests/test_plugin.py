@@ -355,26 +355,35 @@ def test_packed_and_dequantized_weights_mean_the_same(echo: Path) -> None:
 def test_a_package_of_a_plugin_asks_for_it(file: Path, echo: Path, tmp_path: Path) -> None:
     """In another process, which never saw the plugin: the message names the op or the format."""
 
-    def run(*arguments: object) -> tuple[int, str]:
-        program = "import sys; from burnish.cli import main; main(sys.argv[1:])"
-        line = [sys.executable, "-c", program, *map(str, arguments)]
-        ran = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-        return ran.returncode, ran.stderr
+    def run(*lines: tuple[object, ...]) -> list[tuple[int, str]]:
+        """The exit code and the messages of commands, each in what the one before left."""
+        program = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from burnish.cli import main
+for line in json.loads(sys.argv[1]):
+    with redirect_stderr(io.StringIO()) as err, redirect_stdout(io.StringIO()):
+        try:
+            main(line)
+        except SystemExit as e:
+            code = e.code
+    print(json.dumps([code, err.getvalue()]))
+"""
+        given = json.dumps([[str(a) for a in line] for line in lines])
+        command = [sys.executable, "-c", program, given]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return [tuple(json.loads(line)) for line in ran.stdout.splitlines()]
 
     burnish.compile(burnish.load(echo), tmp_path / "op")
-    code, err = run("run", tmp_path / "op", "--prompt-ids", "1")
-    assert (code, err.count("\n")) == (3, 1)
-    assert "op 'scale_apart' is not known; give the --plugin that defines it" in err
-    assert run("run", tmp_path / "op", "--prompt-ids", "1", "--plugin", file)[0] == 0
-
     llama = burnish.load(models.saved(models.llama(), tmp_path / "llama"))
     burnish.compile(burnish.optimize(llama, quantized("ternary")), tmp_path / "format")
-    code, err = run("inspect", tmp_path / "format")
+    lines = (("run", tmp_path / "op", "--prompt-ids", "1"), ("inspect", tmp_path / "format"))
+    refused = run(*lines, ("inspect", echo))
+    assert [(code, err.count("\n")) for code, err in refused[:2]] == [(3, 1)] * 2
+    (_, of_op), (_, of_format), (code, of_architecture) = refused
+    assert "op 'scale_apart' is not known; give the --plugin that defines it" in of_op
+    assert "model.graph: line 10: unknown element type 'ternary', built in or of a plugin" in of_format
     assert code == 3
-    assert err.count("\n") == 1
-    assert "model.graph: line 10: unknown element type 'ternary', built in or of a plugin" in err
-    assert run("inspect", tmp_path / "format", "--plugin", file)[0] == 0
-
-    code, err = run("inspect", echo)
-    assert code == 3
-    assert "architecture 'EchoForCausalLM' is not supported" in err and "--plugin" in err
+    assert "architecture 'EchoForCausalLM' is not supported" in of_architecture and "--plugin" in of_architecture
+    for line in lines:
+        assert run((*line, "--plugin", file))[0][0] == 0

@@ -66,7 +66,7 @@ def test_a_prompt_in_chunks_and_the_forward_of_all_positions(oracle, executable,
     assert close(executable.forward(ids)["logits"], expected)
 
 
-@pytest.mark.parametrize("family", ["bert", "t5"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("t5", marks=pytest.mark.slow)])
 def test_encoders_and_cross_attention(family: str, tmp_path: Path) -> None:
     """The other families, against NumPy, which is held to transformers elsewhere."""
     made = getattr(models, family)(**({"num_layers": 3, "num_decoder_layers": 3} if family == "t5" else {}))
@@ -85,10 +85,15 @@ def test_encoders_and_cross_attention(family: str, tmp_path: Path) -> None:
     "pipeline",
     [
         "stateful,xla",
-        f"{Q4},stateful,xla",
         f"{Q4},{UNROLLED}",
-        "quantize-weights{recipe=int8},stateful,xla",
-        f"{Q4},stateful,quantize-activations,xla",
+        *(
+            pytest.param(pipeline, marks=pytest.mark.slow)
+            for pipeline in (
+                f"{Q4},stateful,xla",
+                "quantize-weights{recipe=int8},stateful,xla",
+                f"{Q4},stateful,quantize-activations,xla",
+            )
+        ),
     ],
 )
 def test_rolled_or_not_it_is_the_interpreter(module, pipeline: str) -> None:
@@ -193,7 +198,9 @@ def test_a_linear_in_blocks_of_rows(dtype: str, rows: int, monkeypatch) -> None:
     assert "stablehlo.while" in run.lower(x, stored, b).as_text()
 
 
-@pytest.mark.parametrize("case", ["past", "window", "softcap", "count", "bias", "mask"])
+@pytest.mark.parametrize(
+    "case", ["past", "window", "mask", *(pytest.param(c, marks=pytest.mark.slow) for c in ("softcap", "count", "bias"))]
+)
 def test_attention_over_parts_of_the_keys(case: str) -> None:
     """100 keys, 64 at a time, so that the last part overlaps; sequences of very different lengths."""
     rng = np.random.default_rng(0)
@@ -313,7 +320,7 @@ def large(tmp_path_factory) -> Module:
     return burnish.load(models.saved(made, tmp_path_factory.mktemp("large")))
 
 
-@pytest.mark.parametrize(("quantize", "batch"), [("", 4), (Q4, 1)])
+@pytest.mark.parametrize(("quantize", "batch"), [pytest.param("", 4, marks=pytest.mark.slow), (Q4, 1)])
 def test_a_step_holds_neither_a_cache_nor_an_unpacked_matrix(large, quantize: str, batch: int) -> None:
     module = burnish.optimize(large, ",".join(filter(None, ["default", quantize, "stateful,xla"])))
     memory = Xla(module).lower("forward", {"B": batch, "S": 1, "C": 2048}).compile().memory_analysis()

@@ -70,8 +70,14 @@ def model(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "place"),
+    [
+        pytest.param(w, p, marks=pytest.mark.slow if p == "a build" and w != "set_input" else ())
+        for w in WAYS
+        for p in PLACES
+    ],
+)
 def test_it_is_named_by_every_command(cli: Cli, model: Path, tmp_path: Path, way: str, place: str) -> None:
     change, what = WAYS[way]
     plugin, written = tmp_path / "plugin.py", tmp_path / "out.graph"

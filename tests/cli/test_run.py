@@ -203,7 +203,7 @@ print(cores(), len(os.listdir("/proc/self/task")))
     assert ran.stdout.splitlines()[-1] == "1 1"
 
 
-@pytest.mark.parametrize("backend", ["numpy", "xla"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("xla", marks=pytest.mark.slow)])
 def test_what_was_chosen_instead_is_said(cli: Cli, llama: Path, tmp_path: Path, backend: str) -> None:
     """NumPy's kernels take int8 activations: other numbers, and on some model another text, than XLA's."""
     assert cli("compile", llama, "-o", tmp_path / "q4", "--quantize", "q4_0").code == 0

@@ -52,7 +52,7 @@ def test_our_pipelines_keep_their_word(pipeline: str) -> None:
     assert {t.format for t in lossy.tensors} == {"q4_0"} and all(0.4 < t.off <= 1 for t in lossy.tensors)
 
 
-@pytest.mark.parametrize("family", ["llama", "bert", "t5"])
+@pytest.mark.parametrize("family", ["llama", "bert", pytest.param("t5", marks=pytest.mark.slow)])
 def test_every_family_keeps_its_word(family: str, tmp_path: Path) -> None:
     """An encoder's results reach its decoder, the last row is that of the last token."""
     module = burnish.load(models.saved(getattr(models, family)(), tmp_path))

@@ -5,7 +5,13 @@ import pytest
 from burnish.debug.check import Checker
 from tests.planted import FAULTS, Fault, run, tiny_lm
 
-SLOW = [f for f in FAULTS.values() if f.model is tiny_lm or f.backend]
+LONG = {  # beside others of their kind
+    "one-activation-scaled",
+    "dropped-state",
+    "ring-wrong-once-it-is-full",
+    "scales-of-groups-exchanged",
+}
+SLOW = [f for f in FAULTS.values() if f.model is tiny_lm or f.backend or f.name in LONG]
 FAST = [f for f in FAULTS.values() if f not in SLOW]
 
 
@@ -18,7 +24,7 @@ def test_fault(fault: Fault) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", SLOW, ids=lambda f: f.name)
-def test_fault_of_a_larger_model_or_a_backend(fault: Fault) -> None:
+def test_fault_that_takes_longer(fault: Fault) -> None:
     ran = run(fault)
     assert ran.noticed
     assert ran.is_right, ran.found

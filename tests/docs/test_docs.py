@@ -36,6 +36,7 @@ def test_the_python_on_the_page_runs(page, registries, monkeypatch, capsys) -> N
         exec(compile(block, page, "exec"), names)
 
 
+@pytest.mark.slow
 def test_the_quick_start_runs(tmp_path, monkeypatch, capsys) -> None:
     """Line by line, in a folder beside the examples; what is piped is piped by a file."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -102,6 +103,8 @@ def test_supported_models_and_formats_are_listed() -> None:
     names = [n for n, cls in ARCHITECTURES.items() if cls.__module__.startswith("burnish.")]
     names += [n for n, fmt in FORMATS.items() if type(fmt).__module__.startswith("burnish.")]
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
 def test_screens_are_what_the_commands_print() -> None:
     """`tests/cli` compares the golden ones with the commands."""
     page = (ROOT / "docs/commands.md").read_text()

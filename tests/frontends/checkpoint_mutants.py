@@ -1,49 +1,22 @@
-"""Checkpoints that chance has damaged, and what the command line makes of them.
-
-`python -m tests.frontends.checkpoint_mutants FOLDER FIRST LAST` makes and runs mutants FIRST … LAST - 1, each by its
-number alone, and prints a line for each that ends in another way than with its results or with one message.
-"""
+"""Checkpoints that chance has damaged, run: see `tests/fuzzing.py`."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import random
-import resource
 import shutil
-import signal
 import struct
-import sys
-import traceback
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SECONDS, MEMORY = 60, 4 << 30  # of CPU for each mutant; addresses
+from tests.fuzzing import ended
+
+DOCUMENTED = ()
 
 VALUES: tuple[Any, ...] = (
-    *(
-        None,
-        True,
-        False,
-        -1,
-        0,
-        1,
-        2,
-        3,
-        7,
-        1 << 31,
-        1 << 70,
-        -(1 << 70),
-        0.5,
-        -0.0,
-        1e-30,
-        1e30,
-        float("nan"),
-        float("inf"),
-    ),
+    *(None, True, False, -1, 0, 1, 2, 3, 7, 1 << 31, 1 << 70, -(1 << 70)),
+    *(0.5, -0.0, 1e-30, 1e30, float("nan"), float("inf")),
     *("", "x", "2", "true", "LlamaForCausalLM", "../../etc/passwd", "x" * 100_000, "\0", "\ud800", "é"),
     *([], {}, [[]], [None], [1, "a"], [2] * 1000, {"": {}}, {"a": [{"b": None}]}, {"rope_type": "linear"}),
 )
@@ -136,40 +109,13 @@ def mutate(rng: random.Random, folder: Path) -> str:
     return f"{kind.__name__} of {file.name}"
 
 
-def fault_of(folder: Path, number: int, work: Path) -> str:
-    """Make mutant `number` of the models in `folder`, run it; how it ended, where that is a fault."""
-    from burnish.cli import main
-
-    rng = random.Random(number)
-    model = rng.choice(sorted(p for p in folder.iterdir() if p.is_dir()))
+def attempt(seed: int, folder: Path) -> None:
+    """Damage a copy of one of the models in `folder`/models, and run it."""
+    rng, work = random.Random(seed), folder / "mutant"
+    model = rng.choice(sorted(p for p in (folder / "models").iterdir() if p.is_dir()))
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(model, work)
     done = [mutate(rng, work) for _ in range(rng.choice([1, 1, 1, 2, 4]))]
     prompt = ("--prompt", "the city") if (work / "tokenizer.json").exists() else ("--prompt-ids", "5,6")
-    error = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()):
-            signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
-            main(["run", str(work), *prompt, "--max-new-tokens", "2"])
-    except SystemExit as e:
-        text = error.getvalue()
-        good = e.code == 0 or (e.code in (1, 2, 3) and text.startswith("error: ") and "Traceback" not in text)
-        found = "" if good and len(text) < 30_000 else f"exit {e.code}: {text[:300]!r}"
-    except BaseException:
-        found = traceback.format_exc(limit=-3)
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    return f"mutant {number} of {model.name} ({'; '.join(done)}): {found}" if found else ""
-
-
-def _late(number: int, frame: types.FrameType | None) -> None:
-    raise TimeoutError(f"more than {SECONDS} s of CPU")
-
-
-if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.signal(signal.SIGVTALRM, _late)
-    models, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    for i in range(first, last):
-        if fault := fault_of(models, i, models.parent / f"mutant-{first}"):
-            print(fault, flush=True)
+    code = ended("run", str(work), *prompt, "--max-new-tokens", "2")
+    assert code in (0, 1, 2, 3), f"{model.name}, {'; '.join(done)}: {code}"

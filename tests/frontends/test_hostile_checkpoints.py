@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.config import LoadError
 from tests import models
-from tests.frontends import checkpoint_mutants
 
 Header = dict[str, Any]
 LLAMA = {"num_hidden_layers": 1, "vocab_size": 32}
@@ -342,53 +339,3 @@ def limited(folder: Path) -> None:
 
 def test_what_is_sound_still_loads(sound, sharded) -> None:
     assert load_checkpoint(sound) == load_checkpoint(sharded) == load_checkpoint(sound / "model.safetensors")
-
-
-# -------------------------------------------------------------------------------------------------------------- chance
-
-
-@pytest.fixture(scope="module")
-def herd(tmp_path_factory) -> Path:
-    """A decoder, in shards too, an encoder-decoder, and a sentence encoder with a Dense."""
-    folder = tmp_path_factory.mktemp("herd") / "models"
-    for name, options in (("llama", {}), ("shards", {"max_shard_size": "40KB"})):
-        models.saved(models.llama(**LLAMA | {"vocab_size": 300}), folder / name, **options)
-    models.saved(models.t5(num_layers=1, vocab_size=300), folder / "t5")
-    sentence = models.saved(models.bert(num_hidden_layers=1, vocab_size=300), folder / "sentence")
-    for kind, config in (("1_Pooling", {"pooling_mode": "mean"}), ("2_Dense", {"in_features": 64, "out_features": 8})):
-        (sentence / kind).mkdir()
-        (sentence / kind / "config.json").write_text(json.dumps(config))
-    dense = {"linear.weight": torch.ones(8, 64), "linear.bias": torch.ones(8)}
-    save_file(dense, sentence / "2_Dense/model.safetensors")
-    kinds = ("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense")
-    entries = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in kinds]
-    settings = {"modules": entries, "sentence_bert_config": {"max_seq_length": 9, "do_lower_case": True}}
-    settings["config_sentence_transformers"] = {"prompts": {"a": "b "}, "default_prompt_name": "a"}
-    for name, value in settings.items():
-        (sentence / f"{name}.json").write_text(json.dumps(value))
-    for model in folder.iterdir():
-        models.byte_tokenizer().save(str(model / "tokenizer.json"))
-    return folder
-
-
-def faults(herd: Path, first: int, last: int) -> str:
-    command = [sys.executable, "-m", "tests.frontends.checkpoint_mutants", herd, str(first), str(last)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    return done.stdout + done.stderr[-2000:]
-
-
-def test_mutants_end_with_results_or_one_message(herd) -> None:
-    assert faults(herd, 0, 30) == ""
-
-
-@pytest.mark.fuzz
-@pytest.mark.parametrize("first", range(0, 1000, 100))
-def test_a_thousand_mutants(herd, first: int) -> None:
-    assert faults(herd, first, first + 100) == ""
-
-
-def test_a_fault_is_seen(herd, tmp_path, monkeypatch) -> None:
-    """Of mutants that would pass, none does where loading one ends in an error of ours."""
-    monkeypatch.setattr("burnish.frontends.checkpoint.read_header", lambda path: {}[path])
-    found = [checkpoint_mutants.fault_of(herd, i, tmp_path / "mutant") for i in range(5)]
-    assert sum("exit 70" in f and "KeyError" in f for f in found) > 1

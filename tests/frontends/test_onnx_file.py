@@ -78,17 +78,22 @@ def test_numbers_are_the_oracles_before_and_after_the_pipeline(name: str, export
             assert np.abs(got - expected).max() <= models.WITHIN * np.abs(expected).max(), (size, optimise)
 
 
-def test_the_signature_is_the_checkpoints(exports: Any) -> None:
-    def signature(module: Module) -> dict[str, str]:
-        graph = module.graphs["forward"]
-        return {v.name: str(v.type) for v in graph.inputs} | {k: str(v.type) for k, v in graph.outputs.items()}
+def signature(module: Module) -> dict[str, str]:
+    graph = module.graphs["forward"]
+    return {v.name: str(v.type) for v in graph.inputs} | {k: str(v.type) for k, v in graph.outputs.items()}
 
+
+def test_the_signature_is_the_checkpoints(exports: Any) -> None:
     export = exports("llama")
     assert signature(load_onnx(export.onnx)) == signature(load_checkpoint(export.checkpoint))
-    assert signature(load_onnx(exports("llama", batch=1).onnx)) == {"ids": "i32[1, S]", "logits": "f32[1, S, 96]"}
     # The exporter gives the mask's batch a symbol of its own: it is the batch of the ids.
     bert = signature(load_onnx(exports("bert").onnx))
     assert bert == {"ids": "i32[B, S]", "attention_mask": "i32[B, S]", "hidden": "f32[B, S, 64]"}
+
+
+@pytest.mark.slow
+def test_a_batch_of_one_stays_one(exports: Any) -> None:
+    assert signature(load_onnx(exports("llama", batch=1).onnx)) == {"ids": "i32[1, S]", "logits": "f32[1, S, 96]"}
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])
@@ -151,26 +156,26 @@ def test_tensors_that_were_merged_because_they_are_equal_keep_their_names(tmp_pa
     assert set(module.weights) == {name for name, _ in model.named_parameters()}
 
 
-def test_it_becomes_stateful_like_any_other(exports: Any) -> None:
-    for given, size in (({}, (2, 9)), ({"batch": 1}, (1, 9))):
-        export = exports("llama", **given)
-        module = load_onnx(export.onnx)
-        context = optimised(module)
-        for pass_ in parse_pipeline("stateful"):
-            context.run(pass_)
-        names = [v.name for v in module.graphs["forward"].inputs]
-        assert sorted(names) == ["count", "ids", "k0", "k1", "past", "v0", "v1"]
-        ids, run = models.tokens(size), Interpreter(module)
-        expected = models.logits_of(export.model, input_ids=ids)
-        caches = {n: np.zeros((size[0], 16, 2, 16), np.float32) for n in ("k0", "k1", "v0", "v1")}
-        at = 0
-        for chunk in (4, 3, 1, 1):
-            tokens = ids[:, at : at + chunk]
-            counts = {"past": np.full(size[0], at, np.int32), "count": np.full(size[0], chunk, np.int32)}
-            result = run("forward", {"ids": tokens, **counts, **caches})
-            caches = {k: result[k] for k in caches}
-            at += chunk
-            assert np.abs(result["logits"][:, 0] - expected[:, at - 1]).max() <= models.WITHIN * np.abs(expected).max()
+@pytest.mark.parametrize(("given", "size"), [({}, (2, 9)), pytest.param({"batch": 1}, (1, 9), marks=pytest.mark.slow)])
+def test_it_becomes_stateful_like_any_other(given: dict[str, Any], size: tuple[int, int], exports: Any) -> None:
+    export = exports("llama", **given)
+    module = load_onnx(export.onnx)
+    context = optimised(module)
+    for pass_ in parse_pipeline("stateful"):
+        context.run(pass_)
+    names = [v.name for v in module.graphs["forward"].inputs]
+    assert sorted(names) == ["count", "ids", "k0", "k1", "past", "v0", "v1"]
+    ids, run = models.tokens(size), Interpreter(module)
+    expected = models.logits_of(export.model, input_ids=ids)
+    caches = {n: np.zeros((size[0], 16, 2, 16), np.float32) for n in ("k0", "k1", "v0", "v1")}
+    at = 0
+    for chunk in (4, 3, 1, 1):
+        tokens = ids[:, at : at + chunk]
+        counts = {"past": np.full(size[0], at, np.int32), "count": np.full(size[0], chunk, np.int32)}
+        result = run("forward", {"ids": tokens, **counts, **caches})
+        caches = {k: result[k] for k in caches}
+        at += chunk
+        assert np.abs(result["logits"][:, 0] - expected[:, at - 1]).max() <= models.WITHIN * np.abs(expected).max()
 
 
 def added(path: Path, *shapes: list[Any]) -> Module:

@@ -29,7 +29,7 @@ def counted(module: Module, *ops: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("family", "version"),
-    [pytest.param(f, v, marks=() if v in (13, 17) else pytest.mark.slow) for f, v in CASES],
+    [pytest.param(f, v, marks=() if v == 13 else pytest.mark.slow) for f, v in CASES],
 )
 def test_an_older_export_is_read_and_recovered(family: str, version: int, tmp_path: Path) -> None:
     make, recovered = FAMILIES[family]

@@ -147,9 +147,13 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", [None, *ACTIVATIONS])
 @pytest.mark.parametrize(
-    ("rows", "more"), [(32, {}), (32, {"bias": False}), (32, {"use_residual": True}), (64, {"use_residual": True})]
+    ("name", "rows", "more"),
+    [
+        *((name, 32, {}) for name in (None, *ACTIVATIONS)),
+        *((None, rows, more) for rows, more in ((32, {"bias": False}), (32, {"use_residual": True}))),
+        (next(iter(ACTIVATIONS)), 64, {"use_residual": True}),
+    ],
 )
 def test_dense(name: str | None, rows: int, more: dict[str, Any], folder: Path, oracle: Any) -> None:
     from safetensors.numpy import load_file

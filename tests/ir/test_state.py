@@ -31,11 +31,15 @@ class Asked:
 
     @property
     def past(self) -> Value:
-        return self.graph.find_input("the past") or self.graph.input("the past", Type("i32", (B,)))
+        return self.given("the past")
 
     @property
     def count(self) -> Value:
-        return self.graph.find_input("the count") or self.graph.input("the count", Type("i32", (B,)))
+        return self.given("the count")
+
+    def given(self, name: str) -> Value:
+        known = {v.name: v for v in self.graph.inputs}
+        return known.get(name) or self.graph.input(name, Type("i32", (B,)))
 
     def carries_tokens(self, value: Value) -> bool:
         return bool(axes_with(value.type, self.tokens))
@@ -59,7 +63,7 @@ def answer(name: str, types: str = "", bodies: Sequence[Graph] = (), **attribute
     inputs: list[Value | None] = []
     for i, text in enumerate(types.split(" | ") if types else []):
         label = OPS[name].operand(i)
-        label = f"{label}{i}" if graph.find_input(label) else label
+        label = f"{label}{i}" if label in (v.name for v in graph.inputs) else label
         role = COUNT if text == "i32[B] is count" else None
         inputs.append(None if text == "_" else graph.input(label, parse_type(text.removesuffix(" is count")), role))
     return said(graph, graph.ops.emit(OPS[name](**attributes), inputs, bodies))

@@ -210,6 +210,16 @@ def gated(x: np.ndarray) -> np.ndarray:
     return x * (far + 1) / (far + 2)
 
 
+def on_both(cases: list[tuple[Build, Means]], *soon: Build) -> list[Any]:
+    """Each on NumPy and on XLA, where all but those of `soon` are slow: they are compiled in five sizes."""
+    marks = {(b, "xla"): pytest.mark.slow for b, _ in cases if b not in soon}
+    return [
+        pytest.param(b, m, backend, marks=marks.get((b, backend), ()), id=f"{b.__name__}-{backend}")
+        for b, m in cases
+        for backend in ("numpy", "xla")
+    ]
+
+
 ADDED: list[tuple[Build, Means]] = [
     *((build, lambda x: x + at(x)) for build in (added_first, added_second, for_each_sequence, by_slice)),
     (cut_from_numbers, lambda x: x + at(x)),
@@ -226,8 +236,7 @@ ADDED: list[tuple[Build, Means]] = [
 ]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "xla"])
-@pytest.mark.parametrize(("build", "means"), ADDED, ids=[b.__name__ for b, _ in ADDED])
+@pytest.mark.parametrize(("build", "means", "backend"), on_both(ADDED, added_first, sinusoids))
 def test_positions_beside_tokens_go_on_from_step_to_step(build: Build, means: Means, backend: str) -> None:
     ids = models.tokens((3, LENGTH), 32)
     check(decoder(build), expected(ids, means), ids, backend)
@@ -338,8 +347,7 @@ TURNED: list[tuple[Build, Means]] = [
 ]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "xla"])
-@pytest.mark.parametrize(("turn", "means"), TURNED, ids=[t.__name__ for t, _ in TURNED])
+@pytest.mark.parametrize(("turn", "means", "backend"), on_both(TURNED, turned))
 def test_rotations_written_out_go_on_from_step_to_step(turn: Build, means: Means, backend: str) -> None:
     ids = models.tokens((3, LENGTH), 32)
     check(decoder(turn=turn), expected(ids, turn=means), ids, backend)

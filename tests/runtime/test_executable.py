@@ -158,8 +158,10 @@ def held(model: Executable) -> dict[int, int]:
     return {id(x): x.nbytes for a in model.static.arrays.values() for x in jax.tree.leaves(getattr(a, "planes", a))}
 
 
-@pytest.mark.parametrize("pipeline", ["default", Q4])
-@pytest.mark.parametrize("backend", ["numpy", "xla"])
+@pytest.mark.parametrize(
+    ("backend", "pipeline"),
+    [("numpy", "default"), ("numpy", Q4), ("xla", "default"), pytest.param("xla", Q4, marks=pytest.mark.slow)],
+)
 def test_the_plain_and_the_stateful_form_hold_weights_once(oracle, tmp_path, backend: str, pipeline: str) -> None:
     module = burnish.optimize(burnish.load(models.saved(oracle, tmp_path)), pipeline)
     both, stateful = (burnish.executable(module, backend) for _ in range(2))
@@ -173,7 +175,7 @@ def test_the_plain_and_the_stateful_form_hold_weights_once(oracle, tmp_path, bac
     assert sum(plain[i] for i in held(stateful).keys() & plain.keys()) < 100, "but for constants of the graph"
 
 
-@pytest.mark.parametrize("backend", ["numpy", "xla"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("xla", marks=pytest.mark.slow)])
 def test_what_encoder_and_decoder_both_read_is_held_once(tmp_path, backend: str) -> None:
     """T5's table of tokens is that of the encoder, of the decoder, and its head."""
     module = burnish.load(models.saved(models.t5(), tmp_path))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 import burnish
 from burnish.frontends.config import LoadError
@@ -129,6 +129,7 @@ def test_what_a_pass_cannot_take_is_described_all_the_same(monkeypatch, families
         assert facts[key] == whole[key]
 
 
+@settings(max_examples=settings.default.max_examples // 4)
 @given(module=modules())
 def test_whatever_a_module_holds_it_can_be_described(module) -> None:
     try:

@@ -255,6 +255,7 @@ def test_memory_holds_a_few_tiles(tmp_path: Path, rows: int, most: int) -> None:
     assert read == size
 
 
+@pytest.mark.slow
 def test_an_op_that_does_not_know_its_parts_costs_memory(tmp_path: Path) -> None:
     """The measure above can fail."""
     peak, read, size = measured(tmp_path, 2048, "whole")

@@ -19,8 +19,10 @@ ROUNDING = 2.0**-23  # two roundings of f32: of the scales' product and of the s
 LAYOUTS = [s.layout for s in cpu.instruction_sets()]
 READ = [name for name, format in FORMATS.items() if why_unread(format) is None]
 pytestmark = pytest.mark.skipif(not LAYOUTS, reason="this CPU has no instructions that the kernel is written for")
-every_layout = pytest.mark.parametrize("layout", LAYOUTS)
-#: each is compiled, which takes seconds
+#: each layout and each format is compiled, which takes seconds
+every_layout = pytest.mark.parametrize(
+    "layout", [*LAYOUTS[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS[1:])]
+)
 every_format = pytest.mark.parametrize(
     "format", [name if name == "q4_0" else pytest.param(name, marks=pytest.mark.slow) for name in READ]
 )
