@@ -195,7 +195,8 @@ def main(arguments: list[str] | None = None) -> None:
             result = group.main(arguments, prog_name="burnish", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except BaseException as error:
-        if not isinstance(error, Exception | KeyboardInterrupt | Terminated) and exit_code(error) is None:
+        ours = isinstance(error, Exception | KeyboardInterrupt | Terminated)
+        if not ours and ("burnish.ir.discover" not in sys.modules or exit_code(error) is None):
             raise  # unless it is a plugin's, which does not end the process as if all were well
         documented = 2 if isinstance(error, click.ClickException) else exit_code(error)
         code = FAULT if documented is None else documented
