@@ -92,10 +92,14 @@ class Application:
 
 @dataclass(frozen=True)
 class Remark:
-    """What became of a place where a rule fitted: applied (`reason` is None), or why not."""
+    """What became of a place where a rule fitted: applied (`reason` is None), or why not.
+
+    A `misfit` was left alone because what the rule builds does not fit, which is a fault of the rule.
+    """
 
     application: Application
     reason: str | None
+    misfit: bool = False
 
     def __str__(self) -> str:
         return f"{self.application}: {'applied' if self.reason is None else self.reason}"
@@ -297,7 +301,7 @@ class Context:
         except InferError as e:
             for node in reversed([*op.leaves, *op.made]):
                 graph.erase(node)
-            self._refuse(application, f"what it builds does not fit: {e}", nodes, olds)
+            self._refuse(application, f"what it builds does not fit: {e}", nodes, olds, misfit=True)
             return None
         except PassError:
             raise
@@ -380,8 +384,15 @@ class Context:
         """Record why a rule that fits was not applied."""
         self._refuse(self._application(rule, nodes, olds, aside), reason, nodes, olds)
 
-    def _refuse(self, application: Application, reason: str, nodes: Sequence[Node], olds: Sequence[Value]) -> None:
-        self._note(application, reason)
+    def _refuse(
+        self,
+        application: Application,
+        reason: str,
+        nodes: Sequence[Node],
+        olds: Sequence[Value],
+        misfit: bool = False,
+    ) -> None:
+        self._note(application, reason, misfit)
         self._refused[application.id] = _place(nodes, olds)
 
     def _forget_refusals(self) -> None:
@@ -447,11 +458,11 @@ class Context:
             self._note(application, reason)
         return reason is None
 
-    def _note(self, application: Application, reason: str | None) -> None:
+    def _note(self, application: Application, reason: str | None, misfit: bool = False) -> None:
         known = self._remarks.get(application.id)
         if known is None or known.reason is not None:  # what was applied stays so
             self._remarks.pop(application.id, None)
-            self._remarks[application.id] = Remark(application, reason)
+            self._remarks[application.id] = Remark(application, reason, misfit)
 
     def _done(self, application: Application, made: Sequence[Node]) -> None:
         self._note(application, None)

@@ -32,7 +32,7 @@ from burnish.ir.module import Module
 from burnish.ir.op import Array, Arrays, Op
 from burnish.ir.ops.attention import Attention, CacheUpdate, LastRow, Positions, RingUpdate
 from burnish.ir.ops.elementwise import Add, Mul, Silu
-from burnish.ir.ops.linear import Linear
+from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.normalization import RmsNorm
 from burnish.ir.registry import Registry
 from burnish.ir.types import Type
@@ -225,6 +225,19 @@ TWO_OUTPUTS = """module {
   }
 }"""
 
+TWO_TABLES = """module {
+  weights {
+    @words: f32[20, 8]
+    @types: f32[2, 8]
+  }
+  graph forward(%ids: i32[B, S] is tokens, %types: i32[B, S] is token_types) {
+    %0: f32[B, S, 8] = embedding(%ids, @words) <- "words"
+    %1: f32[B, S, 8] = embedding(%types, @types) <- "types"
+    %2: f32[B, S, 8] = add(%0, %1) <- "sum"
+    return hidden=%2 is hidden
+  }
+}"""
+
 NORM = """module {
   graph forward(%x: f32[N, 8]) {
     %0: f32[N, 8] = mul(%x, %x) <- "square"
@@ -302,12 +315,29 @@ def beyond_the_window_only() -> None:
     planted_pass(rewrite("Wider", Attention, lambda op, n: op.again(n, n.op.changed(window=8)), exactness="rounding"))
 
 
+@planted(rule("Leaky", "layers[1].attn"), pipeline="stateful,planted")
+def what_does_not_fit_without_a_state() -> None:
+    def build(op: Ops, n: Node) -> Value:
+        past = op.linear(n["q"], n["k"]) if n["past"] is None else n["past"]  # the first does not fit
+        return op.again(n, past=op.minimum(past, 5))
+
+    planted_pass(rewrite("Leaky", Attention, build, "layers[1]", exactness="rounding"))
+
+
 @planted(rule("NoRing", "layers[2].attn"), windowed, "stateful,planted")
 def ring_wrong_once_it_is_full() -> None:
     def build(op: Ops, n: Node) -> Any:
         return op.ring_update(n["ring"], n["new"], op.minimum(n["past"], 6), n["count"])
 
     planted_pass(rewrite("NoRing", RingUpdate, build, where=lambda n: n["ring"].name == "v2"))
+
+
+@planted(rule("FirstType", ""), lambda: parse(TWO_TABLES))
+def tokens_of_another_type_only() -> None:
+    def build(op: Ops, n: Node) -> Value:
+        return op.again(n, ids=op.mul(n["ids"], 0))
+
+    planted_pass(rewrite("FirstType", Embedding, build, where=lambda n: n["ids"].name == "types"))
 
 
 @planted(rule("Short", "model.layers[1].input_layernorm"), tiny_lm)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from burnish.ir.format import FORMATS
 from burnish.ir.op import Array, Op
 from burnish.ir.registry import Registry
-from burnish.ir.run import Body
+from burnish.ir.run import Body, RunError
 from burnish.ir.types import Type
 
 __all__ = ["KERNELS", "Choice", "Kernel", "find_kernel", "layouts_for", "run_kernel"]
@@ -83,8 +83,11 @@ def find_kernel(op: Op, inputs: Sequence[Type | None], table: Mapping[str, Kerne
 def run_kernel(
     kernel: Kernel, op: Op, dtypes: Sequence[str], bodies: Sequence[Body], operands: Sequence[Array | None]
 ) -> tuple[Array, ...]:
-    """What a kernel that was found gives; it gets bodies where the op has any."""
-    return kernel(op, dtypes, *operands, bodies=bodies) if op.bodies else kernel(op, dtypes, *operands)
+    """What a kernel that was found gives; it gets bodies where the op has any. Raises RunError for what is no tuple."""
+    results = kernel(op, dtypes, *operands, bodies=bodies) if op.bodies else kernel(op, dtypes, *operands)
+    if not isinstance(results, tuple):
+        raise RunError(f"kernel {kernel.name} of {op.name} gives {type(results).__name__}, not a tuple of its results")
+    return results
 
 
 def layouts_for(op: str) -> dict[str, str]:

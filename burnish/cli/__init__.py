@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,16 +78,20 @@ class Terminated(BaseException):
 
 
 FAULT = 70  # the exit code of a fault of ours
+_ENDED = (KeyboardInterrupt, click.Abort, Terminated)  # by somebody: what was being imported is half there
 
 
 def exit_code(error: BaseException) -> int | None:
     """The documented exit code of an error that is the user's to mend, or None for a fault of ours."""
+    if isinstance(error, _ENDED):
+        return 143 if isinstance(error, Terminated) else 130
     from burnish.backends.binding import BindError
     from burnish.frontends.config import LoadError
     from burnish.ir.budget import BudgetError
     from burnish.ir.discover import line_in_plugin
     from burnish.ir.format import QuantizeError
     from burnish.ir.literal import NoDataError
+    from burnish.ir.run import RunError
     from burnish.ir.verify import VerifyError
     from burnish.ir.weights import ReadError
     from burnish.passes.engine import PassError
@@ -113,12 +117,10 @@ def exit_code(error: BaseException) -> int | None:
         (RecursionError, 3),  # what is nested so deeply is no model
         (PassError, 4),
         (VerifyError, 4),
+        (RunError, 4),  # of a plugin's op or kernel
         (Inconclusive, 5),
         (BudgetError, 6),
         (MemoryError, 6),
-        (KeyboardInterrupt, 130),
-        (click.Abort, 130),
-        (Terminated, 143),
         (OSError, 2),  # a model's files that cannot be read are LoadErrors: this is a file that cannot be written
     ]
     code = next((code for cls, code in table if isinstance(error, cls)), None)
@@ -127,6 +129,8 @@ def exit_code(error: BaseException) -> int | None:
 
 def _message(error: BaseException) -> str:
     """What is printed of an error: one message, with the place where a plugin or we are to blame."""
+    if isinstance(error, _ENDED):
+        return str(error)
     from burnish.ir.discover import line_in_plugin
 
     if isinstance(error, click.ClickException):
@@ -198,15 +202,24 @@ def main(arguments: list[str] | None = None) -> None:
             raise click.UsageError("an argument holds a NUL character")
         with _ended_by_sigterm():
             result = group.main(arguments, prog_name="burnish", standalone_mode=False)
-        sys.exit(result if isinstance(result, int) else 0)
-    except (Exception, KeyboardInterrupt, Terminated) as error:
-        code = 2 if isinstance(error, click.ClickException) else exit_code(error)
+        code = result if isinstance(result, int) else 0
+    except BaseException as error:
+        ours = isinstance(error, Exception | KeyboardInterrupt | Terminated)
+        if not ours and ("burnish.ir.discover" not in sys.modules or exit_code(error) is None):
+            raise  # unless it is a plugin's, which does not end the process as if all were well
+        documented = 2 if isinstance(error, click.ClickException) else exit_code(error)
+        code = FAULT if documented is None else documented
         if os.environ.get("BURNISH_DEBUG"):
             traceback.print_exception(error)
         if message := _message(error):
             help_ = isinstance(error, click.exceptions.NoArgsIsHelpError)
             click.echo(message if help_ else f"error: {message}", err=True)
-        sys.exit(FAULT if code is None else code)
+    if code in (130, 143) and arguments is None:  # XLA may compile still, in threads that do not outlive Python's end
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @contextmanager

@@ -76,6 +76,7 @@ def command(
     from burnish.ir.text import module_text
     from burnish.passes.engine import Context
     from burnish.runtime.progress import PassesDone
+    from burnish.runtime.replace_folder import replace_file
     from burnish.runtime.targets import read_pipeline
 
     passes = read_pipeline(pipeline)
@@ -108,7 +109,8 @@ def command(
     if unmet := sorted(set(skip) - skipping.used):
         click.echo(f"note: --skip {', '.join(unmet)}: no such pass or application asked to be applied", err=True)
     if out is not None:
-        out.write_text(str(module), "utf-8")
+        with replace_file(out) as file:
+            file.write(str(module).encode())
     if as_json:
         report: dict[str, Any] = {"pipeline": [str(p) for p in passes]}
         report["applied"] = [a.as_json() for a in context.applied]

@@ -111,6 +111,7 @@ def command(
     from burnish.frontends.on_disk import tokenizer_there
     from burnish.runtime.continuation import Continuation
     from burnish.runtime.doors import executable
+    from burnish.runtime.replace_folder import replace_file
     from burnish.runtime.sources import tokenizer_of
 
     times = _Times()
@@ -147,8 +148,8 @@ def command(
         text = Continuation(model, tokenizer, stops, logprobs)
         _show(text.write(asked.ids, limit, sampler, watch), quiet=as_json)
         if dump_logits is not None:
-            with dump_logits.open("wb") as f:
-                np.save(f, np.stack(rows))
+            with replace_file(dump_logits) as out:
+                np.save(out, np.stack(rows))
         if text.log_probs and not as_json:
             click.echo(text.table(), err=True)
         if len(text.ids) == limit < max_new_tokens:

@@ -22,7 +22,7 @@ from burnish.debug.backends import OpFault, wrong_ops
 from burnish.debug.check import Checker
 from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip
 from burnish.debug.folding import places
-from burnish.passes.engine import RULES, Application, Context, Controller, PassError, Unaccounted
+from burnish.passes.engine import RULES, Application, Context, Controller, Endless, PassError, Remark, Unaccounted
 from burnish.passes.pipelines import Expect
 
 __all__ = ["Bisection", "Culprit", "Outcome", "Probe", "bisect", "bisect_pipeline", "changes_of", "probe_of"]
@@ -49,7 +49,12 @@ class Outcome:
     pass_text: str = ""
     safe: int = 0
     turn: tuple[Application, ...] = ()
-    misfits: tuple[str, ...] = ()
+    misfits: tuple[Remark, ...] = ()
+
+    @property
+    def fitted(self) -> set[str]:
+        """The ids of what was allowed, and fitted."""
+        return {a.id for a in self.allowed} - {m.application.id for m in self.misfits}
 
 
 class Probe(Protocol):
@@ -71,7 +76,7 @@ def probe_of(checker: Checker, pipeline: str, skip: Controller | None = None) ->
     def probe(controller: Controller, quick: bool = False) -> Outcome:
         record = Record(All([controller] if skip is None else [skip, controller]))
         used = checker.focused(seen[-1]) if quick and seen else checker
-        safe, done, misfits = 0, 0, list[str]()
+        safe, done, misfits = 0, 0, list[Remark]()
 
         def outcome(fault: str | None, kind: str, pass_text: str, **more: Any) -> Outcome:
             return Outcome(fault, tuple(record.allowed.values()), kind, pass_text, safe, misfits=tuple(misfits), **more)
@@ -89,9 +94,10 @@ def probe_of(checker: Checker, pipeline: str, skip: Controller | None = None) ->
             return outcome(None, "", "")
         except Unaccounted as e:
             return outcome(str(e), "unaccounted", e.pass_text)
+        except Endless as e:
+            return outcome(str(e), "endless", str(passes[done]), turn=e.applications)
         except PassError as e:
-            turn = getattr(e, "applications", ())  # of rules that undo each other
-            return outcome(str(e), "endless" if turn else "crash", str(passes[done]), turn=turn)
+            return outcome(str(e), "crash", str(passes[done]))
 
     return probe
 
@@ -177,7 +183,7 @@ class Bisection:
     ops: list[OpFault] = field(default_factory=list)
     suspects: tuple[Application, ...] = ()
     interrupted: bool = False
-    misfits: tuple[str, ...] = ()
+    misfits: tuple[Remark, ...] = ()
 
     @property
     def ids(self) -> list[str]:
@@ -200,7 +206,7 @@ class Bisection:
             "ops": [op.as_json() for op in self.ops],
             "suspects": [a.as_json() for a in self.suspects],
             "interrupted": self.interrupted,
-            "misfits": list(self.misfits),
+            "misfits": list(map(str, self.misfits)),
         }
 
     def __str__(self) -> str:
@@ -369,7 +375,7 @@ class _Search:
     def is_to_blame(self, id: str, group: list[Application], reach: list[str]) -> bool:
         """Whether the group fits without this application too, and does no harm then; else it just rests on it."""
         outcome = self.run(Only({i for i in reach if i != id}))
-        return outcome.fault is None and {a.id for a in group} <= {a.id for a in outcome.allowed}
+        return outcome.fault is None and {a.id for a in group} <= outcome.fitted
 
     def widen(self) -> None:
         """It fails without the last culprit too: look at the other places of the same rule first."""

@@ -39,6 +39,7 @@ from burnish.runtime.targets import read_pipeline
 __all__ = ["FACTOR", "Checker", "Verdict"]
 
 FACTOR = 4  # how many times the plain graph's own error a rounding rewrite may have
+PASSED_ON = 0.01  # a block that adds less of the error that leaves it does but pass it on
 SHOWN = 3  # of the blocks that add to an error, the worst
 ON_BACKEND = 3  # so many readings are given to a backend, which may compile for each size
 
@@ -62,7 +63,7 @@ class Verdict:
     limit: float = 0.0
     loss: float = 0.0
     tensors: tuple[Held, ...] = ()
-    misfits: tuple[str, ...] = ()
+    misfits: tuple[Remark, ...] = ()
     backend: str = ""
     reading: int | None = None
     blocks: tuple[BlockError, ...] = ()
@@ -72,6 +73,7 @@ class Verdict:
         fields = asdict(self)
         fields["tensors"] = [_finite(asdict(t)) for t in self.tensors]
         fields["blocks"] = [_finite(asdict(b)) for b in self.blocks]
+        fields["misfits"] = list(map(str, self.misfits))
         return _finite(fields)
 
     def __str__(self) -> str:
@@ -81,7 +83,8 @@ class Verdict:
         head = f"{'ok' if self.fault is None else 'FAIL':4}  {self.pass_text:28} {self.exactness:8}  {done:15}"
         if self.fault is not None:
             worst = sorted(self.blocks, key=lambda b: -b.added)[:SHOWN]
-            return "\n".join([f"{head}  {self.fault}", *(f"        {b}" for b in worst if b.added > self.limit)])
+            adding = [b for b in worst if b.added > max(self.limit, PASSED_ON * b.total)]
+            return "\n".join([f"{head}  {self.fault}", *(f"        {b}" for b in adding)])
         if not self.applications and not self.backend:
             return head.rstrip()
         if self.exactness == "exact":
@@ -197,14 +200,14 @@ class Checker:
         if controller is not None:
             context.controller = controller
         before, baseline, count, static = self.plain, self.baseline, 0, Static()
-        told: set[str] = set()
+        told: set[Remark] = set()
         for pass_ in passes:
             old = context.module.copy() if by_block or pass_.exactness == "lossy" else None
             signature = Signature.of(context.module)
             context.run(pass_)
             made = context.applied[count:]
             count += len(made)
-            misfits = tuple(str(r) for r in context.remarks if _is_misfit(r) and str(r) not in told)
+            misfits = tuple(r for r in context.remarks if r.misfit and r not in told)
             told.update(misfits)
             verdict = Verdict(str(pass_), pass_.exactness, len(made), None, misfits=misfits)
             if not made:
@@ -358,10 +361,6 @@ class Checker:
     ) -> str:
         what = f"{name}, {self.readings[i].name}: error {off:.3g} against float64, at most {limit:.3g}"
         return what + _exchanged(name, before[i], after[i])
-
-
-def _is_misfit(remark: Remark) -> bool:
-    return (remark.reason or "").startswith("what it builds does not fit")
 
 
 def _exchanged(name: str, old: Results, new: Results) -> str:

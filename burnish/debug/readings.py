@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from burnish.backends.backend import Backend
-from burnish.debug.numbers import run_all
+from burnish.debug.numbers import rows_read_by, run_all
 from burnish.ir.dims import Sym
 from burnish.ir.graph import Graph
 from burnish.ir.op import Array
-from burnish.ir.signature import COUNT, LOGITS, PAST, TOKENS, Ring, Role, Rows
+from burnish.ir.signature import COUNT, LOGITS, PAST, TOKEN_TYPES, TOKENS, Ring, Role, Rows
 from burnish.ir.types import Type
 from burnish.runtime.session import Session, read_source
 
@@ -137,11 +137,19 @@ class Steps:
             taken = []
             for ids, count in steps:
                 past = session.past
-                made = {k: backend.to_numpy(x) for k, x in session.step(ids, count, probe).items()}
+                step = session.step(ids, count, probe, _token_types(main, past, ids.shape[1]))
+                made = {k: backend.to_numpy(x) for k, x in step.items()}
                 taken.append((made, count, past, ids.shape[1]))
             results |= _collected(main, taken)
             results |= _states(main, {k: backend.to_numpy(x) for k, x in session.states.items()}, session.past)
         return results
+
+
+def _token_types(graph: Graph, past: np.ndarray, length: int) -> dict[str, np.ndarray]:
+    """All types that there are, by turns of three tokens; those of a token are the same in whatever step it comes."""
+    types = graph.input_for(TOKEN_TYPES)
+    at = past[:, None] + np.arange(length)
+    return {} if types is None else {types.name: at // 3 % max(rows_read_by(types), 1)}
 
 
 Taken = tuple[Mapping[str, Array], np.ndarray, np.ndarray, int]  # outputs of a step, counts, past, its number of tokens

@@ -303,8 +303,8 @@ def _checked_files(folder: Path) -> Mapping[str, Any]:
                 f"{where}: op {name} has version {shown(version)} there, {known.version} here: compile the model again"
             )
     for name, entry in files.items():
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise LoadError(f"{where}: names the file {shown(name)}, which is outside of the package's folder")
+        if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
+            raise LoadError(f"{where}: names the file {shown(name)}, which is none of the package's folder")
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
             raise LoadError(f"{where}: file {shown(name)} needs bytes and sha256")
         _check_file(folder / name, entry, digest=not _is_part(name))

@@ -1,4 +1,4 @@
-"""Writing a folder so that it is there whole or not at all."""
+"""Writing a folder, or a file, so that it is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,31 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-__all__ = ["replace_folder"]
+__all__ = ["replace_file", "replace_folder"]
+
+
+@contextmanager
+def replace_file(out: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which takes the place of `out` when the block ends well, and is gone otherwise.
+
+    Pipes and devices, all of /dev, are written as they are. Raises OSError.
+    """
+    place = Path(os.path.realpath(out))
+    as_it_is = os.path.abspath(out).startswith("/dev/") or (place.exists() and not place.is_file())
+    new = place if as_it_is else place.with_name(f".{place.name}.tmp-{os.getpid()}")
+    try:
+        with (Path(out) if as_it_is else new).open("wb") as file:
+            yield file
+        if not as_it_is:
+            new.replace(place)
+    except BaseException as e:
+        if not as_it_is:
+            new.unlink(missing_ok=True)
+        if isinstance(e, OSError):
+            raise OSError(f"{out}: cannot be written: {e.strerror or e}") from e
+        raise
 
 
 @contextmanager

@@ -59,17 +59,24 @@ class Session:
         states = {name: backend.zeros(type) for name, type in types.items()}
         return cls(backend, graph, np.zeros(batch, np.int32), capacity, states, given or {})
 
-    def step(self, ids: np.ndarray, count: np.ndarray | None = None, probe: Any = None) -> dict[str, Array]:
+    def step(
+        self,
+        ids: np.ndarray,
+        count: np.ndarray | None = None,
+        probe: Any = None,
+        beside: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, Array]:
         """Put ids[B, S] (right-padded) behind what there is -> the outputs that are no states, by name.
 
-        Raises BindError where there is no room.
+        `beside`, by name, are inputs [B, S] too, which `feed` would make up otherwise. Raises BindError where there is
+        no room.
         """
         counts = counts_of(ids, count)
         self.check_room(counts)
-        padded = np.zeros((ids.shape[0], self.backend.length(ids.shape[1])), np.int32)
-        padded[:, : ids.shape[1]] = ids
         graph = self.backend.module.graphs[self.graph]
-        results = self.backend(self.graph, feed(graph, padded, counts, self.past, self.given, self.states), probe)
+        more = self.states | {k: _padded(self.backend, x) for k, x in (beside or {}).items()}
+        inputs = feed(graph, _padded(self.backend, ids), counts, self.past, self.given, more)
+        results = self.backend(self.graph, inputs, probe)
         self.states = {name: results.pop(name) for name in self.states}
         self.past = (self.past + counts).astype(np.int32)
         return results
@@ -89,13 +96,17 @@ def read_source(
 ) -> dict[tuple[str, str], Array]:
     """What graphs that feed another have, once they have read ids[B, T]."""
     given: dict[tuple[str, str], Array] = {}
-    counts = counts_of(ids, count)
-    padded = np.zeros((ids.shape[0], backend.length(ids.shape[1])), np.int32)
-    padded[:, : ids.shape[1]] = ids
+    counts, padded = counts_of(ids, count), _padded(backend, ids)
     for name, graph in feeders.items():
         inputs = feed(graph, padded, counts, np.zeros(len(ids), np.int32), given)
         given |= {(name, k): x for k, x in (inputs | backend(name, inputs, probe)).items()}
     return given
+
+
+def _padded(backend: Backend, ids: np.ndarray) -> np.ndarray:
+    padded = np.zeros((ids.shape[0], backend.length(ids.shape[1])), np.int32)
+    padded[:, : ids.shape[1]] = ids
+    return padded
 
 
 def feed(

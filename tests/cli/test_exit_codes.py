@@ -16,6 +16,7 @@ from burnish.frontends.config import LoadError
 from burnish.ir.budget import BudgetError
 from burnish.ir.format import QuantizeError
 from burnish.ir.literal import NoDataError
+from burnish.ir.run import RunError
 from burnish.ir.verify import VerifyError
 from burnish.ir.weights import ReadError
 from burnish.passes.engine import PassError
@@ -42,6 +43,7 @@ def test_the_table_of_codes_is_the_documented_one() -> None:
         RecursionError(): 3,
         PassError(): 4,
         VerifyError("a fault"): 4,
+        RunError(): 4,
         Inconclusive(): 5,
         BudgetError(): 6,
         MemoryError(): 6,
@@ -445,3 +447,51 @@ def test_a_reader_that_has_seen_enough(llama: Path) -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+WHILE_NUMPY_IS_IMPORTED = """
+import atexit, os, signal, sys
+from burnish.cli import main
+
+which = getattr(signal, sys.argv.pop(1))
+
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "numpy.linalg":
+            os.kill(os.getpid(), which)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Stop())
+atexit.register(print, "what other threads may be in the middle of is not torn down")
+main()
+"""
+
+
+@pytest.mark.parametrize(("which", "code", "message"), [("SIGTERM", 143, "error: terminated\n"), ("SIGINT", 130, "\n")])
+def test_a_process_that_is_ended_while_it_imports_or_compiles_ends_at_once(which: str, code: int, message: str) -> None:
+    line = [sys.executable, "-c", WHILE_NUMPY_IS_IMPORTED, which, "inspect", "examples/tiny-lm"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
+
+
+@pytest.mark.parametrize(
+    "how", ["raise SystemExit(0)", "raise SystemExit('bye')", "raise type('E', (BaseException,), {})"]
+)
+def test_a_plugin_does_not_end_the_process_as_if_all_were_well(cli: Cli, llama: Path, tmp_path: Path, how: str) -> None:
+    (tmp_path / "plugin.py").write_text(how)
+    code, out, err = cli("inspect", llama, "--plugin", tmp_path / "plugin.py")
+    assert (code, out, err.count("\n")) == (4, "", 1)
+    assert f"plugin {tmp_path}/plugin.py, line 1" in err
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_kernel_that_gives_no_results_is_named(cli: Cli, llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text(
+        "from burnish.backends.kernels import Kernel\n"
+        "class Empty(Kernel):\n"
+        "    name, op = 'empty', 'silu'\n"
+        "    def why_not(self, op, x): return None\n"
+        "    def __call__(self, op, dtypes, x): return None\n"
+    )
+    code, _, err = cli("run", llama, "--prompt-ids", "1", "--plugin", tmp_path / "plugin.py")
+    assert code == 4 and err.startswith("error: kernel empty of silu gives NoneType, not a tuple")

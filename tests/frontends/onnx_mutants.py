@@ -20,10 +20,12 @@ from onnx import TensorProto, helper, numpy_helper
 from burnish.frontends.config import LoadError
 from burnish.frontends.onnx_file import load_onnx
 from burnish.frontends.onnx_ops import TRANSLATIONS
+from burnish.ir.budget import BudgetError
 from burnish.ir.parser import parse
 from burnish.ir.verify import verify
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import run_passes
+from burnish.runtime.package import write_package
 
 DOCUMENTED = (LoadError,)
 NUMBERS = (0, 1, -1, 2, 3, 7, 1 << 31, 1 << 40, (1 << 63) - 1, -(1 << 63), -(1 << 31), 65537)
@@ -31,7 +33,7 @@ STRINGS = ("", "none", "tanh", "\0", "a\nb", '"', "x" * 500, "ids", "past", "/a/
 
 
 def attempt(seed: int, folder: Path) -> None:
-    """Read a mutant, print it and read it again, optimise it, make it stateful where that is possible."""
+    """Read a mutant, print it and read it again, optimise it, package it, make it stateful where that is possible."""
     path = folder / "mutant.onnx"
     path.write_bytes(mutant(seed))
     module = load_onnx(path)
@@ -39,6 +41,8 @@ def attempt(seed: int, folder: Path) -> None:
     assert parse(str(module), module.constants()) == module
     run_passes(module, "default")
     assert parse(str(module), module.constants()) == module
+    with suppress(BudgetError):  # before anything is written
+        write_package(module, folder / "package", force=True)
     if module.main is not None:
         try:
             run_passes(module, "stateful")

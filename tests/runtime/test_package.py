@@ -458,7 +458,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no graph": (lambda p: edit_manifest(p, lambda m: m["files"].pop("model.graph")), "must list"),
     "an op of a plugin": (lambda p: edit_manifest(p, lambda m: m["ops"].update(mystery=1)), "'mystery' is not known"),
     "an older op": (lambda p: edit_manifest(p, lambda m: m["ops"].update(rope=0)), "op rope has version 0 there"),
-    "a path": (lambda p: edit_manifest(p, lambda m: m["files"].update({"../x": {}})), "outside of the package"),
+    "a path": (lambda p: edit_manifest(p, lambda m: m["files"].update({"../x": {}})), "none of the package"),
+    "a name that none has": (
+        lambda p: edit_manifest(p, lambda m: m["files"].update({"a\0": {}})),
+        "none of the package",
+    ),
     "no digest": (lambda p: edit_manifest(p, lambda m: m["files"].update(x={"bytes": 1})), "needs bytes and sha256"),
     "a missing part": (lambda p: (p / "lm.safetensors").unlink(), "lm.safetensors: No such file"),
     "a part is a folder": (lambda p: ((p / "lm.safetensors").unlink(), (p / "lm.safetensors").mkdir()), "not a file"),
