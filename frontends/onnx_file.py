@@ -48,14 +48,18 @@ def load_onnx(path: Path) -> Module:
     alike: dict[Sym, Dim] = {}
     bounds: dict[AtMost, None] = {}
     for _ in range(64):
+        importer, refused = _Importer(path, proto, alike, list(bounds)), None
         try:
-            module = _Importer(path, proto, alike, list(bounds)).run()
-        except LoadError:
-            raise
+            importer.run()
+        except LoadError as e:
+            refused = e  # perhaps for want of what was learnt before that node
         except _FAULTS as e:  # a name that is not text, and what else protobuf lets pass
             raise LoadError(f"{path}: is damaged: {shown(e)}") from None
+        module = importer.module
         found, further = _equal_symbols(module), _bounds(module) - bounds.keys()
         if not found and not further:
+            if refused is not None:
+                raise refused
             return module
         alike |= found
         bounds |= dict.fromkeys(sorted(further, key=str))
@@ -99,13 +103,13 @@ class _Importer:
     proto: Any
     alike: Mapping[Sym, Dim]  # symbols, and what they are
     bounds: list[AtMost]  # what must hold of them
+    module: Module = field(default_factory=Module)
     values: dict[str, Value | Known] = field(default_factory=dict)
     stored: dict[str, _Stored] = field(default_factory=dict)  # by the names in the module
     symbols: dict[str, Dim] = field(default_factory=dict)  # by the names in the file
 
     def run(self) -> Module:
         proto = self.proto.graph
-        self.module = Module()
         self.graph: Graph = self.module.graph("forward")
         self.op = OnnxOps(self.graph, version_of(self.proto))
         known = {s.text: self._renamed(s) for s in self.alike}
