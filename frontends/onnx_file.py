@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -287,28 +288,26 @@ class _Importer:
     def _initializer(self, node: Any, position: int, given: list[int]) -> Value | Known:
         """An initializer as operand: known where it is no parameter, else the weight that the model called so."""
         tensor = self.tensors[node.input[position]]
-        large = [i for i in given if self.tensors[node.input[i]].elements > 8]
-        name = self.names.parameter_of(node, position, large, tensor.name) if position in large else None
+        large = {i: node.input[i] for i in given if self.tensors[node.input[i]].elements > 8}
+        name = self.names.parameter_of(node, position, large) if position in large else None
         if name is None and tensor.elements <= (_CONSTANT if self.names.parameters or not tensor.type.is_float else 8):
             return tensor.array()
         own = self.names.strip(tensor.name)
         # A linear's matrix is stored as x @ w needs it; the parameter is its transpose.
         turned = name not in (None, own) and node.op_type == "MatMul" and tensor.type.rank == 2
-        name = self._claim(name or own, tensor, turned) or self._claim(own, tensor, turned) or tensor.name
-        weight = self.op.weight(name)
+        free = chain((name or own, own), (f"{own}.{i}" for i in count(1)))
+        weight = self.op.weight(next(n for n in free if self._claim(n, tensor, turned)))
         return self.op.transpose(weight, perm=(1, 0)) if turned else weight
 
-    def _claim(self, name: str, tensor: Tensor, turned: bool) -> str | None:
-        """Enter a tensor in the table of weights under a name; None where the name is another tensor's."""
+    def _claim(self, name: str, tensor: Tensor, turned: bool) -> bool:
+        """Enter a tensor in the table of weights under a name; False where the name is another tensor's."""
         known = self.stored.get(name)
         if known is None:
             shape = tensor.type.sizes[::-1] if turned else tensor.type.sizes
             self.stored[name] = _Stored(tensor, turned)
             self.module.weights[name] = WeightEntry(tensor.type.with_shape(shape))
-            return name
-        if (known.tensor.name, known.turned) == (tensor.name, turned) or self._equal(known, _Stored(tensor, turned)):
-            return name
-        return None
+            return True
+        return (known.tensor.name, known.turned) == (tensor.name, turned) or self._equal(known, _Stored(tensor, turned))
 
     def _equal(self, a: _Stored, b: _Stored) -> bool:
         """Whether two tensors are the same matrix, bit for bit: a tied one is stored once each way."""
