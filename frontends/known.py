@@ -12,6 +12,7 @@ from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, DimError, Sym, at_most, maximum, minimum, operation
 from burnish.ir.evaluate import evaluate
 from burnish.ir.graph import Graph, Value
+from burnish.ir.guards import is_at_most, recording
 from burnish.ir.op import Op
 from burnish.ir.origin import Origin
 from burnish.ir.types import NUMPY, Type, dtype_name
@@ -55,7 +56,8 @@ class KnownOps(Ops):
         if any(isinstance(v, Known) and v.dtype == object for v in inputs):  # a size that was cast to i32 is i64 yet
             inputs = [v.astype("i8") if isinstance(v, Known) and v.dtype == np.int32 else v for v in inputs]
         if inputs and all(v is None or isinstance(v, Known) for v in inputs):
-            results = _compute(op, inputs)
+            with recording(self.graph.module.guards, extend=False):  # a size that is known to be the smaller is it
+                results = _compute(op, inputs)
             if results is not None:
                 return results[0] if len(results) == 1 else results
         dtypes = [v.dtype for v in inputs if isinstance(v, Value) and v.type.is_integer]
@@ -155,8 +157,8 @@ _ELEMENTS = {
     "less": np.frompyfunc(lambda a, b: at_most(a + 1, b), 2, 1),
     "less_or_equal": np.frompyfunc(at_most, 2, 1),
     "div": np.frompyfunc(_quotient, 2, 1),
-    "maximum": np.frompyfunc(maximum, 2, 1),
-    "minimum": np.frompyfunc(minimum, 2, 1),
+    "maximum": np.frompyfunc(lambda a, b: b if is_at_most(a, b) else a if is_at_most(b, a) else maximum(a, b), 2, 1),
+    "minimum": np.frompyfunc(lambda a, b: a if is_at_most(a, b) else b if is_at_most(b, a) else minimum(a, b), 2, 1),
 }
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,18 @@ def load_onnx(path: Path) -> Module:
     alike: dict[Sym, Dim] = {}
     bounds: dict[AtMost, None] = {}
     for _ in range(64):
+        importer, refused = _Importer(path, proto, alike, list(bounds)), None
         try:
-            module = _Importer(path, proto, alike, list(bounds)).run()
-        except LoadError:
-            raise
+            importer.run()
+        except LoadError as e:
+            refused = e  # perhaps for want of what was learnt before that node
         except _FAULTS as e:  # a name that is not text, and what else protobuf lets pass
             raise LoadError(f"{path}: is damaged: {shown(e)}") from None
+        module = importer.module
         found, further = _equal_symbols(module), _bounds(module) - bounds.keys()
         if not found and not further:
+            if refused is not None:
+                raise refused
             return module
         alike |= found
         bounds |= dict.fromkeys(sorted(further, key=str))
@@ -99,13 +104,13 @@ class _Importer:
     proto: Any
     alike: Mapping[Sym, Dim]  # symbols, and what they are
     bounds: list[AtMost]  # what must hold of them
+    module: Module = field(default_factory=Module)
     values: dict[str, Value | Known] = field(default_factory=dict)
     stored: dict[str, _Stored] = field(default_factory=dict)  # by the names in the module
     symbols: dict[str, Dim] = field(default_factory=dict)  # by the names in the file
 
     def run(self) -> Module:
         proto = self.proto.graph
-        self.module = Module()
         self.graph: Graph = self.module.graph("forward")
         self.op = OnnxOps(self.graph, version_of(self.proto))
         known = {s.text: self._renamed(s) for s in self.alike}
@@ -283,28 +288,26 @@ class _Importer:
     def _initializer(self, node: Any, position: int, given: list[int]) -> Value | Known:
         """An initializer as operand: known where it is no parameter, else the weight that the model called so."""
         tensor = self.tensors[node.input[position]]
-        large = [i for i in given if self.tensors[node.input[i]].elements > 8]
-        name = self.names.parameter_of(node, position, large, tensor.name) if position in large else None
+        large = {i: node.input[i] for i in given if self.tensors[node.input[i]].elements > 8}
+        name = self.names.parameter_of(node, position, large) if position in large else None
         if name is None and tensor.elements <= (_CONSTANT if self.names.parameters or not tensor.type.is_float else 8):
             return tensor.array()
         own = self.names.strip(tensor.name)
         # A linear's matrix is stored as x @ w needs it; the parameter is its transpose.
         turned = name not in (None, own) and node.op_type == "MatMul" and tensor.type.rank == 2
-        name = self._claim(name or own, tensor, turned) or self._claim(own, tensor, turned) or tensor.name
-        weight = self.op.weight(name)
+        free = chain((name or own, own), (f"{own}.{i}" for i in count(1)))
+        weight = self.op.weight(next(n for n in free if self._claim(n, tensor, turned)))
         return self.op.transpose(weight, perm=(1, 0)) if turned else weight
 
-    def _claim(self, name: str, tensor: Tensor, turned: bool) -> str | None:
-        """Enter a tensor in the table of weights under a name; None where the name is another tensor's."""
+    def _claim(self, name: str, tensor: Tensor, turned: bool) -> bool:
+        """Enter a tensor in the table of weights under a name; False where the name is another tensor's."""
         known = self.stored.get(name)
         if known is None:
             shape = tensor.type.sizes[::-1] if turned else tensor.type.sizes
             self.stored[name] = _Stored(tensor, turned)
             self.module.weights[name] = WeightEntry(tensor.type.with_shape(shape))
-            return name
-        if (known.tensor.name, known.turned) == (tensor.name, turned) or self._equal(known, _Stored(tensor, turned)):
-            return name
-        return None
+            return True
+        return (known.tensor.name, known.turned) == (tensor.name, turned) or self._equal(known, _Stored(tensor, turned))
 
     def _equal(self, a: _Stored, b: _Stored) -> bool:
         """Whether two tensors are the same matrix, bit for bit: a tied one is stored once each way."""

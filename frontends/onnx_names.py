@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -78,11 +78,12 @@ class Names:
                 return f"{stack}[{index}]" + (f".{rest}" if rest else "")
         return path
 
-    def parameter_of(self, node: Any, position: int, initializers: Sequence[int], name: str) -> str | None:
+    def parameter_of(self, node: Any, position: int, initializers: Mapping[int, str]) -> str | None:
         """The parameter that operand `position` of a node is, as the model called it; None where that is not said.
 
-        `initializers` are the positions of the operands that are initializers, `name` what this one is called.
+        `initializers` are the positions of the operands that are initializers, and what these are called.
         """
+        name = initializers[position]
         if _TRANSPOSED.fullmatch(name) and (module := self.module(node)):
             return f"{module}.weight"
         call = _metadata(node, "fx_node")
@@ -92,8 +93,12 @@ class Names:
             return self._first_name(self.strip(name), self.module(node))
         if "aten.linear" in call:  # written as a product and a sum
             known = known[:1] if node.op_type == "MatMul" else known[1:]
-        at = list(initializers).index(position)
-        return self._first_name(known[at], self.module(node)) if at < len(known) else None
+        own = [self.strip(n) for n in initializers.values()]
+        nameless = [i for i, n in zip(initializers, own, strict=True) if n not in known]
+        rest = [n for n in known if n not in own]
+        if len(rest) < len(nameless):  # some are no parameters, but computed from them
+            return None
+        return self._first_name(rest[nameless.index(position)], self.module(node))
 
     def _first_name(self, name: str, module: str) -> str:
         """Of a parameter that two modules share, the name by which the first of them knows it."""

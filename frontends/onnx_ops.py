@@ -153,7 +153,10 @@ def mul(op: OnnxOps, a: X, b: X) -> X:
 
 @translates("Pow")
 def pow_(op: OnnxOps, a: X, b: X) -> X:
-    return op.pow(a, op.cast(b, to=type_of(a).dtype))
+    type, exponent = type_of(a), type_of(b)
+    if exponent.is_float and not type.is_float:  # 2 ** 0.5 is 1, and not 2 ** 0
+        return op.cast(op.pow(op.cast(a, to=exponent.dtype), b), to=type.dtype)
+    return op.pow(a, op.cast(b, to=type.dtype))
 
 
 @translates("Mod")
@@ -250,9 +253,7 @@ def cumsum(op: OnnxOps, x: X, axis: X, *, exclusive: int = 0, reverse: int = 0) 
 def _reduction(of: Callable[..., X]) -> Translation:
     def translation(op: OnnxOps, x: X, axes: X = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> X:
         given = () if axes is None else integers(axes, "axes")
-        if not given and noop_with_empty_axes:
-            return x
-        every = given or tuple(range(len(x.shape)))
+        every = given if given or noop_with_empty_axes else tuple(range(len(x.shape)))
         return of(op, x, axes=tuple(from_end(x, a) for a in every), keepdims=bool(keepdims))
 
     return translation

@@ -18,7 +18,8 @@ from burnish.ir.types import InferError
 if TYPE_CHECKING:
     from burnish.ir.graph import Graph
 
-__all__ = ["AllTrue", "AtMost", "Comparison", "Equal", "Guard", "assume_at_most", "assume_equal", "recording"]
+__all__ = ["AllTrue", "AtMost", "Comparison", "Equal", "Guard", "assume_at_most", "assume_equal"]
+__all__ += ["is_at_most", "recording"]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
@@ -206,3 +206,36 @@ def test_names_of_dimensions_are_only_names(tmp_path: Path) -> None:
     """An expression is not read as one."""
     module = added(tmp_path / "model.onnx", ["a + 1", 4], ["__import__('os')", 4])
     assert {str(v.type) for v in module.graphs["forward"].inputs} == {"f32[a___1, 4]"}
+
+
+@pytest.mark.parametrize("smaller", ["S", "Min"])
+def test_a_table_of_positions_bounds_the_tokens_of_what_stands_before_and_behind(smaller: str, tmp_path: Path) -> None:
+    """Rows of a slice are as many as the tokens, or there are fewer: what is learnt at a sum holds in the whole file.
+
+    The sum's shape is the slice's; it is reshaped to the tokens', or to the smaller of both, before anything else says
+    that they are the same.
+    """
+    node, table = helper.make_node, np.random.default_rng(0).standard_normal((8, 4), "f4")
+    values = {"table": table, "zero": [0], "minus": [-1], "four": [4], "eight": [8]}
+    constants = [numpy_helper.from_array(np.asarray(x), n) for n, x in values.items()]
+    nodes = [
+        node("Shape", ["input_ids"], ["S"], start=1, end=2),
+        node("Min", ["S", "eight"], ["Min"]),
+        node("Slice", ["table", "zero", "S"], ["positions"]),
+        node("Gather", ["table", "input_ids"], ["x"]),
+        node("Add", ["positions", "x"], ["y"]),
+        node("Concat", ["minus", smaller, "four"], ["shape"], axis=0),
+        node("Reshape", ["y", "shape"], ["z"]),
+    ]
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])
+    made = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "g", [ids], [made], constants)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString())
+    run = Interpreter(load_onnx(path))
+    for size in ((1, 1), (2, 8)):
+        tokens = models.tokens(size, vocabulary=8)
+        (got,) = run("forward", {"ids": tokens}).values()
+        assert np.array_equal(got, table[: size[1]] + table[tokens])
+    with pytest.raises(BindError, match="S <= 8"):
+        run("forward", {"ids": models.tokens((1, 9), vocabulary=8)})

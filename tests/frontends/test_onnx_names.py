@@ -7,10 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
+from burnish.backends.interpreter import Interpreter
+from burnish.frontends.onnx_file import load_onnx
 from burnish.frontends.onnx_names import Names, stacks_of, task_of
+from tests import models
 from tests.frontends import onnx_mutants
 
 
@@ -103,3 +109,39 @@ def test_an_import_does_not_depend_on_the_order_of_sets(seeds: int, exports: Any
         assert made.returncode == 0, made.stderr
         texts.add(made.stdout)
     assert len(texts) == 1
+
+
+rng = np.random.default_rng(0)
+SCALE, BIAS, X = (rng.standard_normal(shape, "f4") for shape in (16, 16, (2, 16)))
+
+
+def called(name: str, operands: list[str], parameters: str, result: str = "y") -> onnx.NodeProto:
+    """A node of which the exporter says that these are its parameters."""
+    node = helper.make_node(name, operands, [result])
+    node.metadata_props.add(key="pkg.torch.onnx.fx_node", value=f"%y : call_function[f](args = (%x, {parameters}))")
+    return node
+
+
+@pytest.mark.parametrize(
+    ("nodes", "names"),
+    [
+        # scaled by its weight + 1, which the exporter has computed: no parameter, and beside it stands one
+        ([called("LayerNormalization", ["x", "t", "bias"], "[16], %add, %p_bias")], {"bias"}),
+        ([called("LayerNormalization", ["x", "t", "bias"], "[16], %p_weight, %p_bias")], {"weight", "bias"}),
+        # a second tensor is said to be the parameter, before the one that is called so
+        ([called("Mul", ["x", "t"], "%p_bias"), called("Add", ["y", "bias"], "%p_bias", "z")], {"bias", "bias.1"}),
+    ],
+)
+def test_two_tensors_are_never_one_weight(nodes: list[onnx.NodeProto], names: set[str], tmp_path: Path) -> None:
+    constants = [numpy_helper.from_array(SCALE, "t"), numpy_helper.from_array(BIAS, "bias")]
+    given = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 16])
+    made = helper.make_tensor_value_info(nodes[-1].output[0], onnx.TensorProto.FLOAT, [2, 16])
+    graph = helper.make_graph(nodes, "g", [given], [made], constants)
+    parameters = "\n".join(f"p_{n}: PARAMETER target='{n}'" for n in ("weight", "bias"))
+    graph.metadata_props.add(key="pkg.torch.export.ExportedProgram.graph_signature", value=parameters)
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(file, tmp_path / "model.onnx")
+    module = load_onnx(tmp_path / "model.onnx")
+    assert set(module.weights) == names
+    (got,), (wanted,) = Interpreter(module)("forward", {"x": X}).values(), ReferenceEvaluator(file).run(None, {"x": X})
+    assert np.abs(got - wanted).max() <= models.WITHIN * np.abs(wanted).max()

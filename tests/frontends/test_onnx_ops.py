@@ -102,7 +102,11 @@ CASES: dict[str, list[tuple[list[Any], dict[str, Any], Callable[..., Any]]]] = {
         ),
         ([X, [0, 0, 1, 0, 0, 0]], {}, lambda x, p: np.pad(x, ((0, 0), (0, 0), (1, 0)))),
     ],
-    "Pow": [([P, X], {}, np.power), ([P, [2]], {}, lambda a, b: a**2)],
+    "Pow": [
+        ([P, X], {}, np.power),
+        ([P, [2]], {}, lambda a, b: a**2),
+        ([K, P[:, :, 0]], {}, lambda a, b: np.power(a, b).astype("i8")),  # of the first's type, the exponent as it is
+    ],
     "RMSNormalization": [([X, W], {"epsilon": 0.5}, torch_of(lambda x, w: F.rms_norm(x, (4,), w, 0.5)))],
     "Range": [([[2], [9], [1]], {}, lambda a, b, c: np.arange(2, 9))],
     "Reciprocal": [([P], {}, np.reciprocal)],
@@ -113,7 +117,10 @@ CASES: dict[str, list[tuple[list[Any], dict[str, Any], Callable[..., Any]]]] = {
         ([X, [0, 2]], {}, lambda x, a: x.sum((0, 2), keepdims=True)),
         ([X], {"noop_with_empty_axes": 1}, np.copy),
     ],
-    "ReduceSumSquare": [([X, [-1]], {}, lambda x, a: (x * x).sum(-1, keepdims=True))],
+    "ReduceSumSquare": [
+        ([X, [-1]], {}, lambda x, a: (x * x).sum(-1, keepdims=True)),
+        ([X], {"noop_with_empty_axes": 1}, np.square),  # only the sum is none
+    ],
     "Relu": [([X], {}, lambda x: np.maximum(x, 0))],
     "Reshape": [
         ([X, [0, -1]], {}, lambda x, s: x.reshape(2, 12)),
