@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import networkx
@@ -21,12 +21,12 @@ OPERANDS = ("inputs", "operands")
 BY_POSITION = ("ir/ops/", "ir/parser.py")
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def sources() -> list[tuple[str, ast.Module]]:
     """Every file of the library, by its path from the root, and its syntax tree."""
-    for folder in FOLDERS:
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            if not any(parent.is_symlink() for parent in file.parents):
-                yield str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))
+    files = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
+    real = [file for file in files if not any(parent.is_symlink() for parent in file.parents)]
+    return [(str(file.relative_to(ROOT)), ast.parse(file.read_text("utf-8"))) for file in real]
 
 
 def read_by_position(tree: ast.Module) -> list[int]:

@@ -224,7 +224,8 @@ def test_a_convolution_alone(kernel: int) -> None:
 
 # --------------------------------------------------------------------------------------------------------- gone back to
 
-COPIED = [("llama", "numpy"), ("mistral", "numpy"), ("mamba", "numpy"), ("mistral", "xla")]
+COPIED: list[Any] = [("llama", "numpy"), ("mistral", "numpy"), ("mamba", "numpy")]
+COPIED += [pytest.param("mistral", "xla", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(

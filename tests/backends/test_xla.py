@@ -58,6 +58,7 @@ def test_a_ragged_batch_and_the_tokens_that_follow(oracle, executable) -> None:
         logits = executable.decode(ids[np.arange(3), count + step], state)
 
 
+@pytest.mark.slow
 def test_a_prompt_in_chunks_and_the_forward_of_all_positions(oracle, executable, monkeypatch) -> None:
     monkeypatch.setattr("burnish.runtime.generate.CHUNK", 8)
     ids = models.tokens((2, 21))

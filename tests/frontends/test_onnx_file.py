@@ -52,7 +52,10 @@ def optimised(module: Module) -> Context:
     return context
 
 
+#: each is exported anew, which takes seconds; older exports of BERT are read in test_onnx_versions.py
+FAMILIES = ["llama", pytest.param("bert", marks=pytest.mark.slow)]
 MARKS = {
+    "bert": pytest.mark.slow,
     "llama, static": pytest.mark.slow,
     "llama at batch 1": pytest.mark.slow,
     "llama, one key head": pytest.mark.onnx,
@@ -86,7 +89,11 @@ def signature(module: Module) -> dict[str, str]:
 def test_the_signature_is_the_checkpoints(exports: Any) -> None:
     export = exports("llama")
     assert signature(load_onnx(export.onnx)) == signature(load_checkpoint(export.checkpoint))
-    # The exporter gives the mask's batch a symbol of its own: it is the batch of the ids.
+
+
+@pytest.mark.slow
+def test_the_batch_of_a_mask_is_that_of_the_ids(exports: Any) -> None:
+    """The exporter gives it a symbol of its own."""
     bert = signature(load_onnx(exports("bert").onnx))
     assert bert == {"ids": "i32[B, S]", "attention_mask": "i32[B, S]", "hidden": "f32[B, S, 64]"}
 
@@ -96,7 +103,7 @@ def test_a_batch_of_one_stays_one(exports: Any) -> None:
     assert signature(load_onnx(exports("llama", batch=1).onnx)) == {"ids": "i32[1, S]", "logits": "f32[1, S, 96]"}
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_no_shape_is_computed_at_run_time(family: str, exports: Any) -> None:
     graph = load_onnx(exports(family).onnx).graphs["forward"]
     integers = [n for n in graph if n.out.type.is_integer and n.op.name in ("concat", "slice") and n.out.type.rank == 1]
@@ -104,7 +111,7 @@ def test_no_shape_is_computed_at_run_time(family: str, exports: Any) -> None:
     assert -1 not in [d for n in graph for d in getattr(n.op, "shape", ())]
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_nodes_know_where_they_come_from(family: str, exports: Any) -> None:
     graph = load_onnx(exports(family).onnx).graphs["forward"]
     sources = [n.origin.sources for n in graph if not n.is_leaf]
@@ -112,7 +119,7 @@ def test_nodes_know_where_they_come_from(family: str, exports: Any) -> None:
     assert len(set(sources)) == len(sources)
 
 
-@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_nodes_belong_to_the_models_own_modules(family: str, exports: Any) -> None:
     export = exports(family)
     scopes = {n.origin.scope for n in load_onnx(export.onnx).graphs["forward"]}
@@ -127,7 +134,7 @@ def test_nodes_belong_to_the_models_own_modules(family: str, exports: Any) -> No
     [
         ("llama", {}),
         pytest.param("llama", TIED, marks=pytest.mark.slow),
-        ("bert", {}),
+        pytest.param("bert", {}, marks=pytest.mark.slow),
     ],
 )
 def test_weights_are_the_models_parameters_bit_for_bit(family: str, given: dict[str, Any], exports: Any) -> None:

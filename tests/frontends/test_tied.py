@@ -77,7 +77,14 @@ def expected(oracle: Any, ids: np.ndarray) -> np.ndarray:
     return models.logits_of(oracle, input_ids=ids, **more)
 
 
-@pytest.mark.parametrize(("case", "kept"), [(c, k) for c, (_, _, names) in CASES.items() for k in range(len(names))])
+@pytest.mark.parametrize(
+    ("case", "kept"),
+    [
+        pytest.param(case, k, marks=pytest.mark.slow if 0 < k < len(names) - 1 else ())
+        for case, (_, _, names) in CASES.items()
+        for k in range(len(names))
+    ],
+)
 def test_any_one_of_a_set_is_enough(case: str, kept: int, tmp_path: Path) -> None:
     name, config, names = CASES[case]
     oracle = models.made(name, **config)

@@ -125,7 +125,9 @@ def test_the_router_is_not_quantized_and_experts_are(module: Module) -> None:
     assert [nodes[f"layers.1.{n}"] for n in ("gate", "w1", "w2", "w3")] == ["int8", "q4_0", "q8_0", "q4_0"]
 
 
-@pytest.mark.parametrize("pipeline", ["", "stateful", "stateful,xla"])
+@pytest.mark.parametrize(
+    "pipeline", [*(pytest.param(p, marks=pytest.mark.slow) for p in ("", "stateful")), "stateful,xla"]
+)
 def test_quantized_rolled_and_in_steps_it_is_the_interpreter(module: Module, pipeline: str) -> None:
     packed = burnish.optimize(module, quantized("q4_0"))
     expected = Interpreter(packed)("forward", {"ids": IDS})["logits"]
