@@ -74,7 +74,8 @@ def test_every_command_does_without_them(llama: Path, tmp_path: Path) -> None:
         "    except SystemExit as e: assert e.code == 0, (line, e.code)\n"
     )
     ran = python(program, json.dumps([[str(word) for word in line] for line in lines]))
-    said = [line for line in ran.stderr.splitlines() if not line.startswith("note: 9 products take their inputs in int8")]
+    note = "note: 9 products take their inputs in int8"
+    said = [line for line in ran.stderr.splitlines() if not line.startswith(note)]
     assert (ran.returncode, said) == (0, [])
 
 
