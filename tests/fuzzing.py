@@ -23,7 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from burnish.cli import FAULT, main
+from burnish.cli import main
+from burnish.cli._errors import FAULT
 
 CPU, MEMORY, WRITTEN = 60, 4 << 30, 200 << 20
 LONGEST = 30_000  # characters of a message

@@ -9,7 +9,7 @@ from statistics import median
 
 import click
 
-from burnish.cli import (
+from burnish.cli._options import (
     activations_option,
     backend_option,
     common_options,
@@ -17,10 +17,10 @@ from burnish.cli import (
     note_choices,
     refuse_fallbacks,
     require_kernels_option,
-    show_progress,
     source_argument,
     threads_option,
 )
+from burnish.cli._progress import show_progress
 
 
 @click.command()

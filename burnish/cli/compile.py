@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from burnish.cli import (
-    common_options,
-    completing,
-    format_names,
-    load_module,
-    pipeline_names,
-    show_progress,
-    source_argument,
-)
+from burnish.cli._options import common_options, completing, format_names, load_module, pipeline_names, source_argument
+from burnish.cli._progress import show_progress
 
 if TYPE_CHECKING:
     from burnish.passes.engine import Application

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from burnish.cli import (
-    CheckFailed,
-    Group,
-    Inconclusive,
+from burnish.cli import Group
+from burnish.cli._errors import CheckFailed, Inconclusive
+from burnish.cli._options import (
     backend_type,
     common_options,
     load_module,
     pipeline_option,
-    show_progress,
     skip_option,
     source_argument,
 )
+from burnish.cli._progress import show_progress
 
 if TYPE_CHECKING:
     from burnish.debug.check import Checker
@@ -181,13 +180,13 @@ def _arrays(file: Path) -> dict[str, Any]:
     import numpy as np
 
     try:
-        arrays = np.load(file)  # no pickles
-        if isinstance(arrays, np.ndarray):
-            raise click.UsageError(f"--inputs {file}: one array without a name; give an .npz file of arrays by name")
-        with arrays:
-            return dict(arrays)
+        with file.open("rb") as opened:
+            arrays = np.load(opened)  # no pickles
+            if not isinstance(arrays, np.ndarray):
+                return dict(arrays)
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, MemoryError) as e:
         raise click.UsageError(f"--inputs {file}: cannot be read as an .npz file: {e}") from None
+    raise click.UsageError(f"--inputs {file}: one array without a name; give an .npz file of arrays by name")
 
 
 def _commands(arguments: tuple[list[str], list[str]], skip: tuple[str, ...], ids: list[str]) -> dict[str, str]:

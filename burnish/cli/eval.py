@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from burnish.cli import (
+from burnish.cli._options import (
     backend_option,
     common_options,
     completing,
     format_names,
     load_module,
-    show_progress,
     source_argument,
     threads_option,
 )
+from burnish.cli._progress import show_progress
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from burnish.cli import common_options, load_module, source_argument, verify_option
+from burnish.cli._options import common_options, load_module, source_argument, verify_option
 
 _MOST_GUARDS = 6  # that the card spells out
 _LABEL = 14  # columns

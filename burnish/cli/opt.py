@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from burnish.cli import (
-    common_options,
-    completing,
-    load_module,
-    pass_names,
-    pipeline_option,
-    show_progress,
-    skip_option,
-)
+from burnish.cli._options import common_options, completing, load_module, pass_names, pipeline_option, skip_option
+from burnish.cli._progress import show_progress
 
 if TYPE_CHECKING:
     from burnish.passes.engine import Application, Context, Pass, Remark

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from burnish.cli import (
+from burnish.cli._options import (
     activations_option,
     backend_option,
     common_options,
@@ -22,12 +22,11 @@ from burnish.cli import (
     note_choices,
     refuse_fallbacks,
     require_kernels_option,
-    show_progress,
     source_argument,
-    stop_progress,
     threads_option,
     verify_option,
 )
+from burnish.cli._progress import show_progress, stop_progress
 
 if TYPE_CHECKING:
     from burnish.runtime.answers import Asked

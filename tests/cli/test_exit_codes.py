@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from burnish.backends.binding import BindError
-from burnish.cli import FAULT, CheckFailed, Inconclusive, Terminated, exit_code
+from burnish.cli._errors import FAULT, CheckFailed, Inconclusive, Terminated, exit_code
 from burnish.frontends.config import LoadError
 from burnish.ir.budget import BudgetError
 from burnish.ir.format import QuantizeError

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from burnish.cli import _progress, show_progress, stop_progress
+from burnish.cli import _progress
+from burnish.cli._progress import show_progress, stop_progress
 
 ROOT = Path(__file__).parents[2]
 SHOW, HIDE = "\x1b[?25h", "\x1b[?25l"  # the cursor
