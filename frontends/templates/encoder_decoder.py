@@ -32,7 +32,8 @@ class EncoderDecoder(Transformer):
     decoder_keys: ClassVar[Keys] = {}
 
     def facts(self) -> dict[str, Any]:
-        return {"decoder_start": self.config.integer("decoder_start_token_id", 0, least=0)}
+        start = "decoder_start_token_id" if self.config.has("decoder_start_token_id") else "bos_token_id"
+        return {"decoder_start": self.config.integer(start, 0, least=0)}
 
     def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
         if graph == "encoder":

@@ -251,3 +251,6 @@ def test_what_a_decoder_begins_with(tmp_path: Path) -> None:
         assert burnish.load(folder).facts.decoder_start == start
     (folder / "generation_config.json").write_text('{"decoder_start_token_id": "x"}')
     assert "generation_config.json: decoder_start_token_id must be an integer" in refused(folder)
+    (folder / "generation_config.json").unlink()
+    models.change_config(folder, decoder_start_token_id=None, bos_token_id=4)  # transformers' second choice
+    assert burnish.load(folder).facts.decoder_start == 4
