@@ -106,8 +106,9 @@ def _verify_types(nodes: Iterable[Node], graph: Graph, module: Module) -> None:
             with guards.recording(module.guards, extend=False):
                 keywords = {"bodies": node.bodies} if node.op.bodies else {}
                 inferred = node.op.results(*(v.type if v is not None else None for v in node.inputs), **keywords)
-        except TypeError as e:
-            raise VerifyError(f"{where}: {e}", node) from e
+        except TypeError as e:  # an InferError mostly, which begins with the op's name
+            says = str(e).removeprefix(f"{node.op.name}: ")
+            raise VerifyError(f"{where}: {says}", node) from e
         if len(inferred) != len(declared) or not all(map(same, inferred, declared)):
             says, does = (", ".join(map(str, types)) for types in (declared, inferred))
             raise VerifyError(f"{where}: its type is {says}, but the op infers {does}", node)

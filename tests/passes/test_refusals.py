@@ -583,11 +583,12 @@ def test_a_mask_that_is_causal_for_few_tokens_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.onnx
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["LlamaForCausalLM", "Qwen2ForCausalLM"])
 def test_scaled_rotations_of_an_onnx_file(family: str, tmp_path: Path) -> None:
     """YaRN multiplies cos and sin by a number, which no rope does: they are made of positions all the same."""
     yarn = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
-    oracle, ids = getattr(models, family)(rope_parameters=yarn), models.tokens((3, LENGTH))
+    sizes = {"vocab_size": 96, "num_key_value_heads": 2, "max_position_embeddings": 64} | models.SIZES
+    oracle, ids = models.made(family, rope_parameters=yarn, **sizes), models.tokens((3, LENGTH))
     module = burnish.optimize(load_onnx(models.exported(oracle, tmp_path / "m.onnx")))
     stateful = burnish.optimize(module, "stateful")
     check_rows(stateful, models.logits_of(oracle, input_ids=ids), ids)
