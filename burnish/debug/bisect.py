@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -24,10 +24,10 @@ from burnish.debug.controllers import All, Only, PrintChanges, Record, Skip
 from burnish.debug.folding import places
 from burnish.passes.engine import RULES, Application, Context, Controller, Endless, PassError, Remark, Unaccounted
 from burnish.passes.pipelines import Expect
+from burnish.runtime.progress import Progress
 
 __all__ = ["Bisection", "Culprit", "Outcome", "Probe", "bisect", "bisect_pipeline", "changes_of", "probe_of"]
 
-Progress = Callable[[str, int, int], None]  # what, how far, of how much; see `write_package`
 REPEATS = 2  # how often each run that the verdict rests on is made
 MOST_RUNS = 200
 MOST_PLACES = 16  # so many runs go into which of its other places a rule is wrong at
