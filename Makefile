@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-avx2 core parity onnx fuzz large lint matrix planted docs clean
+.PHONY: demo test test-avx2 core parity onnx fuzz large lint matrix keys planted docs clean
 
 demo: .venv/runtime.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python examples/demo.py
@@ -25,8 +25,16 @@ test-avx2: .venv/test.stamp
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(PYTEST)
 
 # What is wider than `make test`, which shows a sample of each.
-parity onnx: .venv/test.stamp
+onnx: .venv/test.stamp
 	$(PYTEST) -m $@
+
+# Every model type against transformers, in two configurations or more, fed in every way; each field of its config.
+parity: .venv/test.stamp
+	$(PYTEST) -m $@
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.parity --xla
+
+keys: .venv/test.stamp
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.parity --keys
 
 # With models that people have: the packages are there for their weights.
 large: .venv/test.stamp
