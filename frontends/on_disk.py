@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,11 +84,9 @@ def not_there(path: Path) -> str:
     """What to do about a path at which there is nothing: it may be a model's name on a hub, or written otherwise."""
     if near := other_case(path):
         return f"there is no such file or folder, but there is {near}"
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name := path.as_posix()):
-        return "there is no such file or folder"
-    kept = _snapshot(_cache() / f"models--{name.replace('/', '--')}")
-    fetch = f"`hf download {name} --local-dir {path.name}` fetches a model of that name from the Hugging Face hub"
-    return f"there is no such folder; {f'the cache of Hugging Face {kept}' if kept else fetch}"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name := path.as_posix()):
+        return f"there is nothing of that name in {path.parent}; a model on the Hugging Face hub would be hf://{name}"
+    return "there is no such file or folder"
 
 
 def other_case(path: Path) -> str:
@@ -106,12 +103,6 @@ def tokenizer_there(path: Path) -> str:
     if not found:
         return "there is no tokenizer.json beside the model: give --prompt-ids"
     return f"there is no tokenizer.json beside the model, and {listed(found)} is not read: {_TOKENIZER}"
-
-
-def _cache() -> Path:
-    """Where Hugging Face's tools keep what they fetch (huggingface_hub's `HF_HUB_CACHE`)."""
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
 
 
 def _snapshot(kept: Path) -> str:

@@ -22,7 +22,7 @@ from burnish.ir.weights import StoredTensor
 if TYPE_CHECKING:
     from burnish.frontends.architecture import Layers
 
-__all__ = ["Sentence", "lowered", "model_folder", "read_sentence"]
+__all__ = ["Sentence", "lowered", "model_folder", "module_folders", "read_sentence"]
 
 MODULES = "modules.json"
 #: how older files say a mode, in the order in which several are joined
@@ -152,6 +152,12 @@ def read_sentence(folder: Path) -> Sentence | None:
         if isinstance(step, Dense | LayerNorm):
             tensors |= _weights(folder, step.path)
     return Sentence(pooling, steps, tensors, settings | prompts)
+
+
+def module_folders(folder: Path) -> list[str]:
+    """The folders inside `folder` that modules lie in, by their paths from there. Raises LoadError."""
+    found = (_inside(folder, m).relative_to(folder).as_posix() for m in _modules(folder))
+    return [path for path in found if path != "."]
 
 
 def _modules(folder: Path) -> list[Config]:

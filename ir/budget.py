@@ -85,7 +85,7 @@ def _check_bytes(nbytes: int, what: str) -> None:
         raise BudgetError(_message(what, nbytes, machine_memory() if limit is None else limit, against))
 
 
-def check_disk(nbytes: int, folder: Path) -> None:
+def check_disk(nbytes: int, folder: Path, what: str = "the package") -> None:
     """Raise BudgetError unless so many bytes fit onto the disk of a folder, which may not be there yet."""
     there = next((p for p in (folder, *folder.parents) if p.is_dir()), None)
     if there is None or stated() is not None:
@@ -93,7 +93,7 @@ def check_disk(nbytes: int, folder: Path) -> None:
     disk = os.statvfs(there)
     free = disk.f_bavail * disk.f_frsize
     if nbytes > free:
-        raise BudgetError(_message(f"{folder}: the package", nbytes, free, f"what is free on the disk of {there}"))
+        raise BudgetError(_message(f"{folder}: {what}", nbytes, free, f"what is free on the disk of {there}"))
 
 
 def check_work(values: Iterable[Value]) -> None:

@@ -1,6 +1,7 @@
 """What all tests share: the repository on the path, hypothesis without chance, registries that are put back."""
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before its library is imported: no test asks anybody but its own server
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `from tests.ir.oracles import …`
 
 settings.register_profile(

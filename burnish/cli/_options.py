@@ -102,7 +102,7 @@ def load_module(source: Path) -> Module:
 
     meta = click.get_current_context().meta
     show_progress("loading", 0, 0)
-    module = load(source, task=meta["task"], verify=(verify := meta.get("verify", False)))
+    module = load(source, task=meta["task"], verify=(verify := meta.get("verify", False)), progress=show_progress)
     show_progress("loading", 1, 1)
     if verify and not getattr(module.source, "digests", {}):
         click.echo(f"note: --verify: {source} has no digests of its weights; a package has", err=True)

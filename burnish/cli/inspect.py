@@ -32,7 +32,8 @@ def command(source: Path, as_json: bool) -> None:
     from burnish.runtime.inspection import describe
     from burnish.runtime.sources import kind_of, tokenizer_of
 
-    facts = {"source": str(source), "format": kind_of(source)} | describe(load_module(source))
+    module = load_module(source)
+    facts = {"source": str(source), "format": kind_of(source)} | describe(module)
     try:
         tokenizer = tokenizer_of(source)
         facts["tokenizer"] = tokenizer.about if tokenizer is not None else None

@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["compile", "executable", "load", "optimize"]
 
 
-def load(source: str | Path, plugins: Sequence[str | Path] = (), task: str = "", verify: bool = False) -> Module:
+def load(
+    source: str | Path,
+    plugins: Sequence[str | Path] = (),
+    task: str = "",
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> Module:
     """The plain graph of a model: a Hugging Face folder, a `.safetensors` or `.onnx` file, a package, or graph text.
 
+    A `source` that is not there may be the name of a model on the Hugging Face hub, `org/name[@revision][/file]`: what
+    is read of it is fetched into the cache of the hub's library, and `progress(what, done, total)` told of its bytes.
     `plugins` are Python files that define further ops, rules, formats, sources and so on. `task` is what the model is
     for, by the names of Hugging Face's pipelines, where its source does not say (an ONNX file, as a rule). `verify`
     reads all weights of a package and compares them with its digests. Raises LoadError, for what a plugin's
@@ -26,7 +34,7 @@ def load(source: str | Path, plugins: Sequence[str | Path] = (), task: str = "",
     """
     from burnish.runtime.sources import load_source
 
-    return load_source(Path(source), [Path(p) for p in plugins], task, verify)
+    return load_source(Path(source), [Path(p) for p in plugins], task, verify, progress)
 
 
 def optimize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from burnish.backends import kernels
 from burnish.frontends import architectures, containers
 from burnish.frontends.config import LoadError
+from burnish.frontends.hub import fetched, name_of
 from burnish.frontends.source import find_source
 from burnish.ir.dims import DimError
 from burnish.ir.discover import line_in_plugin, load_plugin
@@ -16,9 +17,10 @@ from burnish.ir.signature import SignatureError, make_facts
 from burnish.ir.types import InferError
 from burnish.ir.weights import ReadError, StoredWeights
 from burnish.runtime import package
+from burnish.runtime.progress import Progress
 from burnish.runtime.tokenizer import Tokenizer
 
-__all__ = ["kind_of", "load_plugins", "load_source", "tokenizer_of"]
+__all__ = ["kind_of", "load_plugins", "load_source", "local", "tokenizer_of"]
 
 # Imported so that what is ours is registered: before any plugin, which is told of a name that is taken.
 assert architectures and containers and kernels and package
@@ -26,15 +28,31 @@ assert architectures and containers and kernels and package
 
 def kind_of(path: Path) -> str:
     """The name of the source that `path` is. Raises LoadError for what is none."""
-    return find_source(path).name
+    return find_source(local(path)).name
 
 
-def load_source(path: Path, plugins: Sequence[Path] = (), task: str = "", verify: bool = False) -> Module:
+def local(path: Path, progress: Progress | None = None) -> Path:
+    """Where a source lies: the path itself, or what is fetched of a model that it names (`burnish.frontends.hub`).
+
+    Raises LoadError.
+    """
+    name = None if path.exists() else name_of(path)
+    return path if name is None else fetched(name, progress)
+
+
+def load_source(
+    path: Path,
+    plugins: Sequence[Path] = (),
+    task: str = "",
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> Module:
     """The plain module of any source; `task` goes before what it says of itself.
 
     With `verify`, the digests of weights that have some are compared. Raises LoadError.
     """
     load_plugins(plugins)
+    path = local(path, progress)
     try:
         module = find_source(path).load(path)
         if verify and isinstance(module.source, StoredWeights):
@@ -64,5 +82,6 @@ def load_plugins(plugins: Sequence[Path]) -> None:
 
 def tokenizer_of(path: Path) -> Tokenizer | None:
     """The tokenizer that belongs to a source, or None: then the model runs on ids. Raises LoadError."""
+    path = local(path)
     text = find_source(path).tokenizer(path)
     return None if text is None else Tokenizer(text, f"the tokenizer of {path}")

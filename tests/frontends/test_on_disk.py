@@ -204,38 +204,20 @@ def test_another_quantization_is_named_before_its_tensors_are_looked_at(fields: 
 # --------------------------------------------------------------------------------------------------- names on a hub
 
 
-def test_a_name_on_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    name = Path("some-org/Model-1.5B")
-    assert "there is no such folder; `hf download some-org/Model-1.5B --local-dir Model-1.5B` fetches" in refused(name)
-    snapshot = tmp_path / "hub/models--some-org--Model-1.5B/snapshots/0abc"
-    models.saved(models.llama(num_hidden_layers=1), snapshot)
-    assert f"the cache of Hugging Face holds it in {snapshot}: give that" in refused(name)
+def test_a_snapshot_in_the_cache_of_a_hub(tmp_path: Path) -> None:
+    snapshot = models.saved(models.llama(num_hidden_layers=1), tmp_path / "models--some-org--Model-1.5B/snapshots/0abc")
     assert burnish.load(snapshot).weights
     assert f"holds it in {snapshot}: give that" in refused(snapshot.parents[1])
-    for other in ("a/b/c", "./nothing", "nothing", "/no/thing"):
-        assert "there is no such file or folder" in refused(Path(other))
 
 
-@pytest.mark.parametrize(
-    ("variables", "at"),
-    [
-        ({"HF_HOME": "home"}, "home/hub"),
-        ({"XDG_CACHE_HOME": "xdg"}, "xdg/huggingface/hub"),
-        ({"HOME": "own"}, "own/.cache/huggingface/hub"),
-    ],
-)
-def test_where_the_cache_is(
-    variables: dict[str, str], at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_at_which_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, str(tmp_path / value))
-    (tmp_path / at / "models--a--b/snapshots/1").mkdir(parents=True)
-    assert f"holds it in {tmp_path / at}" in refused(Path("a/b"))
+    (tmp_path / "models").mkdir()
+    assert "nothing of that name in models; a model on the Hugging Face hub would be hf://models/x" in refused(
+        Path("models/x")
+    )
+    for other in ("models/b/c", "nothing", "/no/thing"):
+        assert "there is no such file or folder" in refused(Path(other))
 
 
 # ------------------------------------------------------------------------------------------------------ config files
