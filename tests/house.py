@@ -3,12 +3,14 @@
 - operands read by position: an index, a slice or an unpacking of `inputs` or `operands`
 - files that spell the calling convention: a literal that is the name of a role
 - circles of modules: by imports at run time, those within functions too
-- lines by folder
+- lines by folder; those of architectures, and runs of them that stand twice
 """
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import networkx
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("ir", "passes", "frontends", "backends", "burnish", "examples")
+_IMPORT = re.compile(r"(from|import) ")
 OPERANDS = ("inputs", "operands")
 #: where operands have no names yet, or are given them
 BY_POSITION = ("ir/ops/", "ir/parser.py")
@@ -106,6 +109,25 @@ def lines() -> dict[str, int]:
     return found
 
 
+def architectures() -> dict[str, list[str]]:
+    """The lines of each family's file."""
+    folder = ROOT / "frontends/architectures"
+    return {f.name: f.read_text("utf-8").splitlines() for f in sorted(folder.glob("*.py")) if f.name != "__init__.py"}
+
+
+def repeated(files: Mapping[str, Sequence[str]], run: int = 6) -> list[str]:
+    """Where as many lines as `run` stand that stand elsewhere too; empty ones and imports do not count."""
+    seen: dict[tuple[str, ...], str] = {}
+    found = []
+    for name, lines in files.items():
+        said = [(i, text) for i, line in enumerate(lines, 1) if (text := line.strip()) and not _IMPORT.match(text)]
+        for at in range(len(said) - run + 1):
+            text, place = tuple(t for _, t in said[at : at + run]), f"{name}:{said[at][0]}"
+            if seen.setdefault(text, place) != place:
+                found.append(f"{place} as {seen[text]}")
+    return found
+
+
 def main() -> None:
     """Print the counts."""
     positional = {path: read_by_position(tree) for path, tree in sources()}
@@ -121,6 +143,11 @@ def main() -> None:
     print(f"circles of modules: {len(found := circles())}")
     for circle in found:
         print(f"    {', '.join(circle)}")
+    families = architectures()
+    sizes = sorted(map(len, families.values()))
+    print(f"architectures: {len(sizes)} files, {sum(sizes):,} lines, half of them up to {sizes[len(sizes) // 2]}")
+    for place in repeated(families):
+        print(f"    twice: {place}")
     print(f"lines: {', '.join(f'{k} {n:,}' for k, n in lines().items())}")
 
 

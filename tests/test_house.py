@@ -165,3 +165,18 @@ def test_the_calling_convention_is_spelled_in_one_file() -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     assert house.circles() == []
+
+
+# -------------------------------------------------------------------------------------------------------- architectures
+
+
+def test_a_family_says_what_is_its_own() -> None:
+    sizes = sorted(map(len, house.architectures().values()))
+    assert sum(sizes) < 2400 and sizes[len(sizes) // 2] < 40
+    assert house.repeated(house.architectures()) == []
+
+
+def test_a_run_of_lines_that_stands_twice_is_found() -> None:
+    lines = ["import a", *"one two three four five six seven".split()]
+    assert house.repeated({"a.py": lines, "b.py": lines[:6]}) == []
+    assert house.repeated({"a.py": lines, "b.py": ["", *lines[2:5], "", *lines[5:]]}) == ["b.py:2 as a.py:3"]
