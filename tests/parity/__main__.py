@@ -12,7 +12,7 @@ import click
 
 from burnish.frontends.checkpoint import load_checkpoint
 from tests import models
-from tests.parity.keys import FAULTS, account
+from tests.parity.keys import FAULTS, Row, account, mixed
 from tests.parity.laws import LAWS, XLA_LAWS
 from tests.parity.model_type import ModelType
 from tests.parity.types import TYPES
@@ -22,11 +22,16 @@ from tests.parity.types import TYPES
 @click.argument("classes", nargs=-1)
 @click.option("--xla", is_flag=True, help="On XLA too.")
 @click.option("--keys", is_flag=True, help="Each field of the config changed in turn.")
+@click.option("--mixed", "number", type=int, default=0, help="So many configurations drawn by chance, of each type.")
+@click.option("--seed", type=int, default=0, help="For what is drawn.")
 @click.option("-v", "--verbose", is_flag=True, help="With --keys, what is as it should be too.")
-def main(classes: Sequence[str], xla: bool, keys: bool, verbose: bool) -> None:
+def main(classes: Sequence[str], xla: bool, keys: bool, number: int, seed: int, verbose: bool) -> None:
     """Exit code 1 where anything differs."""
     chosen = [t for t in TYPES if not classes or any(c.lower() in t.cls.lower() for c in classes)]
-    sys.exit(any([_keys(t, verbose) if keys else _parity(t, xla) for t in chosen]))
+    if keys or number:
+        rows = (mixed(t, number, seed) if number else account(t) for t in chosen)
+        sys.exit(any([_outcomes(t, found, verbose) for t, found in zip(chosen, rows, strict=True)]))
+    sys.exit(any([_parity(t, xla) for t in chosen]))
 
 
 def _parity(type: ModelType, xla: bool) -> bool:
@@ -48,8 +53,7 @@ def _parity(type: ModelType, xla: bool) -> bool:
     return bad
 
 
-def _keys(type: ModelType, verbose: bool) -> bool:
-    rows = account(type)
+def _outcomes(type: ModelType, rows: Sequence[Row], verbose: bool) -> bool:
     for row in rows:
         if verbose or row.outcome in FAULTS:
             print(row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,16 +57,16 @@ _OTHERS: Mapping[str, Sequence[Any]] = {
 
 @dataclass
 class Row:
-    """What came of one value of one field."""
+    """What came of other values of a field, or of several at once."""
 
     cls: str
-    key: str
-    value: Any
+    changes: Mapping[str, Any]
     outcome: Outcome
     about: str = ""
 
     def __str__(self) -> str:
-        return f"{self.cls:36} {self.key:36} {str(self.value)[:40]:40} {self.outcome}  {self.about}".rstrip()
+        fields = " ".join(f"{k:36} {str(v)[:40]:40}" for k, v in self.changes.items())
+        return f"{self.cls:36} {fields} {self.outcome}  {self.about}".rstrip()
 
 
 def account(type: ModelType, most: int = 2, only: Iterable[str] = ()) -> list[Row]:
@@ -78,7 +79,7 @@ def account(type: ModelType, most: int = 2, only: Iterable[str] = ()) -> list[Ro
             continue
         enough = 0 if key in _ROTARY else most
         for other in _other_values(type, base.config, key, value):
-            row = _tried(type, variant, key, other, base)
+            row = _tried(type, variant, {key: other}, base)
             rows.append(row)
             enough -= row.outcome != "cannot be built"
             if not enough:
@@ -86,27 +87,47 @@ def account(type: ModelType, most: int = 2, only: Iterable[str] = ()) -> list[Ro
     return rows
 
 
-def _tried(type: ModelType, variant: Mapping[str, Any], key: str, other: Any, base: Oracle) -> Row:
+def mixed(type: ModelType, number: int, seed: int = 0, fields: int = 3) -> list[Row]:
+    """What `number` configurations come to that have other values of some fields at once, drawn by chance.
+
+    Those that transformers cannot build are drawn anew, a hundred times at most.
+    """
+    rng, rows = random.Random(f"{type.cls} {seed}"), list[Row]()
+    for variant in itertools.islice(itertools.cycle(type.variants), number):
+        base = type.made(variant)
+        given = _fields(base.config)
+        for _ in range(100):
+            drawn = [(k, list(_other_values(type, base.config, k, v))) for k, v in rng.sample(given, fields)]
+            row = _tried(type, dict(variant), {k: rng.choice(others) for k, others in drawn if others}, base)
+            if row.outcome != "cannot be built" and row.changes:
+                rows.append(row)
+                break
+    return rows
+
+
+def _tried(type: ModelType, variant: Mapping[str, Any], changes: Mapping[str, Any], base: Oracle) -> Row:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         try:
-            oracle = type.written(Path(folder), {**variant, key: other}, instead=_OLDER.get(key, ""))
+            instead = next((now for older, now in _OLDER.items() if older in changes), "")
+            oracle = type.written(Path(folder), {**variant, **changes}, instead)
             after, before = _says(oracle, oracle), _says(base, oracle)
             if not np.isfinite(after).all():
                 raise ValueError("its results are not finite")
         except Exception as e:  # whatever it is that transformers says
-            return Row(type.cls, key, other, "cannot be built", f"{e.__class__.__name__}: {e}"[:80].replace("\n", " "))
+            return Row(type.cls, changes, "cannot be built", f"{e.__class__.__name__}: {e}"[:80].replace("\n", " "))
         try:
             error = forward_error(load_checkpoint(Path(folder)), oracle)
         except LoadError as e:
-            named = key in str(e) or (isinstance(other, Mapping) and any(k in str(e) for k in other))
-            return Row(type.cls, key, other, "refused" if named else "refused without its name", str(e)[-200:])
+            nested = (k for v in changes.values() if isinstance(v, Mapping) for k in v)
+            named = any(k in str(e) for k in (*changes, *nested))
+            return Row(type.cls, changes, "refused" if named else "refused without its name", str(e)[-200:])
         except Exception as e:  # ours: a fault, whatever it is
-            return Row(type.cls, key, other, "CRASHED", f"{e.__class__.__name__}: {e}"[:200])
+            return Row(type.cls, changes, "CRASHED", f"{e.__class__.__name__}: {e}"[:200])
     if not error < models.WITHIN:
-        return Row(type.cls, key, other, "WRONG", f"{error:.1e} of the largest")
+        return Row(type.cls, changes, "WRONG", f"{error:.1e} of the largest")
     moved = after.shape != before.shape or np.abs(after - before).max() > models.WITHIN * np.abs(before).max()
-    return Row(type.cls, key, other, "another" if moved else "same", f"{error:.1e}")
+    return Row(type.cls, changes, "another" if moved else "same", f"{error:.1e}")
 
 
 def _says(oracle: Oracle, to: Oracle) -> np.ndarray:
