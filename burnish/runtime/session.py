@@ -120,7 +120,7 @@ class Session:
         begun = Session.start(self.backend, self.graph, len(ids), self.capacity, self.given)
         for at in range(0, int(past.max()), CHUNK):
             begun._run(ids[:, at : at + CHUNK], np.clip(past - at, 0, CHUNK), length)
-        self.states = begun.states
+        self.states, self.length = begun.states, length
 
     def check_room(self, counts: np.ndarray) -> None:
         """Raise ValueError where `counts[b]` more tokens do not fit."""
