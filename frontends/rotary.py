@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from burnish.frontends.architecture import Layers
     from burnish.ir.graph import Value
 
-__all__ = ["Rotation", "rope_frequencies"]
+__all__ = ["Rotation", "original_context", "rope_frequencies", "rope_section"]
 
 KINDS = ("default", "linear", "dynamic", "yarn", "longrope", "su", "llama3", "proportional")
 
@@ -43,8 +43,17 @@ class Rotation:
         if self.beyond is not None:
             return op.where(op.less_or_equal(tokens, self.limit), usual, op.constant(self.beyond))
         longer = op.cast(op.maximum(tokens, self.limit), to="f32") * (1 / self.limit)
-        powers = np.arange(len(self.inv_freq)) / -(len(self.inv_freq) - 1)
-        return usual * op.exp(op.log(longer * self.growth - (self.growth - 1)) * op.constant(powers.astype("f4")))
+        powers = op.constant(self._powers.astype(np.float32))
+        return usual * op.exp(op.log(longer * self.growth - (self.growth - 1)) * powers)
+
+    def grown(self, by: float) -> np.ndarray:
+        """The frequencies of a base that has grown so that the last of them becomes 1 / `by` of what it is."""
+        grown: np.ndarray = (self.inv_freq * by**self._powers).astype(np.float32)
+        return grown
+
+    @property
+    def _powers(self) -> np.ndarray:
+        return np.arange(len(self.inv_freq)) / -(len(self.inv_freq) - 1)
 
 
 def rope_frequencies(
@@ -62,8 +71,7 @@ def rope_frequencies(
     does not say stands beside it, the base as the field `theta`, with its default. Raises LoadError for a scaling that
     is not supported, or of an unknown form.
     """
-    given = [key for key in ("rope_scaling", "rope_parameters") if config.get(key)]
-    every = config.section(given[0] if given else "rope_parameters")
+    every = rope_section(config)
     own = every.section(of) if of and every.has(of) else every
     for key in (theta[0], "partial_rotary_factor"):
         config.get(key)  # beside the section, which goes before
@@ -88,14 +96,16 @@ def rope_frequencies(
         case "dynamic":
             if len(plain) < 2:
                 raise LoadError(f"{own.where}: dynamic frequencies of {size} channels of a head are not defined")
-            limit = _context(config, own, every, dynamic=True)
+            limit = config.integer("max_position_embeddings", 2048)
             return Rotation(_rounded(plain), limit=limit, growth=own.number("factor", least=1.0))
         case "yarn":
-            return _yarn(plain, base, config, own, every)
+            context, whole = original_context(config, of), every.flag("truncate", True)  # of all types of layers
+            return _yarn(plain, base, own, _factor(config, own, context), context, whole)
         case "longrope" | "su":
-            return _longrope(plain, config, own, every)
+            context = original_context(config, of)
+            return _longrope(plain, own, _factor(config, own, context), context)
         case "llama3":
-            return Rotation(_rounded(_llama3(plain, own, _context(config, own, every))))
+            return Rotation(_rounded(_llama3(plain, own, original_context(config, of))))
     return Rotation(_rounded(plain))
 
 
@@ -103,17 +113,22 @@ def _rounded(frequencies: Iterable[float]) -> np.ndarray:
     return np.array(list(frequencies), np.float32)
 
 
-def _context(config: Config, own: Config, every: Config, dynamic: bool = False) -> int:
-    """The number of tokens that a model was trained with before it was extended.
+def rope_section(config: Config) -> Config:
+    """What a config says of rotations: of all layers, or a section for each type of them."""
+    given = [key for key in ("rope_scaling", "rope_parameters") if config.get(key)]
+    return config.section(given[0] if given else "rope_parameters")
 
-    Beside a section of all layers it goes before what is in the section.
+
+def original_context(config: Config, of: str = "") -> int:
+    """The number of tokens that a model was trained with before it was extended, for the layers of that type.
+
+    Beside a section for all layers it goes before what is in the section.
     """
-    most, key = config.integer("max_position_embeddings", 2048), "original_max_position_embeddings"
-    if dynamic:
-        return most
+    every, key = rope_section(config), "original_max_position_embeddings"
+    own = every.section(of) if of and every.has(of) else every
     beside = config.has(key) and own is every
     own.get(key)
-    return (config if beside else own).integer(key, most)
+    return (config if beside else own).integer(key, config.integer("max_position_embeddings", 2048))
 
 
 def _factor(config: Config, own: Config, context: int) -> float:
@@ -142,38 +157,38 @@ def _llama3(frequencies: Sequence[float], own: Config, context: int) -> list[flo
     return scaled
 
 
-def _yarn(plain: Sequence[float], base: float, config: Config, own: Config, every: Config) -> Rotation:
-    """Pairs that turn often within the context of training stay, those that turn rarely are stretched.
+def _yarn(
+    plain: Sequence[float], base: float, own: Config, factor: float, context: int, in_whole_pairs: bool
+) -> Rotation:
+    """Pairs that turn often within the context of training stay, those that turn rarely are stretched by `factor`.
 
     arXiv:2309.00071
     """
-    context, pairs = _context(config, own, every), len(plain)
-    factor = _factor(config, own, context)
+    pairs = len(plain)
     low, high = (
-        2 * pairs * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(base))
+        pairs * math.log(context / (turns * 2 * math.pi)) / math.log(base)
         for turns in (own.number("beta_fast", 32.0, least=1e-6), own.number("beta_slow", 1.0, least=1e-6))
     )
-    if every.flag("truncate", True):  # of all types of layers
+    if in_whole_pairs:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, 2 * pairs - 1)
-    high += 0.001 * (low == high)
-    ramp = [min(max((i - low) / (high - low), 0.0), 1.0) for i in range(pairs)]
+    span = high - low or 0.001
+    ramp = [min(max((i - low) / span, 0.0), 1.0) for i in range(pairs)]
 
     def attention(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1
 
-    one, all_ = own.number("mscale", 0.0), own.number("mscale_all_dim", 0.0)
-    scale = own.number("attention_factor", attention(one) / attention(all_) if one and all_ else attention(1))
-    return Rotation(_rounded(f / factor * r + f * (1 - r) for f, r in zip(plain, ramp, strict=True)), scale)
+    one, of_all = own.number("mscale", 0.0), own.number("mscale_all_dim", 0.0)
+    usual = attention(one) / attention(of_all) if one and of_all else attention(1)
+    stretched = (f / factor * r + f * (1 - r) for f, r in zip(plain, ramp, strict=True))
+    return Rotation(_rounded(stretched), own.number("attention_factor", usual))
 
 
-def _longrope(plain: Sequence[float], config: Config, own: Config, every: Config) -> Rotation:
-    """Each pair is stretched by a factor of its own, in texts longer than those of training by another one.
+def _longrope(plain: Sequence[float], own: Config, factor: float, context: int) -> Rotation:
+    """Each pair is stretched by a number of its own, in texts longer than those of training by another one.
 
     arXiv:2402.13753
     """
-    context = _context(config, own, every)
-    factor = _factor(config, own, context)
     usual = math.sqrt(1 + math.log(factor) / math.log(context)) if factor > 1 else 1.0
     short, long = (
         _rounded(f / by for f, by in zip(plain, own.numbers(key, len(plain), least=1e-6), strict=True))
