@@ -26,6 +26,7 @@ class Exaone4(Decoder):
     each_head = Qwen3.each_head
 
     def setup(self, c: Config) -> None:
+        self.frequencies(0)  # read, whether any layer is rotated or not
         c.get("sliding_window_pattern")  # LLLG, in files that say the types of layers too
         every = 1 if c.has("layer_types") else c.integer("sliding_window_pattern", 4)
         self.windows = windows(c, lambda layer: c.has("sliding_window") and (layer + 1) % every > 0)

@@ -24,6 +24,7 @@ class SmolLM3(Decoder):
         self.rotated_layers = [float((i + 1) % every > 0) for i in range(self.layers)]
         if c.has("no_rope_layers"):
             self.rotated_layers = c.numbers("no_rope_layers", self.layers, most=1)
+        self.frequencies(0)  # read, whether any layer is rotated or not
         near = c.flag("use_sliding_window", False) and c.has("sliding_window")
         self.windows = windows(c, lambda layer: near and not self.rotated_layers[layer])
 
