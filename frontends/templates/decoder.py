@@ -87,3 +87,7 @@ class Decoder(Transformer):
     def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
         """The same of each token."""
         return op.linear("score", x, labels, bias=True)
+
+    def span(self, op: Layers, x: Value) -> Value:
+        """How likely each token is the first and the last of the answer."""
+        return op.linear("qa_outputs", x, 2, bias=True)
