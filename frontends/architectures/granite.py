@@ -13,6 +13,8 @@ class Granite(Decoder):
     """Llama with a factor for the embedding, the scores, each sum and the logits (arXiv:2408.13359)."""
 
     names = ("Granite",)
+    defaults = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
+    defaults |= {"num_attention_heads": 32}
     bias_fields = {"attention_bias": False, "mlp_bias": False}
 
     def setup(self, c: Config) -> None:

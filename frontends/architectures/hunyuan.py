@@ -13,7 +13,8 @@ class HunYuanDenseV1(Decoder):
     """Llama with norms of each head's queries and keys once they are rotated."""
 
     names = ("HunYuanDenseV1",)
-    defaults = {"vocab_size": 290943, "max_position_embeddings": 2048}
+    defaults = {"vocab_size": 290943, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
+    defaults |= {"num_attention_heads": 32}
     eps = ("rms_norm_eps", 1e-5)
     bias_fields = {"attention_bias": False}
     inert = ("eod_token_id", "factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")  # beside alpha
