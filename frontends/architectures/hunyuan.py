@@ -17,7 +17,12 @@ class HunYuanDenseV1(Decoder):
     defaults |= {"num_attention_heads": 32}
     eps = ("rms_norm_eps", 1e-5)
     bias_fields = {"attention_bias": False}
-    inert = ("eod_token_id", "factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")  # beside alpha
+    inert = (  # beside alpha; of heads, and of models that see
+        *("factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_head_dim", "eod_token_id"),
+        *("add_classification_head", "cla_share_factor", "class_num", "dense_list", "pool_type", "mask_init_id"),
+        *("im_end_id", "im_newline_id", "im_start_id", "org_vocab_size", "pad_id", "text_end_id", "text_start_id"),
+    )
+    fixed = {"use_cla": False, "use_qk_norm": True, "use_rotary_pos_emb": True, "norm_type": "rms"}
 
     def frequencies(self, layer: int) -> Rotation:
         rotation = super().frequencies(layer)

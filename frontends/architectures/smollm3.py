@@ -17,6 +17,7 @@ class SmolLM3(Decoder):
     defaults |= {"num_attention_heads": 16, "num_key_value_heads": 4}
     defaults |= {"max_position_embeddings": 1 << 15, "rope_theta": 2e6}
     bias_fields = {"attention_bias": False, "mlp_bias": False}
+    inert = ("max_window_layers",)
     ties = True
 
     def setup(self, c: Config) -> None:

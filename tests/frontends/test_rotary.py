@@ -70,6 +70,13 @@ def test_without_scaling_and_with_the_older_spelling() -> None:
     assert np.array_equal(scaled, plain / 2)
 
 
+def test_an_older_name_of_longrope() -> None:
+    scalings = ({"type": kind, "original_max_position_embeddings": 64, **LONG} for kind in ("su", "longrope"))
+    old, new = (rope_frequencies(Config({"rope_scaling": scaling}), 128) for scaling in scalings)
+    assert all(np.array_equal(a, b) for a, b in ((old.inv_freq, new.inv_freq), (old.beyond, new.beyond)))
+    assert (old.limit, old.scale) == (new.limit, new.scale) == (64, pytest.approx((1 + np.log(32) / np.log(64)) ** 0.5))
+
+
 @pytest.mark.parametrize(
     ("scaling", "message"),
     [
