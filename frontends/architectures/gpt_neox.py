@@ -36,5 +36,4 @@ class GPTNeoX(Decoder):
     def block(self, op: Layers, x: Value, at: At) -> Value:
         if not self.parallel:
             return super().block(op, x, at)
-        y = self.self_attention(op, self.norm(op, "input_layernorm", x), at)
-        return x + y + self.feed_forward(op, self.norm(op, "post_attention_layernorm", x))
+        return self.parallel_block(op, x, at, "input_layernorm", "post_attention_layernorm")
