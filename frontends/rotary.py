@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from burnish.frontends.config import Config, LoadError
 
-__all__ = ["rope_frequencies"]
+__all__ = ["rope_by_type", "rope_frequencies"]
 
 
 def rope_frequencies(
@@ -48,6 +49,25 @@ def rope_frequencies(
             context = scaling.integer("original_max_position_embeddings", context)
             frequencies = _llama3(frequencies, scaling, context)
     return np.array(frequencies, np.float32)
+
+
+def rope_by_type(
+    config: Config, head_dim: int, near: tuple[str, float], far: tuple[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The frequencies of the layers within a window and of the others, each with the field of its base, and a default.
+
+    Where a file has no section for each, `rope_scaling` is of the others alone, as transformers 5 has it. Raises
+    LoadError.
+    """
+    given = config.get("rope_parameters")
+    by_type = isinstance(given, Mapping) and not {"sliding_attention", "full_attention"}.isdisjoint(given)
+    if given and (config.has("rope_scaling") or not by_type):
+        where = f"{config.where}: rope_parameters"
+        raise LoadError(f"{where} must have a section for each type of layers, and no rope_scaling beside it")
+    others = rope_frequencies(config, head_dim, of="full_attention", theta=far)
+    if config.has("rope_scaling"):
+        return rope_frequencies(Config({"rope_theta": config.number(*near, least=1.0)}), head_dim), others
+    return rope_frequencies(config, head_dim, of="sliding_attention", theta=near), others
 
 
 def _llama3(frequencies: list[float], scaling: Config, context: int) -> list[float]:

@@ -10,9 +10,9 @@ from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.qwen3 import Qwen3
 from burnish.frontends.config import Config, LoadError
-from burnish.frontends.rotary import rope_frequencies
+from burnish.frontends.rotary import rope_by_type
 from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import FULL, SLIDING, At, windows
+from burnish.frontends.templates.transformer import At, windows
 from burnish.ir.graph import Value
 from burnish.ir.types import NUMPY
 
@@ -95,8 +95,7 @@ class Gemma3(Gemma2):
             self.windows = [n and n // 2 + 1 for n in self.windows]
         self.scale = c.number("query_pre_attn_scalar", least=1e-6) ** -0.5
         self.logit_cap = c.number("final_logit_softcapping", 0.0)
-        self.near = rope_frequencies(c, self.head_dim, of=SLIDING, theta=("rope_local_base_freq", 1e4))
-        self.far = rope_frequencies(c, self.head_dim, of=FULL, theta=("rope_theta", 1e6))
+        self.near, self.far = rope_by_type(c, self.head_dim, ("rope_local_base_freq", 1e4), ("rope_theta", 1e6))
 
     def frequencies(self, layer: int) -> np.ndarray:
         return self.near if self.windows[layer] else self.far

@@ -6,9 +6,9 @@ import numpy as np
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config
-from burnish.frontends.rotary import rope_frequencies
+from burnish.frontends.rotary import rope_by_type
 from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import FULL, SLIDING, At, windows
+from burnish.frontends.templates.transformer import At, windows
 from burnish.ir.graph import Value
 
 
@@ -57,8 +57,7 @@ class Olmo3(Olmo2):
 
     def setup(self, c: Config) -> None:
         self.windows = windows(c, lambda layer: (layer + 1) % 4 > 0)
-        self.near = rope_frequencies(c, self.head_dim, of=SLIDING, theta=("rope_theta", 5e5))
-        self.far = rope_frequencies(c, self.head_dim, of=FULL, theta=("rope_theta", 5e5))
+        self.near, self.far = rope_by_type(c, self.head_dim, ("", 5e5), ("rope_theta", 5e5))
 
     def frequencies(self, layer: int) -> np.ndarray:
         return self.near if self.windows[layer] else self.far

@@ -30,6 +30,8 @@ class Decoder(Transformer):
     ties: bool = False
     #: the share of each head that is rotated, where the config does not say
     rotated: float = 1.0
+    #: the name of the config's field for the base of the rotary frequencies, and its default
+    theta: tuple[str, float] = ("rope_theta", 10000.0)
     #: whether the rotated pairs are neighbours
     interleaved: bool = False
     #: whether tokens see those before them alone
@@ -76,7 +78,7 @@ class Decoder(Transformer):
 
     def frequencies(self, layer: int) -> np.ndarray:
         """The rotary frequencies of a block, f32[R / 2]: the first R numbers of each head are rotated."""
-        return rope_frequencies(self.config, self.head_dim, self.rotated)
+        return rope_frequencies(self.config, self.head_dim, self.rotated, theta=self.theta)
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
         return op.rotary(x, at.positions, op.constant(self.frequencies(at.layer)), self.interleaved)
