@@ -12,6 +12,7 @@ from typing import Any
 from burnish.frontends.architecture import find_architecture
 from burnish.frontends.config import Config, LoadError
 from burnish.frontends.stored import Tensors
+from burnish.frontends.unsupported import kind_of
 
 __all__ = ["is_multimodal", "text_model"]
 
@@ -51,8 +52,9 @@ def text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Config
     """The class of the text model inside of a model of class `name`, its config and its tensors. Raises LoadError."""
     larger = name.removesuffix("ForConditionalGeneration")
     if larger not in TEXTS or larger == name:
-        known = ", ".join(TEXTS)
-        raise LoadError(f"{config.where}: the text part of {name} is not read; those are of {known}")
+        kind, known = kind_of(larger), ", ".join(TEXTS)
+        what = f"it is {kind}" if kind else f"those are of {known}"
+        raise LoadError(f"{config.where}: the text part of {name} is not read; {what}")
     text = config.section("text_config") if config.has("text_config") else _without_images(config)
     kind = text.text("model_type", TEXTS[larger])
     architecture, head = find_architecture(f"{kind.removesuffix('_text')}ForCausalLM", text)
