@@ -14,10 +14,9 @@ class Cohere(Decoder):
 
     names = ("Cohere",)
     defaults = {"vocab_size": 256000, "hidden_size": 8192, "intermediate_size": 22528, "num_hidden_layers": 40}
-    defaults |= {"num_attention_heads": 64, "max_position_embeddings": 8192}
+    defaults |= {"num_attention_heads": 64, "max_position_embeddings": 8192, "rope_theta": 500000.0}
     eps = ("layer_norm_eps", 1e-5)
     bias_fields = {"attention_bias": False}
-    theta = ("rope_theta", 500000.0)
     ties = interleaved = True
     norm, norm_bias = Decoder.layer_norm, False
     block = Decoder.parallel_block
@@ -40,14 +39,13 @@ class Cohere2(Cohere):
     """Every fourth layer sees all tokens and none of their positions, the others those of a window (Command R7B)."""
 
     names = ("Cohere2",)
-    defaults = {**Cohere.defaults, "sliding_window": 4096}
-    theta = Decoder.theta
+    defaults = {**Cohere.defaults, "rope_theta": 10000.0, "sliding_window": 4096}
 
     def setup(self, c: Config) -> None:
         self.normed_heads, self.logit_scale = False, c.number("logit_scale", 0.0625)
         every = c.integer("sliding_window_pattern", 4)
         self.windows = windows(c, lambda layer: (layer + 1) % every > 0)
-        self.frequencies(0)  # which the file may name though no layer is rotated
+        self.frequencies(0)  # read, whether any layer is rotated or not
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
         return super().rotate(op, x, at) if self.windows[at.layer] else x

@@ -10,7 +10,7 @@ from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.qwen3 import Qwen3
 from burnish.frontends.config import Config, LoadError
-from burnish.frontends.rotary import rope_by_type
+from burnish.frontends.rotary import Rotation, rope_by_type
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At, windows
 from burnish.ir.graph import Value
@@ -97,5 +97,5 @@ class Gemma3(Gemma2):
         self.logit_cap = c.number("final_logit_softcapping", 0.0)
         self.near, self.far = rope_by_type(c, self.head_dim, ("rope_local_base_freq", 1e4), ("rope_theta", 1e6))
 
-    def frequencies(self, layer: int) -> np.ndarray:
+    def frequencies(self, layer: int) -> Rotation:
         return self.near if self.windows[layer] else self.far

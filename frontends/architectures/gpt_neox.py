@@ -5,6 +5,7 @@ from __future__ import annotations
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.config import Config, LoadError
+from burnish.frontends.rotary import Rotation, rope_frequencies
 from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import MLP, At
@@ -25,9 +26,8 @@ class GPTNeoX(Decoder):
 
     def setup(self, c: Config) -> None:
         self.parallel = c.flag("use_parallel_residual", True)
-        self.rotated, base = c.number("rotary_pct", 0.25), c.number("rotary_emb_base", 10000.0)
-        self.theta = ("rope_theta", base)
-        for name, value in (("partial_rotary_factor", self.rotated), ("rope_theta", base)):
+        self.rotated, self.base_of_angles = c.number("rotary_pct", 0.25), c.number("rotary_emb_base", 10000.0)
+        for name, value in (("partial_rotary_factor", self.rotated), ("rope_theta", self.base_of_angles)):
             if c.number(name, value) != value:  # some versions wrote both names
                 raise LoadError(f"{c.where}: {name} is not what rotary_pct and rotary_emb_base say, {value:g}")
         names = {"model": "gpt_neox", "embed_tokens": "embed_in", "norm": "final_layer_norm", "lm_head": "embed_out"}
@@ -40,3 +40,6 @@ class GPTNeoX(Decoder):
         if not self.parallel:
             return super().block(op, x, at)
         return self.parallel_block(op, x, at, "input_layernorm", "post_attention_layernorm")
+
+    def frequencies(self, layer: int) -> Rotation:
+        return rope_frequencies(self.config, self.head_dim, self.rotated, theta=("rope_theta", self.base_of_angles))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.architectures.phi import Phi
 from burnish.frontends.config import Config
-from burnish.frontends.rotary import rope_frequencies
+from burnish.frontends.rotary import Rotation, rope_frequencies
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import MLP
 
@@ -31,5 +29,5 @@ class GPTJ(Decoder):
     norm, mlp, block = Decoder.layer_norm, Decoder.plain_mlp, Decoder.parallel_block
     intermediate, logits = GPT2.intermediate, Phi.logits
 
-    def frequencies(self, layer: int) -> np.ndarray:
+    def frequencies(self, layer: int) -> Rotation:
         return rope_frequencies(Config({}), self.config.integer("rotary_dim", least=2, most=self.head_dim))

@@ -13,8 +13,8 @@ class Qwen2VL(Qwen2):
     names = ("Qwen2VL", "Qwen2_5_VL")
     defaults = {"vocab_size": 152064, "hidden_size": 8192, "intermediate_size": 29568, "num_hidden_layers": 80}
     defaults |= {"num_attention_heads": 64, "num_key_value_heads": 8, "max_window_layers": 80}
-    defaults |= {"max_position_embeddings": 1 << 15, "sliding_window": 4096}
-    eps, theta = ("rms_norm_eps", 1e-5), ("rope_theta", 1e6)
+    defaults |= {"max_position_embeddings": 1 << 15, "sliding_window": 4096, "rope_theta": 1e6}
+    eps = ("rms_norm_eps", 1e-5)
 
 
 class Qwen3VL(Decoder):
@@ -23,6 +23,5 @@ class Qwen3VL(Decoder):
     names = ("Qwen3VL",)
     defaults = {"vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32}
     defaults |= {"num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128}
-    defaults |= {"max_position_embeddings": 128000}
-    theta = ("rope_theta", 5e5)
+    defaults |= {"max_position_embeddings": 128000, "rope_theta": 5e5}
     bias_fields, each_head = Qwen3.bias_fields, Qwen3.each_head

@@ -157,7 +157,7 @@ def test_laws(name: str) -> None:
     ("name", "config", "changes", "message"),
     [
         ("GPT2LMHeadModel", GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
-        ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "longrope"}, "rope_parameters": None}, "longrope"),
+        ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "yarn"),
         ("Qwen2ForCausalLM", SIZES, {"layer_types": ["chunked_attention"] * 2}, "layer_types"),
         ("GPTNeoXForCausalLM", NEOX, {"num_attention_heads": 5}, "not a multiple"),
     ],

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import transformers
 
-from burnish.frontends.architectures.olmo import Olmo2
+from burnish.frontends.architectures.olmo2 import Olmo2
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.testing import check_architecture
 from tests import models
