@@ -40,6 +40,10 @@ class Cohere2(Cohere):
 
     names = ("Cohere2",)
     defaults = {**Cohere.defaults, "rope_theta": 10000.0, "sliding_window": 4096}
+    inert = ("cache_implementation", "layer_switch")
+    fixed = {"order_of_interleaved_layers": "local_attn_first", "position_embedding_type": "rope_gptj"}
+    fixed |= {"use_embedding_sharing": True, "use_gated_activation": True, "use_parallel_block": True}
+    fixed |= {"rotary_pct": 1.0, "use_parallel_embedding": True}
 
     def setup(self, c: Config) -> None:
         self.normed_heads, self.logit_scale = False, c.number("logit_scale", 0.0625)

@@ -16,6 +16,7 @@ class StableLm(Decoder):
     defaults = {"vocab_size": 50304, "hidden_size": 2560, "intermediate_size": 6912, "num_hidden_layers": 32}
     defaults |= {"num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096}
     eps = ("layer_norm_eps", 1e-5)
+    inert, fixed = ("norm_eps", "rope_pct"), {"rotary_scaling_factor": 1.0}  # of the first implementation
     rotated = 0.25
     norm = Decoder.layer_norm
 
