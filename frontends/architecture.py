@@ -13,7 +13,6 @@ checkpoint is held against the config tensor by tensor, and `parameters` knows t
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,6 +24,7 @@ from burnish.frontends.lookup import Lookup
 from burnish.frontends.rotary import Rotation
 from burnish.frontends.sentence import Sentence
 from burnish.frontends.stored import Conventions, Spelling, Tensors
+from burnish.frontends.unsupported import kind_of, plain
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.graph import Graph, Value
@@ -270,20 +270,18 @@ def find_architecture(name: str, config: Config) -> tuple[type[Architecture], ty
     """The architecture and the head that a name is made of. Raises LoadError, listing those that there are."""
     heads = sorted((h for h in HEADS if name.endswith(h)), key=len, reverse=True)
     for head in heads:
-        base = _plain(name.removesuffix(head))
+        base = plain(name.removesuffix(head))
         for known, cls in ARCHITECTURES.items():
-            if _plain(known) == base:
+            if plain(known) == base:
                 return cls, HEADS[head]
+    if kind := next(filter(None, (kind_of(name.removesuffix(h)) for h in (*heads, ""))), None):
+        raise LoadError(f"{config.where}: architecture {shown(name)} is not supported: it is {kind}")
     every = [a + cls.head for a, cls in ARCHITECTURES.items()]
     near = ARCHITECTURES.nearest(name, every)
     hint = f"; nearest: {', '.join(near)}" if near else ""
     known = f"supported: {', '.join(sorted(ARCHITECTURES))} with {', '.join(sorted(HEADS))}"
     what = f"architecture {shown(name)} is not supported{hint} ({known}, and what a --plugin defines)"
     raise LoadError(f"{config.where}: {what}")
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _build(

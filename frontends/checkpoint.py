@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from burnish.frontends import architectures, containers
@@ -13,6 +12,7 @@ from burnish.frontends.architecture import build_module, find_architecture
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.generation_config import with_generation
 from burnish.frontends.heads import Hidden
+from burnish.frontends.multimodal import is_multimodal, text_model
 from burnish.frontends.on_disk import listed, other_case, unreadable
 from burnish.frontends.safetensors_file import read_header
 from burnish.frontends.sentence import Sentence, model_folder, read_sentence
@@ -60,33 +60,13 @@ def module_of(
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise LoadError(f"{config.where}: `architectures` must name the model's class, not {shown(names)}")
     name, tensors = names[0], Tensors(types, source, containers_of(config))
-    if config.has("text_config"):
-        name, config, tensors = _text_model(name, config, tensors)
+    if is_multimodal(config):
+        name, config, tensors = text_model(name, config, tensors)
     if sentence is not None:
         name = find_architecture(name, config)[0].names[0] + Hidden.names[0]
     module = build_module(name, config, tensors, sentence)
     module.facts = with_generation(module.facts, folder, config)
     return module
-
-
-def _text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Config, Tensors]:
-    """The text model inside of one that sees or hears too: its class, its config and its tensors."""
-    text = config.section("text_config")
-    kind = text.get("model_type")
-    if not isinstance(kind, str):
-        raise LoadError(f"{text.where}: needs a model_type, for the text model of {name}")
-    architecture, head = find_architecture(f"{kind.removesuffix('_text')}ForCausalLM", text)
-    around = {"eos_token_id": v} if (v := config.get("eos_token_id")) is not None else {}
-    tied = {"tie_word_embeddings": True} if config.flag("tie_word_embeddings", False) else {}  # either may say it
-    prefixes = [p for p in _TEXT_PREFIXES if any(n.startswith(p) for n in tensors.types)]
-    if not prefixes:
-        raise LoadError(f"{config.where}: has a text_config, but no tensor begins with {', '.join(_TEXT_PREFIXES)}")
-    tensors = replace(tensors, prefixes=(*prefixes, ""))
-    return architecture.names[0] + head.names[0], Config({**around, **text.values, **tied}, text.where), tensors
-
-
-#: what the tensors of a text model begin with in the checkpoint of a larger one
-_TEXT_PREFIXES = ("language_model.", "model.language_model.", "text_model.", "model.text_model.")
 
 
 def _tensors(folder: Path) -> dict[str, StoredTensor]:

@@ -24,6 +24,7 @@ INERT = frozenset(
     activation_dropout attention_dropout attention_probs_dropout_prob attn_pdrop
     classifier_dropout classifier_dropout_prob classif_dropout decoder_layerdrop dropout dropout_rate embd_pdrop
     embedding_dropout encoder_layerdrop hidden_dropout hidden_dropout_prob layerdrop mlp_dropout qa_dropout
+    residual_dropout
     resid_pdrop seq_classif_dropout chunk_size_feed_forward gradient_checkpointing initializer_cutoff_factor
     initializer_factor initializer_range init_std output_attentions output_hidden_states output_past
     pretraining_tp problem_type return_dict torchscript unk_token_id use_cache use_return_dict bos_token_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from burnish.frontends.architecture import Layers
     from burnish.ir.graph import Value
 
-__all__ = ["Rotation", "original_context", "rope_frequencies", "rope_section"]
+__all__ = ["Rotation", "original_context", "rope_by_type", "rope_frequencies", "rope_section"]
 
 KINDS = ("default", "linear", "dynamic", "yarn", "longrope", "su", "llama3", "proportional")
 
@@ -107,6 +107,25 @@ def rope_frequencies(
         case "llama3":
             return Rotation(_rounded(_llama3(plain, own, original_context(config, of))))
     return Rotation(_rounded(plain))
+
+
+def rope_by_type(
+    config: Config, head_dim: int, near: tuple[str, float], far: tuple[str, float]
+) -> tuple[Rotation, Rotation]:
+    """The rotations of the layers within a window and of the others, each with the field of its base, and a default.
+
+    Where a file has no section for each, `rope_scaling` is of the others alone, as transformers 5 has it. Raises
+    LoadError.
+    """
+    given = config.get("rope_parameters")
+    by_type = isinstance(given, Mapping) and not {"sliding_attention", "full_attention"}.isdisjoint(given)
+    if given and (config.has("rope_scaling") or not by_type):
+        where = f"{config.where}: rope_parameters"
+        raise LoadError(f"{where} must have a section for each type of layers, and no rope_scaling beside it")
+    others = rope_frequencies(config, head_dim, of="full_attention", theta=far)
+    if config.has("rope_scaling"):
+        return rope_frequencies(Config({"rope_theta": config.number(*near, least=1.0)}), head_dim), others
+    return rope_frequencies(config, head_dim, of="sliding_attention", theta=near), others
 
 
 def _rounded(frequencies: Iterable[float]) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.gpt2 import GPT2
-from burnish.frontends.config import Config
+from burnish.frontends.config import Config, LoadError
+from burnish.frontends.rotary import Rotation, rope_frequencies
 from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import MLP, At
@@ -15,11 +16,9 @@ class GPTNeoX(Decoder):
     """Both parts of a block on one sum, a quarter of each head rotated, q, k and v as one (arXiv:2204.06745)."""
 
     names = ("GPTNeoX",)
-    keys = {"partial_rotary_factor": "rotary_pct", "rope_theta": "rotary_emb_base"}
     eps = ("layer_norm_eps", 1e-5)
     activation = ("hidden_act", "gelu")
     biased, bias_fields = MLP, {"attention_bias": True}
-    rotated = 0.25
     unused = (".attention.bias",)
     norm = Decoder.layer_norm
     mlp = Decoder.plain_mlp
@@ -27,6 +26,10 @@ class GPTNeoX(Decoder):
 
     def setup(self, c: Config) -> None:
         self.parallel = c.flag("use_parallel_residual", True)
+        self.rotated, self.base_of_angles = c.number("rotary_pct", 0.25), c.number("rotary_emb_base", 10000.0)
+        for name, value in (("partial_rotary_factor", self.rotated), ("rope_theta", self.base_of_angles)):
+            if c.number(name, value) != value:  # some versions wrote both names
+                raise LoadError(f"{c.where}: {name} is not what rotary_pct and rotary_emb_base say, {value:g}")
         names = {"model": "gpt_neox", "embed_tokens": "embed_in", "norm": "final_layer_norm", "lm_head": "embed_out"}
         names |= {"self_attn.o_proj": "attention.dense"}
         names |= {"mlp.up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h"}
@@ -36,5 +39,7 @@ class GPTNeoX(Decoder):
     def block(self, op: Layers, x: Value, at: At) -> Value:
         if not self.parallel:
             return super().block(op, x, at)
-        y = self.self_attention(op, self.norm(op, "input_layernorm", x), at)
-        return x + y + self.feed_forward(op, self.norm(op, "post_attention_layernorm", x))
+        return self.parallel_block(op, x, at, "input_layernorm", "post_attention_layernorm")
+
+    def frequencies(self, layer: int) -> Rotation:
+        return rope_frequencies(self.config, self.head_dim, self.rotated, theta=("rope_theta", self.base_of_angles))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from burnish.frontends.config import Config
 from burnish.frontends.stored import Conventions
@@ -13,7 +14,7 @@ from burnish.frontends.templates.transformer import windows
 class Qwen2(Decoder):
     """Llama with biases of queries, keys and values; a window, where used, from some layer on (arXiv:2407.10671)."""
 
-    names = ("Qwen2",)
+    names: ClassVar[tuple[str, ...]] = ("Qwen2",)
     defaults = {"vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32}
     defaults |= {"num_attention_heads": 32, "num_key_value_heads": 32}
     defaults |= {"max_position_embeddings": 1 << 15, "sliding_window": 4096}

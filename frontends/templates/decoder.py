@@ -30,6 +30,8 @@ class Decoder(Transformer):
     rotated: float | None = None
     #: whether the rotated pairs are neighbours
     interleaved: bool = False
+    #: whether tokens see those before them alone
+    causal: bool = True
 
     mlp = Transformer.gated_mlp
     norm = Transformer.rms_norm
@@ -39,7 +41,7 @@ class Decoder(Transformer):
         return [("model.embed_tokens.weight", "lm_head.weight")] if tied else []
 
     def forward(self, op: Layers, ids: Value) -> Value:
-        at = At(0, op.positions(ids), causal=True)
+        at = At(0, op.positions(ids), self.causal, None if self.causal else op.token_count())
         x = self.embed(op, ids, at)
         for layer in range(self.layers):
             with op.block("layers", layer):
@@ -54,6 +56,11 @@ class Decoder(Transformer):
         """A norm before each part, and a sum after it."""
         x = self.residual(op, x, lambda y: self.self_attention(op, y, at), before="input_layernorm")
         return self.residual(op, x, lambda y: self.feed_forward(op, y), before="post_attention_layernorm")
+
+    def parallel_block(self, op: Layers, x: Value, at: At, *norms: str) -> Value:
+        """x + attention(norm(x)) + mlp(norm(x)), on one norm or on two."""
+        y = [self.norm(op, name, x) for name in norms or ("input_layernorm",)]
+        return x + self.self_attention(op, y[0], at) + self.feed_forward(op, y[-1])
 
     def self_attention(self, op: Layers, x: Value, at: At) -> Value:
         """`attention` under its name."""

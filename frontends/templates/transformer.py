@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Architecture, Layers
 from burnish.frontends.config import Config
 from burnish.ir.dims import Dim
 from burnish.ir.graph import Value
+from burnish.ir.ops.normalization import LayerNorm
 
 __all__ = ["ATTENTION", "FULL", "MLP", "SLIDING", "At", "Step", "Transformer", "windows"]
 
@@ -177,6 +180,12 @@ class Transformer(Architecture):
     def layer_norm(self, op: Layers, name: str, x: Value) -> Value:
         """(x - mean) / deviation * w + b, the latter with `norm_bias` alone"""
         return op.layer_norm(name, x, self.epsilon, self.norm_bias)
+
+    def standardized(self, op: Layers, x: Value) -> Value:
+        """(x - mean) / deviation"""
+        width = x.shape[-1]
+        assert isinstance(width, int)
+        return op.emit(LayerNorm(eps=self.epsilon), [x, op.constant(np.ones(width, np.float32))])
 
     mlp = plain_mlp
     norm = layer_norm

@@ -130,6 +130,70 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {k: v for k, v in GROUPED.items() if k != "rms_norm_eps"}
         | {"model_max_length": 131072, "rope_theta": 8000000.0, "pretraining_tp": 1},
     ),
+    "Cohere 2": (
+        "Cohere2ForCausalLM",
+        {k: v for k, v in GROUPED.items() if k not in ("rms_norm_eps", "num_hidden_layers")}
+        | {"sliding_window": 5, "sliding_window_pattern": 3, "num_hidden_layers": 3, "cache_implementation": "hybrid"}
+        | {"logit_scale": 0.25, "head_dim": 16, "rope_theta": 50000, "use_embedding_sharing": True}
+        | {"use_gated_activation": True, "use_parallel_block": True, "use_parallel_embedding": True}
+        | {"layer_switch": 4, "order_of_interleaved_layers": "local_attn_first", "position_embedding_type": "rope_gptj"}
+        | {"rotary_pct": 1.0},
+    ),
+    "Gemma, the first": (
+        "GemmaForCausalLM",
+        GROUPED | {"head_dim": 16, "hidden_act": "gelu", "hidden_activation": None, "rope_theta": 500.0},
+    ),
+    "Gemma 3, as published": (
+        "Gemma3ForCausalLM",
+        {k: v for k, v in GROUPED.items() if k != "hidden_act"}
+        | {"head_dim": 16, "num_hidden_layers": 4, "sliding_window": 5, "sliding_window_pattern": 2}
+        | {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_theta": 1000.0, "rope_local_base_freq": 100.0}
+        | {"hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 24, "cache_implementation": "hybrid"}
+        | {"attn_logit_softcapping": None, "final_logit_softcapping": None, "use_bidirectional_attention": False},
+    ),
+    "OLMo 3, as published": (
+        "Olmo3ForCausalLM",
+        GROUPED
+        | {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5, "rope_theta": 1000.0}
+        | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}
+        | {"attention_dropout": 0.0, "pad_token_id": 3},
+    ),
+    "OLMo": ("OlmoForCausalLM", SIZES | {"clip_qkv": 0.5, "rope_scaling": None, "rope_theta": 500.0, "pad_token_id": 1}),
+    "GLM, which does not say how much is rotated": (
+        "GlmForCausalLM",
+        GROUPED | {"head_dim": 16, "attention_bias": True, "rms_norm_eps": 1.5625e-7, "pad_token_id": 3},
+    ),
+    "GLM 4": (
+        "Glm4ForCausalLM",
+        GROUPED | {"head_dim": 16, "attention_bias": False, "partial_rotary_factor": 0.25, "pad_token_id": 3},
+    ),
+    "StableLM": (
+        "StableLmForCausalLM",
+        {k: v for k, v in GROUPED.items() if k != "rms_norm_eps"}
+        | {"norm_eps": 1e-5, "rope_pct": 0.25, "partial_rotary_factor": 0.5, "rope_theta": 500, "use_qkv_bias": True}
+        | {"rotary_scaling_factor": 1.0, "attention_dropout": 0.0, "hidden_dropout": 0.0},
+    ),
+    "Phi-2": (
+        "PhiForCausalLM",
+        SIZES | {"hidden_act": "gelu_new", "partial_rotary_factor": 0.5, "qk_layernorm": False, "embd_pdrop": 0.0},
+    ),
+    "GPT-J": (
+        "GPTJForCausalLM",
+        {"vocab_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": None}
+        | {"rotary": True, "rotary_dim": 8, "scale_attn_weights": True, "summary_type": "cls_index"}
+        | {"gradient_checkpointing": False, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5},
+    ),
+    "Falcon": (
+        "FalconForCausalLM",
+        {k: v for k, v in SIZES.items() if k != "intermediate_size"}
+        | {"alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False, "multi_query": True}
+        | {"new_decoder_architecture": False, "parallel_attn": True, "layer_norm_epsilon": 1e-5, "num_kv_heads": 4},
+    ),
+    "Nemotron": (
+        "NemotronForCausalLM",
+        {k: v for k, v in GROUPED.items() if k not in ("rms_norm_eps", "hidden_act")}
+        | {"hidden_act": "relu2", "norm_eps": 1e-5, "partial_rotary_factor": 0.5},
+    ),
     "GPT-2": (
         "GPT2LMHeadModel",
         {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_ctx": 64}
@@ -207,6 +271,23 @@ def test_a_field_that_would_change_the_model_is_refused(case: str, field: str, v
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"rotary_pct": 0.25}, {"rope_theta": 600}])
+def test_two_names_that_say_otherwise_are_refused(change: dict[str, float], tmp_path: Path) -> None:
+    saved("GPT-NeoX, its fields under two names", tmp_path)
+    models.change_config(tmp_path, **change)
+    with pytest.raises(LoadError, match="(partial_rotary_factor|rope_theta) is not what rotary_pct and rotary_emb_base"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("case", ["Gemma 3, as published", "OLMo 3, as published"])
+def test_sections_of_two_generations_are_refused(case: str, tmp_path: Path) -> None:
+    saved(case, tmp_path)
+    for section in ({"rope_type": "default", "rope_theta": 100.0}, {"full_attention": {"rope_theta": 100.0}}):
+        models.change_config(tmp_path, rope_parameters=section)
+        with pytest.raises(LoadError, match="rope_parameters must have a section for each type of layers, and no rope"):
+            load_checkpoint(tmp_path)
+
+
 def test_an_absent_epsilon_is_the_familys(tmp_path: Path) -> None:
     """Phi-3's is 1e-5, Mistral's 1e-6; small states show which."""
     oracle = saved("Phi-3", tmp_path)
@@ -218,8 +299,8 @@ def test_an_absent_epsilon_is_the_familys(tmp_path: Path) -> None:
 
 
 def test_numbers_change_with_what_is_read(tmp_path: Path) -> None:
-    """The comparison sees it when a field under two names is read under one that says otherwise."""
+    """The comparison sees it when a field is read that says otherwise."""
     oracle, ids = saved("GPT-NeoX, its fields under two names", tmp_path), models.tokens((1, 7))
-    models.change_config(tmp_path, rotary_pct=0.25)
+    models.change_config(tmp_path, rotary_pct=0.25, partial_rotary_factor=0.25)
     with torch.no_grad(), pytest.raises(AssertionError, match="of the largest"):
         assert_near(logits(load_checkpoint(tmp_path), ids), models.logits_of(oracle, input_ids=ids))

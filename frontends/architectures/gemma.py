@@ -1,11 +1,16 @@
-"""Gemma 2."""
+"""Gemma, 1 to 3."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
+from burnish.frontends.activations import ACTIVATIONS
 from burnish.frontends.architecture import Layers
+from burnish.frontends.architectures.qwen3 import Qwen3
 from burnish.frontends.config import Config, LoadError
+from burnish.frontends.rotary import Rotation, rope_by_type
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At, windows
 from burnish.ir.graph import Value
@@ -15,7 +20,7 @@ from burnish.ir.types import NUMPY
 class Gemma2(Decoder):
     """Norms before and after each part, every other layer within a window, soft caps (arXiv:2408.00118)."""
 
-    names = ("Gemma2",)
+    names: ClassVar[tuple[str, ...]] = ("Gemma2",)
     defaults = {"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26}
     defaults |= {"num_attention_heads": 8}
     defaults |= {"num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192, "sliding_window": 4096}
@@ -36,7 +41,7 @@ class Gemma2(Decoder):
     def embed(self, op: Layers, ids: Value, at: At) -> Value:
         table = op.parameter("embed_tokens.weight", self.vocabulary, self.width)
         scale = np.float32(self.width**0.5).astype(NUMPY.get(table.dtype, np.float32))
-        return super().embed(op, ids, at) * float(scale)
+        return op.embedding("embed_tokens", ids, self.vocabulary, self.width) * float(scale)
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         norms = "input_layernorm", "post_attention_layernorm"
@@ -50,3 +55,47 @@ class Gemma2(Decoder):
     def logits(self, op: Layers, x: Value) -> Value:
         y = super().logits(op, x)
         return op.tanh(op.div(y, self.logit_cap)) * self.logit_cap if self.logit_cap else y
+
+
+class Gemma(Decoder):
+    """Llama with norms of 1 + weight and embeddings times the root of their width (arXiv:2403.08295)."""
+
+    names = ("Gemma",)
+    defaults = {"vocab_size": 256000, "hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28}
+    defaults |= {"num_attention_heads": 16, "head_dim": 256, "max_position_embeddings": 8192}
+    bias_fields = {"attention_bias": False}
+    ties = True
+    activation = ("hidden_act", "gelu_pytorch_tanh")
+    inert = ("hidden_activation",)
+    embed, norm = Gemma2.embed, Gemma2.norm
+
+    def setup(self, c: Config) -> None:
+        if c.flag("use_bidirectional_attention", False):
+            raise LoadError(f"{c.where}: use_bidirectional_attention is true, but only causal attention is supported")
+        if c.get("hidden_act") == "gelu":  # what the first files say, of models that were trained with the other
+            self.act = ACTIVATIONS["gelu_pytorch_tanh"]
+
+
+class Gemma3(Gemma2):
+    """Gemma 2 with norms of heads for soft caps, five of six layers within a window, with their own base (2503.19786).
+
+    EmbeddingGemma sees both ways, half of the window each.
+    """
+
+    names = ("Gemma3", "Gemma3Text")
+    defaults = {**Gemma2.defaults, "vocab_size": 262208, "max_position_embeddings": 1 << 17}
+    defaults |= {"attn_logit_softcapping": None, "final_logit_softcapping": None}
+    each_head = Qwen3.each_head
+
+    def setup(self, c: Config) -> None:
+        every = c.integer("sliding_window_pattern", 6)
+        self.windows = windows(c, lambda layer: (layer + 1) % every > 0)
+        self.causal = not c.flag("use_bidirectional_attention", False)
+        if not self.causal:
+            self.windows = [n and n // 2 + 1 for n in self.windows]
+        self.scale = c.number("query_pre_attn_scalar", least=1e-6) ** -0.5
+        self.logit_cap = c.number("final_logit_softcapping", 0.0)
+        self.near, self.far = rope_by_type(c, self.head_dim, ("rope_local_base_freq", 1e4), ("rope_theta", 1e6))
+
+    def frequencies(self, layer: int) -> Rotation:
+        return self.near if self.windows[layer] else self.far

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from burnish.frontends.architectures.gemma2 import Gemma2
+from burnish.frontends.architectures.gemma import Gemma2
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.config import LoadError
 from burnish.testing import check_architecture

@@ -1,0 +1,24 @@
+"""StarCoder 2."""
+
+from __future__ import annotations
+
+from burnish.frontends.config import Config
+from burnish.frontends.templates.decoder import Decoder
+from burnish.frontends.templates.transformer import ATTENTION, MLP
+
+
+class Starcoder2(Decoder):
+    """Llama with layer norms, biases, an MLP without a gate, and a window in some (arXiv:2402.19173)."""
+
+    names = ("Starcoder2",)
+    defaults = {"vocab_size": 49152, "hidden_size": 3072, "intermediate_size": 12288, "num_hidden_layers": 30}
+    defaults |= {"num_attention_heads": 24, "num_key_value_heads": 2, "max_position_embeddings": 4096}
+    eps = ("norm_epsilon", 1e-5)
+    activation = ("hidden_act", "gelu_pytorch_tanh")
+    ties = True
+    paths = {**Decoder.paths, "up": "c_fc", "down": "c_proj"}
+    norm, mlp = Decoder.layer_norm, Decoder.plain_mlp
+
+    def setup(self, c: Config) -> None:
+        self.biased = ATTENTION + MLP if c.flag("use_bias", True) else ()
+        self.windows = [c.integer("sliding_window")] * self.layers if c.has("sliding_window") else ()
