@@ -73,10 +73,6 @@ class EncoderDecoder(Transformer):
         """Rows of the table of tokens."""
         return op.embedding("embed_tokens", ids, self.vocabulary, self.width)
 
-    def bias(self, op: Layers, x: Value, at: At) -> Value | None:
-        """What is added to the scores of every self-attention of the stack."""
-        return None
-
     def block(self, op: Layers, x: Value, at: At) -> Value:
         """Self-attention, attention to the encoder's states where there are such, the MLP."""
         x = self.part(op, x, at, "self_attn", lambda y: self.attention(op, y, at))
