@@ -32,7 +32,7 @@ INERT = frozenset(
     exponential_decay_length_penalty length_penalty max_length min_length no_repeat_ngram_size num_beam_groups
     num_beams num_return_sequences output_scores prefix remove_invalid_values repetition_penalty
     return_dict_in_generate suppress_tokens task_specific_params temperature top_k top_p typical_p
-    finetuning_task id2label label2id num_labels max_sequence_length model_max_length
+    finetuning_task id2label label2id num_labels max_sequence_length model_max_length tokenizer_class
     """.split()
 )
 #: Fields that are so for every model whose family does not read them, where given at all: another value is refused.

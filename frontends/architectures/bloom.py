@@ -20,8 +20,11 @@ class Bloom(Decoder):
     defaults = {"vocab_size": 250880, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8}
     eps, biased, ties = ("layer_norm_epsilon", 1e-5), ATTENTION + MLP, True
     activation = ("", "gelu_new")
-    inert = ("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "n_inner")
-    inert += ("skip_bias_add", "skip_bias_add_qkv")
+    #: by which of its own forms the other implementation computes
+    inert = tuple(
+        """attention_softmax_in_fp32 bias_dropout_fusion masked_softmax_fusion n_inner offset_alibi skip_bias_add
+        skip_bias_add_qkv""".split()
+    )
     fixed = {"slow_but_exact": False}
     norm, mlp = Decoder.layer_norm, Decoder.plain_mlp
 

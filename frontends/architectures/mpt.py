@@ -22,8 +22,10 @@ class Mpt(Decoder):
     eps, norm_bias, ties = ("layer_norm_epsilon", 1e-5), False, True
     activation = ("", "gelu")
     #: how it is trained and by which of its own forms the other implementation computes
-    inert = ("attn_impl", "attn_uses_sequence_id", "embedding_fraction", "emb_pdrop", "init_config", "init_device")
-    inert += ("learned_pos_emb", "tokenizer_name", "use_pad_tok_in_ffn", "verbose")
+    inert = tuple(
+        """attn_impl attn_uses_sequence_id embedding_fraction emb_pdrop init_config init_device learned_pos_emb
+        tokenizer_name use_pad_tok_in_ffn verbose""".split()
+    )
     fixed = {"alibi": True, "alibi_bias_max": 8, "attn_type": "multihead_attention", "expansion_ratio": 4}
     fixed |= {"logit_scale": None, "no_bias": True, "prefix_lm": False, "qk_ln": False}
     norm, mlp = Decoder.layer_norm, Decoder.plain_mlp

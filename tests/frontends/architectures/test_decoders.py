@@ -156,7 +156,7 @@ def test_laws(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "changes", "message"),
     [
-        ("GPT2LMHeadModel", GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ("GPT2LMHeadModel", GPT2, {"add_cross_attention": True}, "add_cross_attention=True"),
         ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "longrope"}, "rope_parameters": None}, "longrope"),
         ("Qwen2ForCausalLM", SIZES, {"layer_types": ["chunked_attention"] * 2}, "layer_types"),
         ("GPTNeoXForCausalLM", NEOX, {"num_attention_heads": 5}, "not a multiple"),
