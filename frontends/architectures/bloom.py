@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from burnish.frontends.alibi import alibi_slopes
 from burnish.frontends.architecture import Layers
+from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.config import Config
 from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
@@ -26,7 +27,8 @@ class Bloom(Decoder):
         skip_bias_add_qkv""".split()
     )
     fixed = {"slow_but_exact": False}
-    norm, mlp = Decoder.layer_norm, Decoder.plain_mlp
+    unused = ("scale_mask_softmax.causal_mask",)
+    norm, mlp, score_tokens = Decoder.layer_norm, Decoder.plain_mlp, GPT2.score_tokens
 
     def setup(self, c: Config) -> None:
         self.over_norms = c.flag("apply_residual_connection_post_layernorm", False)

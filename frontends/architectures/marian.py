@@ -62,6 +62,7 @@ class M2M100(Bart):
     activation = ("activation_function", "relu")
     inert = ("extra_pos_embeddings",)
     fixed = MBart.fixed | Marian.fixed
+    unused = (*Bart.unused, ".embed_positions.weights")  # they follow from the config
     embed, part, final = Bart.placed, MBart.part, MBart.final
 
     def place(self, op: Layers, at: At) -> Value:

@@ -15,7 +15,7 @@ from burnish.ir.graph import Value
 class Mpt(Decoder):
     """ALiBi in the place of positions, no biases, q, k and v as one, which may be clipped (MosaicML, 2023)."""
 
-    names = ("Mpt", "MPT")
+    names = ("Mpt",)
     keys = {"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
     keys |= {"max_position_embeddings": "max_seq_len"}
     defaults = {"vocab_size": 50368, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16}
@@ -29,7 +29,7 @@ class Mpt(Decoder):
     fixed = {"alibi": True, "alibi_bias_max": 8, "attn_type": "multihead_attention", "expansion_ratio": 4}
     fixed |= {"logit_scale": None, "no_bias": True, "prefix_lm": False, "qk_ln": False}
     norm, mlp = Decoder.layer_norm, Decoder.plain_mlp
-    intermediate, bias, rotate = Bloom.intermediate, Bloom.bias, Bloom.rotate
+    intermediate, bias, rotate, score_tokens = Bloom.intermediate, Bloom.bias, Bloom.rotate, Bloom.score_tokens
 
     def setup(self, c: Config) -> None:
         c.choice("norm_type", ("low_precision_layernorm", "layernorm"), "layernorm")

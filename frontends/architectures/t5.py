@@ -29,7 +29,7 @@ class T5(EncoderDecoder):
     biased = ()
     blocks = "block"
     paths = {n: n for n in "qkvo"} | {"gate": "wi_0", "up": "wi_1", "down": "wo"}
-    inert = ("n_positions",)  # there is no limit
+    inert = ("n_positions", "scalable_attention")  # there is no limit; of training
     unused = ("EncDecAttention.relative_attention_bias.",)
     norm = EncoderDecoder.rms_norm
     #: where the config does not say what the MLP is

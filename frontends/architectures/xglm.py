@@ -22,6 +22,7 @@ class Xglm(Decoder):
     eps, activation, ties = ("", 1e-5), ("activation_function", "gelu"), True
     biased = ATTENTION + MLP
     inert = ("decoder_start_token_id",)
+    unused = ("embed_positions.weights",)  # they follow from the config
     paths = Opt.paths
     spelling = {"norm": "layer_norm", "input_layernorm": "self_attn_layer_norm"}
     spelling |= {"mlp.fc1": "fc1", "mlp.fc2": "fc2", "post_attention_layernorm": "final_layer_norm"}
