@@ -1,11 +1,11 @@
-"""Encoder-decoders with sinusoids for positions: Marian, Pegasus, M2M100."""
+"""Marian."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from burnish.frontends.architecture import Layers
-from burnish.frontends.architectures.bart import Bart, MBart
+from burnish.frontends.architectures.bart import Bart
 from burnish.frontends.config import Config
 from burnish.frontends.sinusoids import sinusoids
 from burnish.frontends.templates.transformer import At
@@ -13,12 +13,13 @@ from burnish.ir.graph import Value
 
 
 class Marian(Bart):
-    """BART without a norm of the words; encoder and decoder may have a vocabulary each (Marian NMT, OPUS-MT)."""
+    """BART with sinusoids, no norm of the words; encoder and decoder may have a vocabulary each (OPUS-MT)."""
 
     names = ("Marian",)
     defaults = Bart.defaults | {"vocab_size": 58101, "decoder_start_token_id": 58100}
     inert = ("extra_pos_embeddings",)
     fixed = {"normalize_embedding": False, "static_position_embeddings": True}
+    first = 0
     embed = Bart.placed
 
     def setup(self, c: Config) -> None:
@@ -39,32 +40,3 @@ class Marian(Bart):
         if op.optional("embed_positions.weight", rows, self.width) is None:
             return sinusoids(op, at.positions, self.width)
         return Bart.place(self, op, at)
-
-    first = 0
-
-
-class Pegasus(Bart):
-    """A norm before every part, and after the last; none of the words (arXiv:1912.08777)."""
-
-    names = ("Pegasus",)
-    defaults = Bart.defaults | {"decoder_start_token_id": 0}
-    inert = ("extra_pos_embeddings",)
-    fixed = MBart.fixed | Marian.fixed
-    first = 0
-    embed, place, part, final = Bart.placed, Marian.place, MBart.part, MBart.final
-
-
-class M2M100(Bart):
-    """Pegasus with positions counted from behind that of padding; NLLB too (arXiv:2010.11125, 2207.04672)."""
-
-    names = ("M2M100",)
-    defaults = Bart.defaults | {"vocab_size": 128112, "scale_embedding": True}
-    activation = ("activation_function", "relu")
-    inert = ("extra_pos_embeddings",)
-    fixed = MBart.fixed | Marian.fixed
-    unused = (*Bart.unused, ".embed_positions.weights")  # they follow from the config
-    embed, part, final = Bart.placed, MBart.part, MBart.final
-
-    def place(self, op: Layers, at: At) -> Value:
-        first = self.config.integer("pad_token_id", 1, least=0) + 1
-        return sinusoids(op, at.positions + first, self.width, closed=True)
