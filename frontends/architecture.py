@@ -245,8 +245,6 @@ def build_module(name: str, config: Config, tensors: Tensors, sentence: Sentence
     """
     architecture, head = find_architecture(name, config)
     module, model, lookup = _build(architecture, head, config, tensors, sentence)
-    if complaints := lookup.complaints():
-        raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
     inert = [i for c in architecture.__mro__ for i in vars(c).get("inert", ())]
     fixed = {k: v for c in reversed(architecture.__mro__) for k, v in vars(c).get("fixed", {}).items()}
     if unread := model.config.unread(inert, fixed):
@@ -255,6 +253,8 @@ def build_module(name: str, config: Config, tensors: Tensors, sentence: Sentence
             f"{config.where}: {name} does not know what to make of {named}; "
             "a field without effect on what the model computes can be taken out of the file"
         )
+    if complaints := lookup.complaints():
+        raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
     about_text = sentence.facts if sentence is not None else {}
     module.facts = replace(module.facts, architecture=name, left_out=lookup.left_out(), **about_text)
     module.source = tensors.source

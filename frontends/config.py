@@ -33,7 +33,7 @@ INERT = frozenset(
     exponential_decay_length_penalty length_penalty max_length min_length no_repeat_ngram_size num_beam_groups
     num_beams num_return_sequences output_scores prefix remove_invalid_values repetition_penalty
     return_dict_in_generate suppress_tokens task_specific_params temperature top_k top_p typical_p
-    finetuning_task id2label label2id num_labels max_sequence_length model_max_length
+    finetuning_task id2label label2id num_labels max_sequence_length model_max_length tokenizer_class
     """.split()
 )
 #: Fields that are so for every model whose family does not read them, where given at all: another value is refused.
@@ -154,6 +154,10 @@ class Config:
         self._read.update((key, *names))
         return next((k for k in names if self.values[k] is not None), names[0] if names else None)
 
+    def _at(self, key: str) -> str:
+        """Where a field is, under the name that the file has for it."""
+        return f"{self.where}: {self._name(key) or key}"
+
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""
         return self.get(key) is not None
@@ -185,14 +189,14 @@ class Config:
         """An integer. Raises LoadError outside least..most."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise LoadError(f"{self.where}: {key} must be an integer from {least} to {most}, not {shown(value)}")
+            raise LoadError(f"{self._at(key)} must be an integer from {least} to {most}, not {shown(value)}")
         return value
 
     def quotient(self, key: str, by: str) -> int:
         """One integer by another. Raises LoadError where that leaves a remainder."""
         a, b = self.integer(key), self.integer(by)
         if a % b:
-            raise LoadError(f"{self.where}: {key} {a} is not a multiple of {by} {b}")
+            raise LoadError(f"{self._at(key)} {a} is not a multiple of {self._name(by) or by} {b}")
         return a // b
 
     def number(self, key: str, default: float | None = None, *, least: float = 0.0, most: float = 1e12) -> float:
@@ -200,7 +204,7 @@ class Config:
         value = self._get(key, default)
         good = isinstance(value, int | float) and not isinstance(value, bool)
         if not good or not least <= value <= most:  # NaN is not in between
-            raise LoadError(f"{self.where}: {key} must be a number from {least:g} to {most:g}, not {shown(value)}")
+            raise LoadError(f"{self._at(key)} must be a number from {least:g} to {most:g}, not {shown(value)}")
         return float(value)
 
     def numbers(self, key: str, length: int, *, least: float = 0.0, most: float = 1e12) -> list[float]:
@@ -215,21 +219,21 @@ class Config:
         """A truth value."""
         value = self._get(key, default)
         if not isinstance(value, bool):
-            raise LoadError(f"{self.where}: {key} must be true or false, not {shown(value)}")
+            raise LoadError(f"{self._at(key)} must be true or false, not {shown(value)}")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string."""
         value = self._get(key, default)
         if not isinstance(value, str):
-            raise LoadError(f"{self.where}: {key} must be a string, not {shown(value)}")
+            raise LoadError(f"{self._at(key)} must be a string, not {shown(value)}")
         return value
 
     def choice(self, key: str, choices: Iterable[str], default: str | None = None) -> str:
         """One of `choices`."""
         value, choices = self._get(key, default), list(choices)
         if not isinstance(value, str) or value not in choices:
-            raise LoadError(f"{self.where}: {key} {shown(value)} is not supported; supported are {', '.join(choices)}")
+            raise LoadError(f"{self._at(key)} {shown(value)} is not supported; supported are {', '.join(choices)}")
         return value
 
     def choices(self, key: str, choices: Iterable[str], default: Sequence[str]) -> list[str]:
@@ -238,7 +242,7 @@ class Config:
         good = isinstance(value, list) and len(value) == len(default)
         if not good or not all(isinstance(v, str) and v in choices for v in value):
             wanted = f"a list of {len(default)} of {', '.join(choices)}"
-            raise LoadError(f"{self.where}: {key} must be {wanted}, not {shown(value)}")
+            raise LoadError(f"{self._at(key)} must be {wanted}, not {shown(value)}")
         return list(value)
 
     def section(self, key: str) -> Config:

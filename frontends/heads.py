@@ -93,7 +93,7 @@ class CausalLM(Head):
 class ConditionalGeneration(CausalLM):
     """The same, of a decoder that answers an encoder's text."""
 
-    names = ("ForConditionalGeneration",)
+    names = ("ForConditionalGeneration", "MTModel")
     task = "text2text-generation"
 
 

@@ -1,9 +1,9 @@
-"""BART."""
+"""BART, and that of programs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.templates.encoder_decoder import EncoderDecoder
@@ -20,16 +20,22 @@ class Bart(EncoderDecoder):
     keys |= {"num_attention_heads": "encoder_attention_heads", "intermediate_size": "encoder_ffn_dim"}
     decoder_keys = {"num_hidden_layers": "decoder_layers", "num_attention_heads": "decoder_attention_heads"}
     decoder_keys |= {"intermediate_size": "decoder_ffn_dim"}
-    defaults = {"max_position_embeddings": 1024, "decoder_start_token_id": 2}
+    defaults: ClassVar[dict[str, Any]] = {"vocab_size": 50265, "hidden_size": 1024, "num_hidden_layers": 12}
+    defaults |= {"num_attention_heads": 16, "intermediate_size": 4096, "max_position_embeddings": 1024}
+    defaults |= {"decoder_start_token_id": 2}
     eps = ("", 1e-5)
     activation = ("activation_function", "gelu")
     paths = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj", "up": "fc1", "down": "fc2"}
     #: of training and of tools, and of generation
-    inert = ("force_bos_token_to_be_generated", "replacing_rate", "save_step")
+    inert: ClassVar[tuple[str, ...]] = ("force_bos_token_to_be_generated", "replacing_rate", "save_step")
     #: of the families that were one class with it
-    fixed = {"add_bias_logits": False, "add_final_layer_norm": False, "normalize_before": False}
-    fixed |= {"normalize_embedding": True, "static_position_embeddings": False, "extra_pos_embeddings": 2}
+    fixed: ClassVar[dict[str, Any]] = {"add_bias_logits": False, "add_final_layer_norm": False}
+    fixed |= {"normalize_before": False, "normalize_embedding": True}
+    fixed |= {"static_position_embeddings": False, "extra_pos_embeddings": 2}
+    unused: ClassVar[tuple[str, ...]] = ("encoder.version", "decoder.version")
     spelling = {"mlp.fc1": "fc1", "mlp.fc2": "fc2", "mlp_layer_norm": "final_layer_norm"}
+    #: the row of position 0
+    first: ClassVar[int] = 2
 
     def tied(self) -> Sequence[Sequence[str]]:
         names = ["model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens"]
@@ -39,13 +45,19 @@ class Bart(EncoderDecoder):
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"context": self.config.integer("max_position_embeddings")}
 
-    def embed(self, op: Layers, ids: Value, at: At) -> Value:
-        c = self.config
+    def place(self, op: Layers, at: At) -> Value:
+        """A row of a table for each position."""
+        rows = self.config.integer("max_position_embeddings") + self.first
+        return op.placed("embed_positions", at.positions, rows, self.width, self.first)
+
+    def placed(self, op: Layers, ids: Value, at: At) -> Value:
+        """Words, scaled where the config says so, and positions."""
         x = super().embed(op, ids, at)
-        x = x * self.width**0.5 if c.flag("scale_embedding", False) else x
-        rows = c.integer("max_position_embeddings") + 2
-        x = x + op.placed("embed_positions", at.positions, rows, self.width, 2)
-        return self.norm(op, "layernorm_embedding", x)
+        x = x * self.width**0.5 if self.config.flag("scale_embedding", False) else x
+        return x + self.place(op, at)
+
+    def embed(self, op: Layers, ids: Value, at: At) -> Value:
+        return self.norm(op, "layernorm_embedding", self.placed(op, ids, at))
 
     def part(self, op: Layers, x: Value, at: At, name: str, step: Step) -> Value:
         with op.scope(name):
@@ -53,5 +65,15 @@ class Bart(EncoderDecoder):
         return self.norm(op, f"{name}_layer_norm", x + y)
 
     def logits(self, op: Layers, x: Value) -> Value:
-        y, bias = super().logits(op, x), op.optional("final_logits_bias", 1, self.vocabulary)
+        words = self.as_decoder().vocabulary
+        y, bias = op.linear("lm_head", x, words), op.optional("final_logits_bias", 1, words)
         return y if bias is None else y + op.cast(bias, to="f32")
+
+
+class PLBart(Bart):
+    """BART of programs, with scaled words (arXiv:2103.06333)."""
+
+    names = ("PLBart",)
+    defaults = Bart.defaults | {"vocab_size": 50005, "hidden_size": 768, "num_hidden_layers": 6}
+    defaults |= {"num_attention_heads": 12, "intermediate_size": 3072, "scale_embedding": True}
+    defaults |= {"decoder_start_token_id": None}

@@ -1,4 +1,4 @@
-"""T5."""
+"""T5 and mT5."""
 
 from __future__ import annotations
 
@@ -21,26 +21,32 @@ class T5(EncoderDecoder):
     names = ("T5",)
     keys = {"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
     keys |= {"head_dim": "d_kv", "intermediate_size": "d_ff"}
-    defaults = {"head_dim": 64}
+    defaults = {"vocab_size": 32128, "hidden_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8}
+    defaults |= {"head_dim": 64, "intermediate_size": 2048}
     decoder_keys = {"num_hidden_layers": ("num_decoder_layers", "num_layers")}
     eps = ("layer_norm_epsilon", 1e-6)
     biased = ()
     blocks = "block"
     paths = {n: n for n in "qkvo"} | {"gate": "wi_0", "up": "wi_1", "down": "wo"}
-    inert = ("dense_act_fn", "is_gated_act", "n_positions")  # said by `feed_forward_proj`; there is no limit
+    inert = ("n_positions", "scalable_attention")  # there is no limit; of training
     unused = ("EncDecAttention.relative_attention_bias.",)
     norm = EncoderDecoder.rms_norm
+    #: where the config does not say what the MLP is
+    mlp_kind: str = "relu"
 
     def setup(self, c: Config) -> None:
-        kind = c.choice("feed_forward_proj", [*ACTIVATIONS, *(f"gated-{name}" for name in ACTIVATIONS)], "relu")
-        self.scale, self.gated, name = 1.0, kind.startswith("gated-"), kind.removeprefix("gated-")
-        self.act = ACTIVATIONS["gelu_new" if kind == "gated-gelu" else name]
+        kinds = [*ACTIVATIONS, *(f"gated-{name}" for name in ACTIVATIONS)]
+        kind = c.choice("feed_forward_proj", kinds, self.mlp_kind)
+        name = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
+        self.act = ACTIVATIONS[c.choice("dense_act_fn", ACTIVATIONS, name)]  # what is said in parts goes before
+        self.scale, self.gated = 1.0, c.flag("is_gated_act", kind.startswith("gated-"))
         self.spelling = {} if self.gated else {"DenseReluDense.wi_1": "DenseReluDense.wi"}
+        self.scaled = c.flag("scale_decoder_outputs", c.flag("tie_word_embeddings", True))
 
     def tied(self) -> Sequence[Sequence[str]]:
         return [[f"{n}.weight" for n in ("shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head")]]
 
-    def bias(self, op: Layers, x: Value, at: At) -> Value:
+    def bias(self, op: Layers, x: Value, at: At) -> Value | None:
         name = "block.0.layer.0.SelfAttention.relative_attention_bias"
         return self.relative_bias(op, name, x.shape[1], bidirectional=not at.causal)
 
@@ -58,5 +64,17 @@ class T5(EncoderDecoder):
         return self.norm(op, "final_layer_norm", x)
 
     def logits(self, op: Layers, x: Value) -> Value:
-        scaled = self.config.flag("scale_decoder_outputs", self.config.flag("tie_word_embeddings", True))
-        return super().logits(op, x * self.width**-0.5 if scaled else x)
+        return super().logits(op, x * self.width**-0.5 if self.scaled else x)
+
+
+class MT5(T5):
+    """T5 v1.1 of many languages; its head never scales (arXiv:2010.11934)."""
+
+    names = ("MT5",)
+    defaults = T5.defaults | {"vocab_size": 250112, "num_hidden_layers": 8, "num_attention_heads": 6}
+    defaults |= {"intermediate_size": 1024}
+    mlp_kind = "gated-gelu"
+
+    def setup(self, c: Config) -> None:
+        super().setup(c)
+        self.scaled = False

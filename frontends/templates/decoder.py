@@ -43,6 +43,7 @@ class Decoder(Transformer):
     def forward(self, op: Layers, ids: Value) -> Value:
         at = At(0, op.positions(ids), self.causal, None if self.causal else op.token_count())
         x = self.embed(op, ids, at)
+        at = replace(at, bias=self.bias(op, x, at))
         for layer in range(self.layers):
             with op.block("layers", layer):
                 x = self.block(op, x, replace(at, layer=layer))

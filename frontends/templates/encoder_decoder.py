@@ -28,8 +28,9 @@ class EncoderDecoder(Transformer):
     inert: ClassVar[tuple[str, ...]] = ("is_encoder_decoder",)
     #: where the blocks of a stack lie
     blocks: ClassVar[str] = "layers"
-    #: `keys` that are others for the decoder
-    decoder_keys: ClassVar[Keys] = {}
+    #: `keys` and `defaults` that are others for the decoder
+    decoder_keys: Keys = {}
+    decoder_defaults: ClassVar[Mapping[str, Any]] = {}
 
     def facts(self) -> dict[str, Any]:
         start = "decoder_start_token_id" if self.config.has("decoder_start_token_id") else "bos_token_id"
@@ -56,7 +57,8 @@ class EncoderDecoder(Transformer):
     def as_decoder(self) -> Self:
         """The model with what the config says of the decoder's blocks."""
         model = copy(self)
-        model.config = self.config.of_family({**self.keys, **self.decoder_keys}, self.defaults)
+        keys, defaults = {**self.keys, **self.decoder_keys}, {**self.defaults, **self.decoder_defaults}
+        model.config = self.config.of_family(keys, defaults)
         model.read(model.config)
         return model
 
@@ -72,10 +74,6 @@ class EncoderDecoder(Transformer):
     def embed(self, op: Layers, ids: Value, at: At) -> Value:
         """Rows of the table of tokens."""
         return op.embedding("embed_tokens", ids, self.vocabulary, self.width)
-
-    def bias(self, op: Layers, x: Value, at: At) -> Value | None:
-        """What is added to the scores of every self-attention of the stack."""
-        return None
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         """Self-attention, attention to the encoder's states where there are such, the MLP."""

@@ -122,6 +122,10 @@ class Transformer(Architecture):
         """Positions put into queries and keys."""
         return x
 
+    def bias(self, op: Layers, x: Value, at: At) -> Value | None:
+        """What is added to the scores of every self-attention of a stack that reads x."""
+        return None
+
     def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
         """Self-attention of heads [B, S, heads, head_dim]."""
         window = self.windows[at.layer] if self.windows else 0

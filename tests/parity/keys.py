@@ -77,7 +77,7 @@ def account(type: ModelType, most: int = 2, only: Iterable[str] = ()) -> list[Ro
     for key, value in _fields(base.config):
         if only and key not in only:
             continue
-        enough = 0 if key in _ROTARY else most
+        enough = 0 if key in _ROTARY or isinstance(value, Mapping) else most
         for other in _other_values(type, base.config, key, value):
             row = _tried(type, variant, {key: other}, base)
             rows.append(row)
@@ -162,6 +162,10 @@ def _other_values(type: ModelType, config: Any, key: str, value: Any) -> Iterabl
             return (v for v in _ACTIVATIONS if v != value)
         case [str(), *_]:
             return _other_lists(value)
+        case {**fields}:
+            inner = {k: v for k, v in fields.items() if k not in NOT_OF_THE_MODEL}
+            others = ((k, v) for k in inner for v in itertools.islice(_other_values(type, config, k, inner[k]), 2))
+            return ({**fields, k: v} for k, v in others)
         case [int(), *_]:
             return ([1 - v if v in (0, 1) else v + 1 for v in value], value[::-1])
         case None:

@@ -21,6 +21,7 @@ SIZES = {"vocab_size": 96, "num_key_value_heads": 2, "max_position_embeddings": 
 WINDOWS = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
 PHI3 = SIZES | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
 GPT2 = {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 64}
+NEO = {"vocab_size": 96, "hidden_size": 48, "num_heads": 4, "num_layers": 2, "attention_types": [[["local"], 2]]}
 NEOX = {"vocab_size": 96, "max_position_embeddings": 64} | models.SIZES
 SWAPPED = {"layer_types": ["sliding_attention", "full_attention"]}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,6 +53,10 @@ CLASSIFIED = {
     "Qwen3": SIZES | {"head_dim": 24},
     "Gemma2": SIZES | {"head_dim": 16, "sliding_window": 7},
     "GPT2": GPT2,
+    "GPTBigCode": GPT2 | {"n_head": 4},
+    "GPTNeo": NEO,
+    "Bloom": {"vocab_size": 96, "hidden_size": 48, "n_head": 3},
+    "Mpt": {"vocab_size": 96, "d_model": 48, "n_heads": 3, "n_layers": 2},
     "GPTNeoX": NEOX,
     "Phi3": PHI3,
 }
@@ -154,6 +159,7 @@ OF_FAMILY: dict[str, dict[str, Any]] = {
     "Qwen2": LAWS | {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
     "Qwen3": LAWS | {"head_dim": 8},
     "GPT2": {"vocab_size": 32, "n_embd": 32, "n_layer": 2, "n_head": 4},
+    "Bloom": {"vocab_size": 32, "n_embed": 32, "n_layer": 2, "n_head": 4},
     "GPTNeoX": {k: v for k, v in LAWS.items() if k != "num_key_value_heads"} | {"rotary_pct": 0.5},
     "Phi3": LAWS | {"sliding_window": 3},
 }
@@ -168,7 +174,7 @@ def test_laws(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "changes", "message"),
     [
-        ("GPT2LMHeadModel", GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ("GPT2LMHeadModel", GPT2, {"add_cross_attention": True}, "add_cross_attention=True"),
         ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "yarn"),
         ("Qwen2ForCausalLM", SIZES, {"layer_types": ["chunked_attention"] * 2}, "layer_types"),
         ("GPTNeoXForCausalLM", NEOX, {"num_attention_heads": 5}, "not a multiple"),

@@ -199,6 +199,37 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_ctx": 64}
         | {"n_special": 0, "predict_special_tokens": True, "summary_activation": None, "task_specific_params": {}},
     ),
+    "StarCoder": (
+        "GPTBigCodeForCausalLM",
+        {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 3, "n_inner": 64, "n_positions": 64}
+        | {"activation_function": "gelu", "attention_softmax_in_fp32": True, "inference_runner": 0}
+        | {"pad_key_length": True, "pre_allocate_kv_cache": False, "validate_runner_input": True}
+        | {"scale_attention_softmax_in_fp32": True, "summary_type": "cls_index", "max_batch_size": None},
+    ),
+    "GPT-Neo, its layers said twice": (
+        "GPTNeoForCausalLM",
+        {"vocab_size": 96, "hidden_size": 48, "num_layers": 2, "num_heads": 3, "max_position_embeddings": 64}
+        | {"attention_layers": ["global", "local"], "attention_types": [[["global", "local"], 1]], "window_size": 5}
+        | {"embed_dropout": 0, "resid_dropout": 0, "gradient_checkpointing": False, "intermediate_size": None},
+    ),
+    "BLOOM, under the names of its training": (
+        "BloomForCausalLM",
+        {"vocab_size": 96, "n_embed": 48, "n_layer": 2, "num_attention_heads": 3, "seq_length": 2048}
+        | {"attention_softmax_in_fp32": True, "bias_dropout_fusion": True, "masked_softmax_fusion": True}
+        | {"offset_alibi": 100, "pretraining_tp": 4, "skip_bias_add": True, "skip_bias_add_qkv": False},
+    ),
+    "MPT": (
+        "MptForCausalLM",
+        {"vocab_size": 96, "d_model": 48, "n_layers": 2, "n_heads": 3, "max_seq_len": 64, "verbose": 0}
+        | {"attn_config": {"alibi": True, "alibi_bias_max": 8, "attn_impl": "torch", "clip_qkv": 0.5, "qk_ln": False}}
+        | {"init_config": {"name": "kaiming_normal_"}, "init_device": "cpu", "no_bias": True, "norm_type": "layernorm"}
+        | {"learned_pos_emb": True, "tokenizer_name": "EleutherAI/gpt-neox-20b"},
+    ),
+    "CodeGen": (
+        "CodeGenForCausalLM",
+        {"vocab_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_ctx": 64, "rotary_dim": 8}
+        | {"scale_attn_weights": True, "summary_use_proj": True, "tokenizer_class": "GPT2Tokenizer"},
+    ),
     "BERT, that scores pairs": (
         "BertForSequenceClassification",
         SIZES
@@ -218,6 +249,37 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"add_final_layer_norm": False, "normalize_before": False, "static_position_embeddings": False}
         | {"add_bias_logits": False, "normalize_embedding": True, "extra_pos_embeddings": 2, "save_step": 64}
         | {"force_bos_token_to_be_generated": True, "replacing_rate": 0, "student_decoder_layers": None},
+    ),
+    "mBART": (
+        "MBartForConditionalGeneration",
+        BART
+        | {"add_final_layer_norm": True, "normalize_before": True, "normalize_embedding": True, "scale_embedding": True}
+        | {"static_position_embeddings": False, "tokenizer_class": "MBart50Tokenizer", "_num_labels": 3},
+    ),
+    "Marian": (
+        "MarianMTModel",
+        BART
+        | {"activation_function": "swish", "decoder_vocab_size": 96, "share_encoder_decoder_embeddings": True}
+        | {"normalize_before": False, "normalize_embedding": False, "static_position_embeddings": True}
+        | {"bad_words_ids": [[95]], "scale_embedding": True, "pad_token_id": 95, "decoder_start_token_id": 95},
+    ),
+    "Pegasus": (
+        "PegasusForConditionalGeneration",
+        BART
+        | {"add_final_layer_norm": True, "normalize_before": True, "normalize_embedding": False}
+        | {"extra_pos_embeddings": 1, "static_position_embeddings": True, "scale_embedding": True},
+    ),
+    "BlenderBot": (
+        "BlenderbotForConditionalGeneration",
+        BART
+        | {"add_final_layer_norm": True, "normalize_before": True, "normalize_embedding": False}
+        | {"do_blenderbot_90_layernorm": True, "extra_pos_embeddings": 0, "layernorm_variant": "prelayernorm"},
+    ),
+    "umT5": (
+        "UMT5ForConditionalGeneration",
+        {"vocab_size": 96, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4}
+        | {"dense_act_fn": "gelu_new", "is_gated_act": True, "feed_forward_proj": "gated-gelu"}
+        | {"scalable_attention": True, "tie_word_embeddings": False},
     ),
     "Mamba, sizes under two names": (
         "MambaForCausalLM",
@@ -261,6 +323,9 @@ def test_numbers_are_the_oracles(case: str, tmp_path: Path) -> None:
         ("Phi-3", "attention_bias", True),
         ("Phi-4-mini", "lm_head_bias", True),
         ("BART, more blocks in its encoder than in its decoder", "normalize_before", True),
+        ("BLOOM, under the names of its training", "slow_but_exact", True),
+        ("MPT", "no_bias", False),
+        ("Pegasus", "static_position_embeddings", False),
         ("Mamba, sizes under two names", "ssm_cfg", {"layer": "Mamba2"}),
     ],
 )
