@@ -72,6 +72,13 @@ def with_buffers(model: Any) -> Any:
     return model
 
 
+def _result(out: Any) -> Any:
+    """Logits (those of the first and the last token of an answer side by side), or hidden states."""
+    if "start_logits" in out:
+        return torch.stack([out.start_logits, out.end_logits], dim=-1)
+    return out.logits if "logits" in out else out.last_hidden_state
+
+
 @dataclass
 class Oracle:
     """A model of transformers, asked one sequence at a time, so that no padding and no mask plays a part."""
@@ -123,7 +130,7 @@ class Oracle:
             given |= {"token_type_ids": types} if types is not None and self.types else {}
             with torch.no_grad():
                 out = self.model(**{k: torch.tensor([v], dtype=torch.long) for k, v in given.items()})
-            self._known[asked] = (out.logits if "logits" in out else out.last_hidden_state)[0].numpy()
+            self._known[asked] = _result(out)[0].numpy()
         return self._known[asked]
 
     def saved(self, folder: Path, in_full: bool = True) -> Path:

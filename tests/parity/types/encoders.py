@@ -1,9 +1,41 @@
-"""Encoders."""
+"""Encoders, each with every head."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tests.parity.model_type import LLAMA, ModelType
 
 BERT = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}
+HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
+def headed(
+    name: str, config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], heads: Sequence[str] = HEADS
+) -> list[ModelType]:
+    """The base model, and with each head in the last configuration."""
+    labels = {head: {} if head == "ForQuestionAnswering" else {"num_labels": 3} for head in heads}
+    headed = [ModelType(name + head, {**config, **labels[head]}, [variants[-1]]) for head in heads]
+    return [ModelType(f"{name}Model", config, variants), *headed]
+
 
 TYPES = [
-    ModelType("BertModel", BERT, [{}, {"hidden_act": "relu", "type_vocab_size": 3, "layer_norm_eps": 1e-3}]),
+    *headed("Bert", BERT, [{}, {"hidden_act": "relu", "type_vocab_size": 3, "layer_norm_eps": 1e-3}]),
+    *headed("Roberta", BERT, [{}, {"hidden_act": "relu", "pad_token_id": 3, "type_vocab_size": 1}]),
+    *headed("XLMRoberta", BERT, [{}, {"hidden_act": "gelu_new", "pad_token_id": 0, "layer_norm_eps": 1e-5}]),
+    *headed("Camembert", BERT, [{}, {"type_vocab_size": 1, "layer_norm_eps": 1e-5}]),
+    *headed(
+        "DistilBert",
+        {"vocab_size": 96, "dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64},
+        [{}, {"activation": "relu", "n_heads": 2}],
+    ),
+    *headed(
+        "ModernBert",
+        BERT | {"pad_token_id": 0, "num_hidden_layers": 4, "local_attention": 6},
+        [
+            {},
+            {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True}
+            | {"decoder_bias": False, "classifier_pooling": "mean", "hidden_activation": "silu"}
+            | {"layer_types": ["sliding_attention", "full_attention"] * 2, "norm_eps": 1e-3},
+        ],
+    ),
 ]
