@@ -64,6 +64,8 @@ class Architecture:
     names: ClassVar[tuple[str, ...]] = ()
     #: the head that the family is mostly found with: a name in `HEADS`
     head: ClassVar[str] = "ForCausalLM"
+    #: heads that the family means by the name of another one
+    heads: ClassVar[Mapping[str, str]] = {}
     graphs: ClassVar[tuple[str, ...]] = ("forward",)
     #: the canonical path of the base model, without the head; one that was saved alone lacks it
     base: ClassVar[str] = ""
@@ -263,7 +265,7 @@ def find_architecture(name: str, config: Config) -> tuple[type[Architecture], ty
         base = _plain(name.removesuffix(head))
         for known, cls in ARCHITECTURES.items():
             if _plain(known) == base:
-                return cls, HEADS[head]
+                return cls, HEADS[cls.heads.get(head, head)]
     every = [a + cls.head for a, cls in ARCHITECTURES.items()]
     near = ARCHITECTURES.nearest(name, every)
     hint = f"; nearest: {', '.join(near)}" if near else ""

@@ -23,6 +23,18 @@ TYPES = [
     *headed("Roberta", BERT, [{}, {"hidden_act": "relu", "pad_token_id": 3, "type_vocab_size": 1}]),
     *headed("XLMRoberta", BERT, [{}, {"hidden_act": "gelu_new", "pad_token_id": 0, "layer_norm_eps": 1e-5}]),
     *headed("Camembert", BERT, [{}, {"type_vocab_size": 1, "layer_norm_eps": 1e-5}]),
+    *headed("MPNet", BERT, [{}, {"hidden_act": "relu", "layer_norm_eps": 1e-5, "pad_token_id": 0}]),
+    *headed(
+        "Electra",
+        BERT | {"embedding_size": 24},
+        [{"embedding_size": 64}, {"hidden_act": "relu", "type_vocab_size": 3}],
+        (*HEADS, "ForPreTraining"),
+    ),
+    *headed(
+        "Albert",
+        BERT | {"embedding_size": 24, "num_hidden_layers": 3},
+        [{}, {"num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 64, "hidden_act": "relu"}],
+    ),
     *headed(
         "DistilBert",
         {"vocab_size": 96, "dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64},
