@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.templates.encoder import Encoder
 from burnish.frontends.templates.transformer import At
 from burnish.ir.graph import Value
@@ -24,6 +24,8 @@ class Albert(Encoder):
     def setup(self, c: Config) -> None:
         super().setup(c)
         groups, inner = c.integer("num_hidden_groups", 1), c.integer("inner_group_num", 1)
+        if groups > self.layers:
+            raise LoadError(f"{c.where}: num_hidden_groups {groups} is more than num_hidden_layers {self.layers}")
         names = {"bert": "albert", "bert.pooler.dense": "albert.pooler"}
         names |= {"embeddings.project": "encoder.embedding_hidden_mapping_in"}
         names |= {"cls.predictions": "predictions", "cls.predictions.transform": "predictions"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.roberta import Roberta
-from burnish.frontends.config import Config
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.templates.transformer import ATTENTION, MLP, At
 from burnish.ir.graph import Value
 
@@ -14,13 +14,14 @@ class MPNet(Roberta):
 
     names = ("MPNet",)
     defaults = {**Roberta.defaults, "vocab_size": 30527, "type_vocab_size": 0}
-    fixed = {"relative_attention_num_buckets": 32}
     paths = {**{n: Roberta.paths[n] for n in MLP if n in Roberta.paths}, **{n: f"attn.{n}" for n in ATTENTION}}
     spelling = {**Roberta.spelling, "bert": "mpnet", "attention.output.LayerNorm": "attention.LayerNorm"}
 
     def setup(self, c: Config) -> None:
         super().setup(c)
         self.before = 2  # whatever the token of padding
+        if c.integer("relative_attention_num_buckets", 32) != 32:
+            raise LoadError(f"{c.where}: relative_attention_num_buckets must be 32")
 
     def bias(self, op: Layers, x: Value, at: At) -> Value:
         how = {"query": x.shape[1], "key": x.shape[1], "bidirectional": True}

@@ -36,6 +36,18 @@ TYPES = [
         [{}, {"num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 64, "hidden_act": "relu"}],
     ),
     *headed(
+        "DebertaV2",
+        BERT | {"relative_attention": True, "position_buckets": 8, "max_relative_positions": 20},
+        [
+            {"pos_att_type": ["p2c", "c2p"], "share_att_key": True, "norm_rel_ebd": "layer_norm"}
+            | {"position_biased_input": False, "legacy": False},
+            {"pos_att_type": "c2p", "conv_kernel_size": 3, "conv_act": "gelu", "position_buckets": -1},
+            {"relative_attention": False, "type_vocab_size": 3},
+            {"pos_att_type": ["p2c", "c2p"], "share_att_key": False, "norm_rel_ebd": "layer_norm"}
+            | {"type_vocab_size": 2, "conv_kernel_size": 3, "conv_act": "tanh", "hidden_act": "relu"},
+        ],
+    ),
+    *headed(
         "DistilBert",
         {"vocab_size": 96, "dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64},
         [{}, {"activation": "relu", "n_heads": 2}],
