@@ -65,12 +65,12 @@ class Architecture:
     #: the head that the family is mostly found with: a name in `HEADS`
     head: ClassVar[str] = "ForCausalLM"
     #: heads that the family means by the name of another one
-    heads: ClassVar[Mapping[str, str]] = {}
+    head_names: ClassVar[Mapping[str, str]] = {}
     graphs: ClassVar[tuple[str, ...]] = ("forward",)
     #: the canonical path of the base model, without the head; one that was saved alone lacks it
     base: ClassVar[str] = ""
     #: fragments of the names of tensors that a checkpoint may hold and no graph reads
-    unused: ClassVar[tuple[str, ...]] = ()
+    unused: tuple[str, ...] = ()
     #: fields of the config that a family has when its file does not mention them (null is mentioned)
     defaults: ClassVar[Mapping[str, Any]] = {}
     #: the family's names of fields, by those that are asked for
@@ -81,6 +81,8 @@ class Architecture:
     fixed: ClassVar[Mapping[str, Any]] = {}
     #: what the family's checkpoints call the modules of canonical paths: whole parts of a path are replaced
     spelling: Spelling = {}
+    #: the same for those that transformers writes as it has them in memory, where that is not what its files say
+    in_memory: Spelling = {}
     #: `general.architecture` of a GGUF file, and what its numbers mean otherwise than in a checkpoint
     gguf: ClassVar[Mapping[str, Conventions]] = {}
 
@@ -265,7 +267,7 @@ def find_architecture(name: str, config: Config) -> tuple[type[Architecture], ty
         base = _plain(name.removesuffix(head))
         for known, cls in ARCHITECTURES.items():
             if _plain(known) == base:
-                return cls, HEADS[cls.heads.get(head, head)]
+                return cls, HEADS[cls.head_names.get(head, head)]
     every = [a + cls.head for a, cls in ARCHITECTURES.items()]
     near = ARCHITECTURES.nearest(name, every)
     hint = f"; nearest: {', '.join(near)}" if near else ""
@@ -288,7 +290,7 @@ def _build(
         model = architecture(config)
         module.facts = Facts(task=made.task, **{**model.facts(), **made.facts(model)})
         unused = (*model.unused, *made.unused(model))
-        lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside)
+        lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside, model.in_memory)
         for name in architecture.graphs:
             _build_graph(module.graph(name), model, made, lookup, sentence)
     except InferError as e:

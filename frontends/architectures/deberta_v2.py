@@ -28,7 +28,7 @@ class DebertaV2(Encoder):
     eps = ("layer_norm_eps", 1e-7)
     paths = {**Encoder.paths, "q": "self.query_proj", "k": "self.key_proj", "v": "self.value_proj"}
     inert = ("cls_dropout", "pooler_dropout", "conv_dropout")
-    unused = ("mask_predictions.", "lm_predictions.", "embeddings.position_embeddings.")
+    unused = ("mask_predictions.", "lm_predictions.", "embeddings.position_embeddings.", "encoder.LayerNorm.")
 
     def setup(self, c: Config) -> None:
         kinds = c.get("pos_att_type") or []
@@ -53,7 +53,7 @@ class DebertaV2(Encoder):
         self.legacy = c.flag("legacy", True)
         names = {"bert": "deberta", "bert.pooler": "pooler", "encoder.layer.0.conv": "encoder.conv"}
         if not self.legacy:
-            names |= {"cls.predictions": "lm_predictions.lm_head", "cls.predictions.transform": "lm_predictions.lm_head"}
+            names |= dict.fromkeys(("cls.predictions", "cls.predictions.transform"), "lm_predictions.lm_head")
         for i in range(self.layers):
             names[f"encoder.layer.{i}.attention.distances"] = "encoder.rel_embeddings"
             names[f"encoder.layer.{i}.attention.norm"] = "encoder.LayerNorm"
@@ -81,7 +81,8 @@ class DebertaV2(Encoder):
         if "c2p" in self.kinds:
             bias = self.looked_up(op, q, self.distances(op, "k", "pos_key_proj", table), row)
         if "p2c" in self.kinds:
-            found = self.looked_up(op, k, self.distances(op, "q", "pos_query_proj", table), op.transpose(row, perm=(1, 0)))
+            row = op.transpose(row, perm=(1, 0))  # of query j and key i
+            found = self.looked_up(op, k, self.distances(op, "q", "pos_query_proj", table), row)
             found = op.transpose(found, perm=(0, 1, 3, 2))
             bias = found if bias is None else bias + found
         return None if bias is None else bias * self.scale

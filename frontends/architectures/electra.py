@@ -13,7 +13,7 @@ class Electra(Encoder):
     """BERT with narrower tables, and a head that tells which tokens were replaced (arXiv:2003.10555)."""
 
     names = ("Electra",)
-    heads = {"ForPreTraining": "ForReplacedTokens"}
+    head_names = {"ForPreTraining": "ForReplacedTokens"}
     defaults = {**Encoder.defaults, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
     inert = ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj")  # of multiple choice
     spelling = {"bert": "electra", "embeddings.project": "embeddings_project", "cls.predictions": "generator_lm_head"}

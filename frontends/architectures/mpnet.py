@@ -5,7 +5,7 @@ from __future__ import annotations
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.roberta import Roberta
 from burnish.frontends.config import Config, LoadError
-from burnish.frontends.templates.transformer import ATTENTION, MLP, At
+from burnish.frontends.templates.transformer import ATTENTION, At
 from burnish.ir.graph import Value
 
 
@@ -14,7 +14,7 @@ class MPNet(Roberta):
 
     names = ("MPNet",)
     defaults = {**Roberta.defaults, "vocab_size": 30527, "type_vocab_size": 0}
-    paths = {**{n: Roberta.paths[n] for n in MLP if n in Roberta.paths}, **{n: f"attn.{n}" for n in ATTENTION}}
+    paths = {**Roberta.paths, **{n: f"attn.{n}" for n in ATTENTION}}
     spelling = {**Roberta.spelling, "bert": "mpnet", "attention.output.LayerNorm": "attention.LayerNorm"}
 
     def setup(self, c: Config) -> None:

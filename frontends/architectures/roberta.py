@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config
@@ -14,7 +14,7 @@ from burnish.ir.graph import Value
 class Roberta(Encoder):
     """BERT under other names; its positions are counted from behind that of padding (arXiv:1907.11692, 1911.02116)."""
 
-    names = ("Roberta", "XLMRoberta", "Camembert")
+    names: ClassVar[tuple[str, ...]] = ("Roberta", "XLMRoberta", "Camembert")
     spelling = {"bert": "roberta", "cls.predictions": "lm_head"}
     spelling |= {"cls.predictions.transform.dense": "lm_head.dense"}
     spelling |= {"cls.predictions.transform.LayerNorm": "lm_head.layer_norm"}

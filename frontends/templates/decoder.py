@@ -32,6 +32,8 @@ class Decoder(Transformer):
     rotated: float = 1.0
     #: whether the rotated pairs are neighbours
     interleaved: bool = False
+    #: whether tokens see those before them alone
+    causal: bool = True
 
     mlp = Transformer.gated_mlp
     norm = Transformer.rms_norm
@@ -41,7 +43,7 @@ class Decoder(Transformer):
         return [("model.embed_tokens.weight", "lm_head.weight")] if tied else []
 
     def forward(self, op: Layers, ids: Value) -> Value:
-        at = At(0, op.positions(ids), causal=True)
+        at = At(0, op.positions(ids), self.causal, None if self.causal else op.token_count())
         x = self.embed(op, ids, at)
         for layer in range(self.layers):
             with op.block("layers", layer):

@@ -47,6 +47,16 @@ TYPES = [
             | {"type_vocab_size": 2, "conv_kernel_size": 3, "conv_act": "tanh", "hidden_act": "relu"},
         ],
     ),
+    *headed("NomicBert", BERT, [{}, {"head_dim": 8, "hidden_act": "gelu", "type_vocab_size": 3}], HEADS[:3]),
+    *headed("Gte", BERT, [{"type_vocab_size": 0}, {"type_vocab_size": 2, "hidden_act": "relu"}], HEADS[:3]),
+    *headed("JinaEmbeddingsV3", BERT, [{}, {"type_vocab_size": 2, "hidden_act": "relu", "layer_norm_eps": 1e-3}]),
+    *headed(
+        "EuroBert",
+        LLAMA,
+        [{}, {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "classifier_pooling": "mean"}],
+        HEADS[:3],
+    ),
+    ModelType("EuroBertForSequenceClassification", LLAMA, [{"classifier_pooling": "bos"}, {"num_labels": 3}]),
     *headed(
         "DistilBert",
         {"vocab_size": 96, "dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64},
