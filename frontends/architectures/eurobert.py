@@ -14,6 +14,8 @@ class EuroBert(Decoder):
 
     names = ("EuroBert",)
     head = "Model"
+    keys = {"classifier_pooling": "clf_pooling"}
+    inert = ("bos_token", "eos_token", "mask_token", "pad_token")
     defaults = {"vocab_size": 128256, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
     defaults |= {"num_attention_heads": 12, "max_position_embeddings": 8192}
     eps = ("rms_norm_eps", 1e-5)
@@ -24,7 +26,7 @@ class EuroBert(Decoder):
         self.pool = c.choice("classifier_pooling", ("bos", "mean", "late"), "late")
 
     def words(self, op: Layers, x: Value) -> Value:
-        return self.logits(op, x)
+        return op.linear("lm_head", x, self.vocabulary, self.config.flag("mlp_bias", False))
 
     def pooled(self, op: Layers, x: Value, count: Value) -> Value:
         """Late, it is the scores of tokens that are averaged, which is to average what they are made of."""

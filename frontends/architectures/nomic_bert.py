@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.roberta import Roberta
@@ -28,6 +30,20 @@ class NomicBert(Encoder):
     """BERT with rotary positions and a gated MLP, without biases (arXiv:2402.01613)."""
 
     names: ClassVar[tuple[str, ...]] = ("NomicBert",)
+    keys = {"hidden_size": "n_embd", "num_attention_heads": "n_head", "num_hidden_layers": "n_layer"}
+    keys |= {"intermediate_size": "n_inner", "max_position_embeddings": "n_positions"}
+    keys |= {"layer_norm_eps": "layer_norm_epsilon", "rope_theta": "rotary_emb_base"}
+    fixed: ClassVar[Mapping[str, Any]] = {  # of the code that it came with
+        **dict.fromkeys(("causal", "parallel_block", "parallel_block_tied_norm", "prenorm", "use_rms_norm"), False),
+        **dict.fromkeys(("qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias", "rotary_emb_interleaved"), False),
+        **{"scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True, "rotary_emb_fraction": 1.0},
+        **{"activation_function": "swiglu"},
+    }
+    inert: ClassVar[tuple[str, ...]] = tuple(
+        """dense_seq_output fused_bias_fc fused_dropout_add_ln max_trained_positions pad_vocab_size_multiple
+        reorder_and_upcast_attn summary_activation summary_first_dropout summary_proj_to_labels summary_type
+        summary_use_proj use_flash_attn use_xentropy""".split()
+    )
     defaults = {**Encoder.defaults, "vocab_size": 30528}
     activation = ("hidden_act", "silu")
     biased: Sequence[str] = ()
@@ -46,9 +62,13 @@ class NomicBert(Encoder):
     mlp = Encoder.gated_mlp
 
     def setup(self, c: Config) -> None:
-        self.frequencies = rope_frequencies(c, self.head_dim, theta=("rope_theta", self.theta))
+        self.frequencies = self.rotation(c)
         qkv = joined(self.qkv_called, self.outputs("q", "k", "v", under="attention"))
         self.spelling = {**self.called, **self.stored, **qkv}
+
+    def rotation(self, c: Config) -> np.ndarray:
+        """The frequencies of the rotation, f32[head_dim / 2]."""
+        return rope_frequencies(c, self.head_dim, theta=("rope_theta", self.theta))
 
     def place(self, op: Layers, at: At) -> Value | None:
         return None
@@ -60,7 +80,11 @@ class NomicBert(Encoder):
 class Gte(NomicBert):
     """The same with biases, but of gate and up (arXiv:2407.19669)."""
 
-    names = ("Gte",)
+    names: ClassVar[tuple[str, ...]] = ("Gte",)
+    keys = {}
+    fixed = {"layer_norm_type": "layer_norm", "logn_attention_scale": False, "logn_attention_clip1": False}
+    fixed |= {"pack_qkv": True, "position_embedding_type": "rope"}
+    inert = ("unpad_inputs", "use_memory_efficient_attention")
     defaults = {**Encoder.defaults, "vocab_size": 250048, "type_vocab_size": 1, "max_position_embeddings": 8192}
     activation = Encoder.activation
     biased = (*ATTENTION, "down")
@@ -77,11 +101,30 @@ class Gte(NomicBert):
         super().setup(c)
         self.spelling = {**self.spelling, **joined("mlp.up_gate_proj", self.outputs("up", "gate"))}
 
+    def rotation(self, c: Config) -> np.ndarray:
+        """Of type ntk, the base grows by the factor, and the frequencies fall by its root (kexue.fm/archives/9706)."""
+        scaling = c.section("rope_scaling")
+        if scaling.get("type") != "ntk":
+            return super().rotation(c)
+        factor, base = scaling.number("factor", least=1.0), c.number("rope_theta", self.theta)
+        slower = {"type": "linear", "factor": factor ** (2 / self.head_dim)}
+        return rope_frequencies(Config({"rope_theta": base * factor, "rope_scaling": slower}, c.where), self.head_dim)
+
+
+class New(Gte):
+    """GTE as the files call it that come with code of their own."""
+
+    names = ("New",)
+    theta = 10000.0
+    called = {**Gte.called, "bert": "new"}
+
 
 class JinaEmbeddingsV3(NomicBert):
     """XLM-RoBERTa with rotary positions, without the adapters of tasks (arXiv:2409.10173)."""
 
     names = ("JinaEmbeddingsV3",)
+    keys = {}
+    fixed = {}
     defaults = {"vocab_size": 250002, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
     defaults |= {"intermediate_size": 4096, "type_vocab_size": 1, "max_position_embeddings": 8194}
     eps, activation = ("layer_norm_eps", 1e-5), Encoder.activation

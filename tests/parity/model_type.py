@@ -135,4 +135,10 @@ class Oracle:
 
     def saved(self, folder: Path, in_full: bool = True) -> Path:
         """The model as a checkpoint, with every field in its config, or with those alone that are not usual."""
-        return (models.saved_in_full if in_full else models.saved)(self.model, folder)
+        if in_full:
+            return models.saved_in_full(self.model, folder)
+        usual = type(self.config)().to_dict()
+        config = {k: v for k, v in self.config.to_dict().items() if k not in usual or v != usual[k]}
+        models.saved(self.model, folder)
+        (folder / "config.json").write_text(json.dumps(config | {"architectures": [type(self.model).__name__]}))
+        return folder

@@ -6,15 +6,16 @@ from typing import Any
 from tests.parity.model_type import LLAMA, ModelType
 
 BERT = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}
+EURO = LLAMA | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3}
 HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
 def headed(
     name: str, config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], heads: Sequence[str] = HEADS
 ) -> list[ModelType]:
-    """The base model, and with each head in the last configuration."""
+    """The base model, and the same with each head."""
     labels = {head: {} if head == "ForQuestionAnswering" else {"num_labels": 3} for head in heads}
-    headed = [ModelType(name + head, {**config, **labels[head]}, [variants[-1]]) for head in heads]
+    headed = [ModelType(name + head, {**config, **labels[head]}, variants) for head in heads]
     return [ModelType(f"{name}Model", config, variants), *headed]
 
 
@@ -52,11 +53,14 @@ TYPES = [
     *headed("JinaEmbeddingsV3", BERT, [{}, {"type_vocab_size": 2, "hidden_act": "relu", "layer_norm_eps": 1e-3}]),
     *headed(
         "EuroBert",
-        LLAMA,
-        [{}, {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "classifier_pooling": "mean"}],
+        EURO,
+        [
+            {"classifier_pooling": "bos"},
+            {"tie_word_embeddings": True, "head_dim": 24},
+            {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "classifier_pooling": "mean"},
+        ],
         HEADS[:3],
     ),
-    ModelType("EuroBertForSequenceClassification", LLAMA, [{"classifier_pooling": "bos"}, {"num_labels": 3}]),
     *headed(
         "DistilBert",
         {"vocab_size": 96, "dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64},
