@@ -14,7 +14,8 @@ from burnish.ir.graph import Value
 class Roberta(Encoder):
     """BERT under other names; its positions are counted from behind that of padding (arXiv:1907.11692, 1911.02116)."""
 
-    names: ClassVar[tuple[str, ...]] = ("Roberta", "XLMRoberta", "Camembert")
+    names: ClassVar[tuple[str, ...]] = ("Roberta",)
+    defaults = {**Encoder.defaults, "vocab_size": 50265}
     spelling = {"bert": "roberta", "cls.predictions": "lm_head"}
     spelling |= {"cls.predictions.transform.dense": "lm_head.dense"}
     spelling |= {"cls.predictions.transform.LayerNorm": "lm_head.layer_norm"}
@@ -35,3 +36,10 @@ class Roberta(Encoder):
 
     def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
         return op.linear("token_classifier", x, labels, bias=True)
+
+
+class XLMRoberta(Roberta):
+    """The same of many languages, and of French."""
+
+    names = ("XLMRoberta", "Camembert")
+    defaults = Encoder.defaults
