@@ -48,6 +48,15 @@ TYPES = [
             | {"type_vocab_size": 2, "conv_kernel_size": 3, "conv_act": "tanh", "hidden_act": "relu"},
         ],
     ),
+    *headed(
+        "Deberta",
+        BERT | {"relative_attention": True, "max_relative_positions": 10},
+        [
+            {"relative_attention": False, "type_vocab_size": 3},
+            {"pos_att_type": "c2p", "position_biased_input": False, "legacy": False},
+            {"pos_att_type": ["p2c", "c2p"], "type_vocab_size": 2, "hidden_act": "relu"},
+        ],
+    ),
     *headed("NomicBert", BERT, [{}, {"head_dim": 8, "hidden_act": "gelu", "type_vocab_size": 3}], HEADS[:3]),
     *headed("Gte", BERT, [{"type_vocab_size": 0}, {"type_vocab_size": 2, "hidden_act": "relu"}], HEADS[:3]),
     *headed("JinaEmbeddingsV3", BERT, [{}, {"type_vocab_size": 2, "hidden_act": "relu", "layer_norm_eps": 1e-3}]),

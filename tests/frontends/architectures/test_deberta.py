@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-from burnish.frontends.architectures.deberta_v2 import DebertaV2, _rows
+from burnish.frontends.architectures.deberta import DebertaV2, _rows
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.frontends.config import LoadError
 from burnish.testing import check_architecture
