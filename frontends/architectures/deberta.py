@@ -24,7 +24,7 @@ class Deberta(Encoder):
     """BERT whose words attend to distances, and distances to words, beside words to words (arXiv:2006.03654)."""
 
     names: ClassVar[tuple[str, ...]] = ("Deberta",)
-    defaults: ClassVar[Mapping[str, Any]] = {**Encoder.defaults, "vocab_size": 50265, "type_vocab_size": 0}
+    defaults = {**Encoder.defaults, "vocab_size": 50265, "type_vocab_size": 0}
     fixed: ClassVar[Mapping[str, Any]] = {"talking_head": False}
     inert = ("cls_dropout", "conv_dropout", "padding_idx", "pooler_dropout")
     unused: tuple[str, ...] = ("mask_predictions.", "lm_predictions.", "embeddings.position_embeddings.")
