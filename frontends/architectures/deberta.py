@@ -151,13 +151,7 @@ class DebertaV2(Deberta):
 
     def convolved(self, op: Layers, x: Value, y: Value, at: At) -> Value:
         """The first block's result y with a convolution of its input x beside it."""
-        assert at.count is not None
-        batch, tokens, side = x.shape[0], x.shape[1], self.kernel // 2
-        real = op.less(op.iota(size=tokens), op.unsqueeze(at.count, axes=(1,)))
-        x = op.where(op.unsqueeze(real, axes=(2,)), x, 0.0)
-        edge = op.broadcast_to(op.constant(0.0), shape=(batch, side, self.width))
-        x = op.concat(edge, x, edge, axis=1)
-        near = op.concat(*(op.slice(x, axis=1, start=i, stop=tokens + i) for i in range(self.kernel)), axis=-1)
+        near = op.concat(*self.neighbours(op, x, at, self.kernel // 2), axis=-1)
         with op.scope("conv"):
             w = op.transpose(op.parameter("conv.weight", self.width, self.width, self.kernel), perm=(0, 2, 1))
             w = op.reshape(w, shape=(self.width, self.kernel * self.width))

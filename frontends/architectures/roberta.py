@@ -43,3 +43,11 @@ class XLMRoberta(Roberta):
 
     names = ("XLMRoberta", "Camembert")
     defaults = Encoder.defaults
+
+
+class Data2VecText(Roberta):
+    """The same, trained otherwise (arXiv:2202.03555)."""
+
+    names = ("Data2VecText",)
+    defaults = Encoder.defaults
+    spelling = {**Roberta.spelling, "bert": "data2vec_text"}

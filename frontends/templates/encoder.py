@@ -26,6 +26,8 @@ class Encoder(Transformer):
     paths |= {"up": "intermediate.dense", "down": "output.dense"}
     defaults = {"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
     defaults |= {"intermediate_size": 3072}
+    #: whether the sum of words, types and positions has a norm
+    embedding_norm: bool = True
 
     @property
     def narrow(self) -> int:
@@ -59,7 +61,8 @@ class Encoder(Transformer):
         if types:
             x = x + op.embedding("token_type_embeddings", token_types, types, self.narrow)
         place = self.place(op, at)
-        return self.norm(op, "LayerNorm", x if place is None else x + place)
+        x = x if place is None else x + place
+        return self.norm(op, "LayerNorm", x) if self.embedding_norm else x
 
     def place(self, op: Layers, at: At) -> Value | None:
         """A row of a table for each position."""
@@ -79,6 +82,15 @@ class Encoder(Transformer):
     def final(self, op: Layers, x: Value) -> Value:
         """What follows the last block."""
         return x
+
+    def neighbours(self, op: Layers, x: Value, at: At, side: int) -> list[Value]:
+        """x of the token `side` places before each, …, of itself, … `side` places behind; zeros past the real ones."""
+        assert at.count is not None
+        batch, tokens, width = x.shape
+        real = op.less(op.iota(size=tokens), op.unsqueeze(at.count, axes=(1,)))
+        edge = op.broadcast_to(op.constant(0.0), shape=(batch, side, width))
+        wide = op.concat(edge, op.where(op.unsqueeze(real, axes=(2,)), x, 0.0), edge, axis=1)
+        return [op.slice(wide, axis=1, start=i, stop=tokens + i) for i in range(2 * side + 1)]
 
     # ----------------------------------------------------------------------------------------------- what heads rest on
 
