@@ -65,11 +65,13 @@ class Architecture:
     names: ClassVar[tuple[str, ...]] = ()
     #: the head that the family is mostly found with: a name in `HEADS`
     head: ClassVar[str] = "ForCausalLM"
+    #: heads that the family means by the name of another one
+    head_names: ClassVar[Mapping[str, str]] = {}
     graphs: ClassVar[tuple[str, ...]] = ("forward",)
     #: the canonical path of the base model, without the head; one that was saved alone lacks it
     base: ClassVar[str] = ""
     #: fragments of the names of tensors that a checkpoint may hold and no graph reads
-    unused: ClassVar[tuple[str, ...]] = ()
+    unused: tuple[str, ...] = ()
     #: fields of the config that a family has when its file does not mention them (null is mentioned)
     defaults: ClassVar[Mapping[str, Any]] = {}
     #: the family's names of fields, by those that are asked for
@@ -80,6 +82,8 @@ class Architecture:
     fixed: ClassVar[Mapping[str, Any]] = {}
     #: what the family's checkpoints call the modules of canonical paths: whole parts of a path are replaced
     spelling: Spelling = {}
+    #: the same for those that transformers writes as it has them in memory, where that is not what its files say
+    in_memory: Spelling = {}
     #: `general.architecture` of a GGUF file, and what its numbers mean otherwise than in a checkpoint
     gguf: ClassVar[Mapping[str, Conventions]] = {}
 
@@ -273,7 +277,7 @@ def find_architecture(name: str, config: Config) -> tuple[type[Architecture], ty
         base = plain(name.removesuffix(head))
         for known, cls in ARCHITECTURES.items():
             if plain(known) == base:
-                return cls, HEADS[head]
+                return cls, HEADS[cls.head_names.get(head, head)]
     if kind := next(filter(None, (kind_of(name.removesuffix(h)) for h in (*heads, ""))), None):
         raise LoadError(f"{config.where}: architecture {shown(name)} is not supported: it is {kind}")
     every = [a + cls.head for a, cls in ARCHITECTURES.items()]
@@ -294,7 +298,7 @@ def _build(
         model = architecture(config)
         module.facts = Facts(task=made.task, **{**model.facts(), **made.facts(model)})
         unused = (*model.unused, *made.unused(model))
-        lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside)
+        lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside, model.in_memory)
         for name in architecture.graphs:
             _build_graph(module.graph(name), model, made, lookup, sentence)
     except InferError as e:

@@ -100,7 +100,7 @@ class ConditionalGeneration(CausalLM):
 class MaskedLM(Head):
     """What word each token might be: `words` of the base model, [B, S, V]."""
 
-    names = ("ForMaskedLM",)
+    names = ("ForMaskedLM", "ForPreTraining")
     task = "fill-mask"
     step = "words"
 
@@ -109,6 +109,20 @@ class MaskedLM(Head):
 
     def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
         return _logits(model.words(op, x))
+
+
+class ReplacedTokens(Head):
+    """How sure a discriminator is of each token that it is not the writer's: `replaced` of the base model, [B, S]."""
+
+    names = ("ForReplacedTokens",)
+    task = "feature-extraction"
+    step = "replaced"
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        return ("generator_",)
+
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
+        return _logits(model.replaced(op, x))
 
 
 class SequenceClassification(Head):

@@ -44,6 +44,8 @@ class Lookup:
     unused: Sequence[str]
     #: whether tensors beside those of the base model are left alone
     beside: bool = False
+    #: how the source may call them too, see `Architecture.in_memory`
+    in_memory: Spelling = field(default_factory=dict)
     #: by stored name, what is read
     asked: dict[str, Type] = field(default_factory=dict)
     #: by stored name, the canonical names that it stands for
@@ -100,9 +102,10 @@ class Lookup:
         return [n for n in self.types if n not in self.asked and (not prefixes or n.startswith(prefixes)) == own]
 
     def _spelled(self, name: str) -> list[tuple[str, RowMap | None]]:
-        """What a parameter may be called, the likeliest name first."""
+        """What a parameter may be called, the usual name last."""
         if self.tensors.spell is None:
-            return [spelled(name, self.spelling)]
+            usual = spelled(name, self.spelling)
+            return [spelled(name, self.in_memory), usual] if self.in_memory else [usual]
         return [(n, None) for n in self.tensors.spell(name) or (name,)]
 
     def _there(self, called: str) -> str | None:

@@ -14,7 +14,7 @@ class DistilBert(Encoder):
     names = ("DistilBert",)
     keys = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
     keys |= {"intermediate_size": "hidden_dim", "hidden_act": "activation"}
-    defaults = {"type_vocab_size": 0}
+    defaults = {**Encoder.defaults, "num_hidden_layers": 6, "type_vocab_size": 0}
     spelling = {"bert": "distilbert", "encoder.layer": "transformer.layer"}
     spelling |= {f"attention.self.{n}": f"attention.{n[0]}_lin" for n in ("query", "key", "value")}
     spelling |= {"attention.output.dense": "attention.out_lin", "attention.output.LayerNorm": "sa_layer_norm"}

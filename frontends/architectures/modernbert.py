@@ -18,7 +18,8 @@ class ModernBert(Encoder):
 
     names = ("ModernBert",)
     keys = {"hidden_act": "hidden_activation", "sliding_window": "local_attention"}
-    defaults = {"max_position_embeddings": 8192, "sliding_window": 128}
+    defaults = {**Encoder.defaults, "vocab_size": 50368, "num_hidden_layers": 22, "intermediate_size": 1152}
+    defaults |= {"max_position_embeddings": 8192, "sliding_window": 128}
     eps = ("norm_eps", 1e-5)
     inert = tuple(
         """deterministic_flash_attn layer_norm_eps position_embedding_type reference_compile repad_logits_with_grad

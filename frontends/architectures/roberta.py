@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config
@@ -14,7 +14,8 @@ from burnish.ir.graph import Value
 class Roberta(Encoder):
     """BERT under other names; its positions are counted from behind that of padding (arXiv:1907.11692, 1911.02116)."""
 
-    names = ("Roberta", "XLMRoberta", "Camembert")
+    names: ClassVar[tuple[str, ...]] = ("Roberta",)
+    defaults = {**Encoder.defaults, "vocab_size": 50265}
     spelling = {"bert": "roberta", "cls.predictions": "lm_head"}
     spelling |= {"cls.predictions.transform.dense": "lm_head.dense"}
     spelling |= {"cls.predictions.transform.LayerNorm": "lm_head.layer_norm"}
@@ -35,3 +36,18 @@ class Roberta(Encoder):
 
     def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
         return op.linear("token_classifier", x, labels, bias=True)
+
+
+class XLMRoberta(Roberta):
+    """The same of many languages, and of French."""
+
+    names = ("XLMRoberta", "Camembert")
+    defaults = Encoder.defaults
+
+
+class Data2VecText(Roberta):
+    """The same, trained otherwise (arXiv:2202.03555)."""
+
+    names = ("Data2VecText",)
+    defaults = Encoder.defaults
+    spelling = {**Roberta.spelling, "bert": "data2vec_text"}

@@ -24,6 +24,15 @@ class Encoder(Transformer):
     base = "bert"
     paths = {"q": "self.query", "k": "self.key", "v": "self.value", "o": "output.dense"}
     paths |= {"up": "intermediate.dense", "down": "output.dense"}
+    defaults = {"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+    defaults |= {"intermediate_size": 3072}
+    #: whether the sum of words, types and positions has a norm
+    embedding_norm: bool = True
+
+    @property
+    def narrow(self) -> int:
+        """The width of the tables of words, types and positions."""
+        return self.width
 
     def setup(self, c: Config) -> None:
         c.choice("position_embedding_type", ["absolute"], "absolute")
@@ -38,6 +47,7 @@ class Encoder(Transformer):
         at = At(0, op.positions(ids), causal=False, count=count)
         with op.scope("embeddings"):
             x = self.embed(op, ids, token_types, at)
+        at = replace(at, bias=self.bias(op, x, at))
         for layer in range(self.layers):
             with op.block("encoder.layer", layer):
                 x = self.block(op, x, replace(at, layer=layer))
@@ -46,16 +56,18 @@ class Encoder(Transformer):
     def embed(self, op: Layers, ids: Value, token_types: Value, at: At) -> Value:
         """Words, types and positions, and a norm of their sum."""
         c = self.config
-        x = op.embedding("word_embeddings", ids, self.vocabulary, self.width)
+        x = op.embedding("word_embeddings", ids, self.vocabulary, self.narrow)
         types = c.integer("type_vocab_size", 2, least=0)
         if types:
-            x = x + op.embedding("token_type_embeddings", token_types, types, self.width)
-        return self.norm(op, "LayerNorm", x + self.place(op, at))
+            x = x + op.embedding("token_type_embeddings", token_types, types, self.narrow)
+        place = self.place(op, at)
+        x = x if place is None else x + place
+        return self.norm(op, "LayerNorm", x) if self.embedding_norm else x
 
-    def place(self, op: Layers, at: At) -> Value:
+    def place(self, op: Layers, at: At) -> Value | None:
         """A row of a table for each position."""
         rows = self.config.integer("max_position_embeddings", 512)
-        return op.placed("position_embeddings", at.positions, rows, self.width)
+        return op.placed("position_embeddings", at.positions, rows, self.narrow)
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         """A norm after each sum."""
@@ -67,13 +79,22 @@ class Encoder(Transformer):
         """What follows the last block."""
         return x
 
+    def neighbours(self, op: Layers, x: Value, at: At, side: int) -> list[Value]:
+        """x of the token `side` places before each, …, of itself, … `side` places behind; zeros past the real ones."""
+        assert at.count is not None
+        batch, tokens, width = x.shape
+        real = op.less(op.iota(size=tokens), op.unsqueeze(at.count, axes=(1,)))
+        edge = op.broadcast_to(op.constant(0.0), shape=(batch, side, width))
+        wide = op.concat(edge, op.where(op.unsqueeze(real, axes=(2,)), x, 0.0), edge, axis=1)
+        return [op.slice(wide, axis=1, start=i, stop=tokens + i) for i in range(2 * side + 1)]
+
     # ----------------------------------------------------------------------------------------------- what heads rest on
 
     def words(self, op: Layers, x: Value) -> Value:
         """Scores of the words that each token might be."""
         with op.scope("cls.predictions"):
             with op.scope("transform"):
-                x = self.norm(op, "LayerNorm", self.words_act(op, op.linear("dense", x, self.width, bias=True)))
+                x = self.norm(op, "LayerNorm", self.words_act(op, op.linear("dense", x, self.narrow, bias=True)))
             return op.linear("decoder", x, self.vocabulary, bias=True)
 
     def words_act(self, op: Layers, x: Value) -> Value:

@@ -380,3 +380,18 @@ def test_a_model_alone_has_no_embedding(folder: Path) -> None:
     module = burnish.load(written(folder, []))
     assert list(module.graphs["forward"].outputs) == ["hidden"] and module.facts.longest is None
     assert isinstance(tokenizer_of(folder), Tokenizer)
+
+
+@pytest.mark.parametrize("saved_as", ["Qwen3Model", "Qwen3ForCausalLM"])
+def test_a_decoder_embeds_by_its_last_token(saved_as: str, tmp_path: Path) -> None:
+    """As Qwen3-Embedding does, whose config names the whole model over tensors of the base model alone."""
+    sizes = {"vocab_size": 96, "num_key_value_heads": 2, "head_dim": 24, "tie_word_embeddings": True} | models.SIZES
+    oracle = models.made("Qwen3Model", **sizes)
+    folder = models.saved_in_full(oracle, tmp_path)
+    models.change_config(folder, architectures=[saved_as])
+    prompts = {"query": "Instruct: find it\nQuery:", "document": ""}
+    about = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    written(folder, [pooling("lasttoken"), ("Normalize", None)], config_sentence_transformers=about)
+    check(folder, oracle, lambda x: x[-1] / np.linalg.norm(x[-1]), tmp_path / "package")
+    facts = burnish.load(folder).facts
+    assert facts.prompt_names == ("query", "document") and not facts.makes_text

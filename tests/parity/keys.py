@@ -50,6 +50,8 @@ _ROTARY = ("rope_parameters", "rope_scaling")
 _OTHERS: Mapping[str, Sequence[Any]] = {
     "max_position_embeddings": (LENGTH // 2, LENGTH + 1, 200),
     "rope_theta": (300.0, 2e6),
+    "norm_rel_ebd": ("none", "layer_norm"),
+    "pos_att_type": (["p2c"], "c2p|p2c"),
     "position_embedding_type": ("relative_key", "relative_key_query"),
     "feed_forward_proj": ("gated-gelu", "relu", "gated-silu"),
 }

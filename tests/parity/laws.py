@@ -26,8 +26,9 @@ def forward_error(module: Module, oracle: Oracle, backend: str = "numpy") -> flo
     given = read_source(runner, module.feeders, *oracle.source()) if oracle.two_texts else {}
     more = {v.name: types for v in graph.inputs if v.role == TOKEN_TYPES}
     results = runner(graph.name, feed(graph, ids, counts, np.zeros(len(ids), "i4"), given, more))
-    name = next((k for k, role in graph.roles.items() if role == LOGITS and k in results), next(iter(results)))
-    found = runner.to_numpy(results[name])
+    names = [k for k, role in graph.roles.items() if role == LOGITS and k in results] or list(results)[:1]
+    several = [runner.to_numpy(results[name]) for name in names]
+    found = several[0] if len(several) == 1 else np.stack(several, axis=-1)
     expected = [_expected(oracle, b, n) for b, n in enumerate(COUNTS)]
     return _apart(((found[b, :n], e) for b, (n, e) in enumerate(zip(COUNTS, expected, strict=True))), expected)
 

@@ -72,6 +72,13 @@ def with_buffers(model: Any) -> Any:
     return model
 
 
+def _result(out: Any) -> Any:
+    """Logits (those of the first and the last token of an answer side by side), or hidden states."""
+    if "start_logits" in out:
+        return torch.stack([out.start_logits, out.end_logits], dim=-1)
+    return out.logits if "logits" in out else out.last_hidden_state
+
+
 @dataclass
 class Oracle:
     """A model of transformers, asked one sequence at a time, so that no padding and no mask plays a part."""
@@ -129,9 +136,15 @@ class Oracle:
                 if self._by_length:  # its frequencies are those of the longest text until a short one comes
                     self.model(input_ids=torch.tensor([ids[:1]]))
                 out = self.model(**{k: torch.tensor([v], dtype=torch.long) for k, v in given.items()})
-            self._known[asked] = (out.logits if "logits" in out else out.last_hidden_state)[0].numpy()
+            self._known[asked] = _result(out)[0].numpy()
         return self._known[asked]
 
     def saved(self, folder: Path, in_full: bool = True) -> Path:
         """The model as a checkpoint, with every field in its config, or with those alone that are not usual."""
-        return (models.saved_in_full if in_full else models.saved)(self.model, folder)
+        if in_full:
+            return models.saved_in_full(self.model, folder)
+        usual = type(self.config)().to_dict()
+        config = {k: v for k, v in self.config.to_dict().items() if k not in usual or v != usual[k]}
+        models.saved(self.model, folder)
+        (folder / "config.json").write_text(json.dumps(config | {"architectures": [type(self.model).__name__]}))
+        return folder

@@ -242,6 +242,32 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"directionality": "bidi", "pooler_fc_size": 768, "pooler_num_attention_heads": 12}
         | {"pooler_num_fc_layers": 3, "pooler_size_per_head": 128, "pooler_type": "first_token_transform"},
     ),
+    "MPNet": ("MPNetForMaskedLM", SIZES | {"gradient_checkpointing": False, "relative_attention_num_buckets": 32}),
+    "ALBERT": (
+        "AlbertForMaskedLM",
+        SIZES
+        | {"embedding_size": 24, "num_hidden_groups": 1, "inner_group_num": 1, "classifier_dropout_prob": 0.1}
+        | {"down_scale_factor": 1, "gap_size": 0, "net_structure_type": 0, "num_memory_blocks": 0},
+    ),
+    "ELECTRA": (
+        "ElectraForMaskedLM",
+        SIZES
+        | {"embedding_size": 24, "summary_activation": "gelu", "summary_last_dropout": 0.1, "summary_type": "first"}
+        | {"summary_use_proj": True, "type_vocab_size": 2, "position_embedding_type": "absolute"},
+    ),
+    "DeBERTa": (
+        "DebertaForMaskedLM",
+        SIZES
+        | {"relative_attention": True, "position_biased_input": False, "pos_att_type": "c2p|p2c", "type_vocab_size": 0}
+        | {"max_relative_positions": -1, "padding_idx": 0, "pooler_dropout": 0, "pooler_hidden_act": "gelu"},
+    ),
+    "EuroBERT": (
+        "EuroBertForMaskedLM",
+        GROUPED
+        | {"bos_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>", "pad_token": "</s>", "pad_token_id": 3}
+        | {"bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 4, "clf_pooling": "late", "hidden_dropout": 0.0}
+        | {"rope_theta": 250000, "rope_scaling": None, "pretraining_tp": 1},
+    ),
     "DistilBERT": ("DistilBertForMaskedLM", DISTILBERT | {"tie_weights_": True, "output_past": True}),
     "BART, more blocks in its encoder than in its decoder": (
         "BartForConditionalGeneration",
