@@ -68,7 +68,7 @@ class Architecture:
     #: the canonical path of the base model, without the head; one that was saved alone lacks it
     base: ClassVar[str] = ""
     #: fragments of the names of tensors that a checkpoint may hold and no graph reads
-    unused: ClassVar[tuple[str, ...]] = ()
+    unused: tuple[str, ...] = ()
     #: fields of the config that a family has when its file does not mention them (null is mentioned)
     defaults: ClassVar[Mapping[str, Any]] = {}
     #: the family's names of fields, by those that are asked for
@@ -79,6 +79,8 @@ class Architecture:
     fixed: ClassVar[Mapping[str, Any]] = {}
     #: what the family's checkpoints call the modules of canonical paths: whole parts of a path are replaced
     spelling: Spelling = {}
+    #: the same for those that transformers writes as it has them in memory, where that is not what its files say
+    in_memory: Spelling = {}
     #: `general.architecture` of a GGUF file, and what its numbers mean otherwise than in a checkpoint
     gguf: ClassVar[Mapping[str, Conventions]] = {}
 
@@ -179,14 +181,19 @@ class Layers(Ops):
             w = self.parameter("weight", out, x.shape[-1])
             return self.emit(Linear(), [x, w, self.parameter("bias", out) if bias else None])
 
-    def experts(self, name: str, x: Value, chosen: Value, experts: int, out: Dim) -> Value:
-        """x @ w[chosen].T, with the weights experts.0.name.weight[out, K], experts.1.name.weight, … as a stack."""
-        matrices = []
-        for i in range(experts):
-            with self.scope(f"experts.{i}.{name}"):
-                matrices.append(self.parameter("weight", out, x.shape[-1]))
+    def experts(self, name: str, x: Value, chosen: Value, experts: int, out: Dim, bias: bool = False) -> Value:
+        """x @ w[chosen].T + b[chosen]: of matrices w[experts, out, K], stored as one or each by itself.
+
+        Of one, the path is experts.name.weight, of others experts.0.name.weight, experts.1.name.weight, …; b is one.
+        """
+        path, shape = f"experts.{name}.weight", (experts, out, x.shape[-1])
+        if self._lookup.is_one(self.path(path), shape):
+            w = self.parameter(path, *shape)
+        else:
+            w = self.stack(*(self.parameter(f"experts.{i}.{name}.weight", *shape[1:]) for i in range(experts)))
         with self.scope(f"experts.{name}"):
-            return self.emit(ExpertLinear(), [x, self.stack(*matrices), chosen])
+            y = self.emit(ExpertLinear(), [x, w, chosen])
+            return y + self.gather(self.parameter("bias", experts, out), chosen, axis=0) if bias else y
 
     def embedding(self, name: str, ids: Value, rows: int, width: int) -> Value:
         """Rows of weight[rows, width], in f32: what the products of a checkpoint in bf16 compute with."""
@@ -286,7 +293,7 @@ def _build(
         model = architecture(config)
         module.facts = Facts(task=made.task, **{**model.facts(), **made.facts(model)})
         unused = (*model.unused, *made.unused(model))
-        lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside)
+        lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside, model.in_memory)
         for name in architecture.graphs:
             _build_graph(module.graph(name), model, made, lookup, sentence)
     except InferError as e:

@@ -42,6 +42,8 @@ class Lookup:
     unused: Sequence[str]
     #: whether tensors beside those of the base model are left alone
     beside: bool = False
+    #: how the source may call them too, see `Architecture.in_memory`
+    in_memory: Spelling = field(default_factory=dict)
     #: by stored name, what is read
     asked: dict[str, Type] = field(default_factory=dict)
     #: by stored name, the canonical names that it stands for
@@ -64,6 +66,11 @@ class Lookup:
         if self.types and not self._has_base:
             called = self._without_base(called)
         return Place(same[0], self.tensors.prefixes[0] + called, rows, rows.shape(shape) if rows else shape)
+
+    def is_one(self, name: str, shape: tuple[Dim, ...]) -> bool:
+        """Whether a parameter is stored as that, or as a part of a tensor, and not in parts of its own."""
+        place = self.find(name, shape)
+        return place.rows is not None or place.stored in self.types
 
     def leaf(self, at: str, shape: tuple[Dim, ...]) -> Type:
         """The type of the tensor stored under `at`, which must be of this shape; one that is wrong is noted."""
@@ -98,9 +105,10 @@ class Lookup:
         return [n for n in self.types if n not in self.asked and (not prefixes or n.startswith(prefixes)) == own]
 
     def _spelled(self, name: str) -> list[tuple[str, RowMap | None]]:
-        """What a parameter may be called, the likeliest name first."""
+        """What a parameter may be called, the usual name last."""
         if self.tensors.spell is None:
-            return [spelled(name, self.spelling)]
+            usual = spelled(name, self.spelling)
+            return [spelled(name, self.in_memory), usual] if self.in_memory else [usual]
         return [(n, None) for n in self.tensors.spell(name) or (name,)]
 
     def _there(self, called: str) -> str | None:
