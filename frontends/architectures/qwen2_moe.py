@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.qwen2 import Qwen2
 from burnish.frontends.architectures.qwen3 import Qwen3

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.stored import RowMap
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import At
@@ -17,7 +17,7 @@ from burnish.ir.graph import Value
 
 __all__ = ["Corrected", "Experts", "Route", "Routed", "SoftmaxOfAll", "SoftmaxOfChosen"]
 
-# ---------------------------------------------------------------------------------------------------------------- routes
+# --------------------------------------------------------------------------------------------------------------- routes
 
 #: the weight of each expert that a token takes, f32[B, S, k], and their numbers, i32[B, S, k]
 Routed = tuple[Value, Value]
@@ -54,8 +54,16 @@ class Corrected:
 
     to_one: bool
     scale: float
-    groups: int = 1
-    best: int = 1
+    groups: int
+    best: int
+
+    @classmethod
+    def of(cls, c: Config, experts: int) -> Corrected:
+        """As a config in the words of DeepSeek V3 says. Raises LoadError."""
+        groups, best = c.integer("n_group", 1), c.integer("topk_group", 1)
+        if experts % groups:
+            raise LoadError(f"{c.where}: n_routed_experts {experts} do not divide into n_group {groups}")
+        return cls(c.flag("norm_topk_prob", False), c.number("routed_scaling_factor", 1.0), groups, best)
 
     def __call__(self, op: Layers, scores: Value, k: int) -> Routed:
         likely, experts = op.sigmoid(scores), scores.shape[-1]
@@ -84,7 +92,7 @@ def _to_one(op: Layers, weights: Value) -> Value:
     return op.div(weights, op.reduce_sum(weights, axes=(-1,)) + 1e-20)
 
 
-# -------------------------------------------------------------------------------------------------------------- template
+# ------------------------------------------------------------------------------------------------------------- template
 
 
 class Experts(Decoder):
@@ -108,11 +116,14 @@ class Experts(Decoder):
     def read(self, c: Config) -> None:
         self.experts, self.chosen = c.integer("num_experts", most=4096), c.integer("num_experts_per_tok", most=4096)
         self.inner = c.integer("moe_intermediate_size")
+        self.in_memory = self.fused("mlp.experts")
         super().read(c)
-        both = (self.inner, self.inner)
-        gate, up = (RowMap("mlp.experts.gate_up_proj", both, i, behind=1) for i in (0, 1))
-        self.in_memory = {"mlp.experts.gate_proj.weight": gate, "mlp.experts.up_proj.weight": up}
-        self.in_memory |= {"mlp.experts.down_proj.weight": "mlp.experts.down_proj"}
+
+    def fused(self, where: str) -> dict[str, str | RowMap]:
+        """The spelling of experts that are stored as transformers has them in memory, at that path."""
+        gate, up = (RowMap(f"{where}.gate_up_proj", (self.inner, self.inner), i, behind=1) for i in (0, 1))
+        names = {"mlp.experts.gate_proj.weight": gate, "mlp.experts.up_proj.weight": up}
+        return {**names, "mlp.experts.down_proj.weight": f"{where}.down_proj"}
 
     def sparse(self, layer: int) -> bool:
         """Whether a block has experts, or the MLP of a dense decoder."""
