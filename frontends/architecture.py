@@ -184,14 +184,19 @@ class Layers(Ops):
             w = self.parameter("weight", out, x.shape[-1])
             return self.emit(Linear(), [x, w, self.parameter("bias", out) if bias else None])
 
-    def experts(self, name: str, x: Value, chosen: Value, experts: int, out: Dim) -> Value:
-        """x @ w[chosen].T, with the weights experts.0.name.weight[out, K], experts.1.name.weight, … as a stack."""
-        matrices = []
-        for i in range(experts):
-            with self.scope(f"experts.{i}.{name}"):
-                matrices.append(self.parameter("weight", out, x.shape[-1]))
+    def experts(self, name: str, x: Value, chosen: Value, experts: int, out: Dim, bias: bool = False) -> Value:
+        """x @ w[chosen].T + b[chosen]: of matrices w[experts, out, K], stored as one or each by itself.
+
+        Of one, the path is experts.name.weight, of others experts.0.name.weight, experts.1.name.weight, …; b is one.
+        """
+        path, shape = f"experts.{name}.weight", (experts, out, x.shape[-1])
+        if self._lookup.is_one(self.path(path), shape):
+            w = self.parameter(path, *shape)
+        else:
+            w = self.stack(*(self.parameter(f"experts.{i}.{name}.weight", *shape[1:]) for i in range(experts)))
         with self.scope(f"experts.{name}"):
-            return self.emit(ExpertLinear(), [x, self.stack(*matrices), chosen])
+            y = self.emit(ExpertLinear(), [x, w, chosen])
+            return y + self.gather(self.parameter("bias", experts, out), chosen, axis=0) if bias else y
 
     def embedding(self, name: str, ids: Value, rows: int, width: int) -> Value:
         """Rows of weight[rows, width], in f32: what the products of a checkpoint in bf16 compute with."""

@@ -245,6 +245,13 @@ class Config:
             raise LoadError(f"{self._at(key)} must be {wanted}, not {shown(value)}")
         return list(value)
 
+    def integers(self, key: str) -> list[int]:
+        """A list of integers; empty where it is missing."""
+        value = self._get(key, [])
+        if not isinstance(value, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+            raise LoadError(f"{self.where}: {key} must be a list of integers, not {shown(value)}")
+        return value
+
     def section(self, key: str) -> Config:
         """A nested object; empty where it is missing."""
         value = self.get(key)

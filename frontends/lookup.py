@@ -69,6 +69,11 @@ class Lookup:
             called = self._without_base(called)
         return Place(same[0], self.tensors.prefixes[0] + called, rows, rows.shape(shape) if rows else shape)
 
+    def is_one(self, name: str, shape: tuple[Dim, ...]) -> bool:
+        """Whether a parameter is stored as that, or as a part of a tensor, and not in parts of its own."""
+        place = self.find(name, shape)
+        return place.rows is not None or place.stored in self.types
+
     def leaf(self, at: str, shape: tuple[Dim, ...]) -> Type:
         """The type of the tensor stored under `at`, which must be of this shape; one that is wrong is noted."""
         stored, wanted = self.types.get(at), Type("f32", shape)

@@ -49,7 +49,8 @@ class RowMap:
     """A parameter as some of the rows of the stored tensor of module `name`, all of them unless `sizes` is given.
 
     The tensor holds parameters of `sizes` rows, of which this is number `index`: one after the other or, with `heads`,
-    for each head the rows of each that belong to it. `transposed` ones are stored [inputs, outputs].
+    for each head the rows of each that belong to it. `transposed` ones are stored [inputs, outputs]. Rows are counted
+    `behind` so many leading axes, 1 for stacks of matrices [E, outputs, inputs].
     """
 
     name: str
@@ -57,25 +58,28 @@ class RowMap:
     index: int = 0
     heads: int = 0
     transposed: bool = False
+    behind: int = 0
 
     def shape(self, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
         """The shape of the stored tensor, for a parameter of this one."""
-        whole = (sum(self.sizes), *shape[1:]) if self.sizes else shape
-        return whole[::-1] if self.transposed else whole
+        lead, own = shape[: self.behind], shape[self.behind :]
+        whole = (sum(self.sizes), *own[1:]) if self.sizes else own
+        return (*lead, *(whole[::-1] if self.transposed else whole))
 
     def take(self, op: Ops, x: Value) -> Value:
         """The parameter out of the stored tensor."""
-        if self.transposed and x.type.rank == 2:
-            x = op.transpose(x, perm=(1, 0))
+        axis = self.behind
+        if self.transposed and x.type.rank == axis + 2:
+            x = op.transpose(x, perm=(*range(axis), axis + 1, axis))
         if len(self.sizes) < 2:
             return x
-        parts, inner = self.heads or 1, x.shape[1:]
+        parts, lead, inner = self.heads or 1, x.shape[:axis], x.shape[axis + 1 :]
         start, size = sum(self.sizes[: self.index]), self.sizes[self.index]
         if not self.heads:
-            return op.slice(x, axis=0, start=start, stop=start + size)
-        y = op.reshape(x, shape=(parts, sum(self.sizes) // parts, *inner))
-        y = op.slice(y, axis=1, start=start // parts, stop=(start + size) // parts)
-        return op.reshape(y, shape=(size, *inner))
+            return op.slice(x, axis=axis, start=start, stop=start + size)
+        y = op.reshape(x, shape=(*lead, parts, sum(self.sizes) // parts, *inner))
+        y = op.slice(y, axis=axis + 1, start=start // parts, stop=(start + size) // parts)
+        return op.reshape(y, shape=(*lead, size, *inner))
 
 
 def joined(name: str, sizes: Mapping[str, int], transposed: bool = False) -> dict[str, str | RowMap]:

@@ -33,6 +33,7 @@ class AttentionByKeys(XlaKernel):
         bias: Type | None = None,
         k_before: Type | None = None,
         v_before: Type | None = None,
+        sinks: Type | None = None,
     ) -> str | None:
         """Needs keys in one piece, of which it is said how many there are, or that XLA would copy first."""
         if k_before is not None:
@@ -51,6 +52,7 @@ class AttentionByKeys(XlaKernel):
         bias: Array | None = None,
         k_before: None = None,
         v_before: None = None,
+        sinks: Array | None = None,
     ) -> tuple[Array, ...]:
         q, (b, s, h, d), (t, groups) = floats(q), q.shape, k.shape[1:3]
         keys = min(KEYS, t)
@@ -64,7 +66,7 @@ class AttentionByKeys(XlaKernel):
             return jax.lax.dynamic_update_slice_in_dim(scores, part, at, axis=-1)
 
         scores = repeated(parts, score, jnp.zeros((*heads.shape[:3], t), q.dtype)).reshape(b, h, s, t)
-        p = op.weights(jnp, scores, past, count, floats(bias)).reshape(b, groups, -1, t)
+        p = op.weights(jnp, scores, past, count, floats(bias), sinks=floats(sinks)).reshape(b, groups, -1, t)
 
         def mix(j: Array, y: Array) -> Array:
             at = jnp.minimum(j * keys, t - keys)

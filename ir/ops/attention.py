@@ -105,6 +105,8 @@ class Attention(Op):
 
     k_before[B, R, K, D] and v_before[B, R, K, E] stand just before k and v: row j of them at position past[b] - R + j,
     hidden where that is negative, and row j of k and v at past[b] + j, real iff j < count[b].
+
+    sinks[H] are the scores of one more key of each head, which every token sees, and whose value is zero (gpt-oss).
     """
 
     scale: float
@@ -124,6 +126,7 @@ class Attention(Op):
         bias: Type | None = None,
         k_before: Type | None = None,
         v_before: Type | None = None,
+        sinks: Type | None = None,
     ) -> Type:
         require(q.rank == k.rank == v.rank == 4, f"attention: {q}, {k}, {v} are not [B, S, H, D]")
         require(q.is_float and q.dtype == k.dtype == v.dtype, f"attention: {q}, {k}, {v} differ in element type")
@@ -157,6 +160,8 @@ class Attention(Op):
                 require(fits, f"attention: {before} does not stand before {x}")
                 assume_equal(q.shape[0], before.shape[0], where)
             assume_equal(k_before.shape[1], v_before.shape[1], where)
+        fits = sinks is None or (sinks.is_float and sinks.shape == (heads,))
+        require(fits, f"attention: sinks {sinks} are not one of each of {heads} heads")
         return q.with_shape((*q.shape[:3], v.shape[3]))
 
     def stateful(self, op: Ops, node: Node, state: Steps) -> Value | Independent | Refused:
@@ -187,11 +192,13 @@ class Attention(Op):
     def along(self, q: Type, k: Type, v: Type, *others: Type | None) -> tuple[Axes, ...]:
         """Sequences; rows of q too, where it does not matter which they are. (Keys may have fewer heads.)"""
         row = None if self.causal or self.window else 1
-        bias = self.position("bias") - 3  # [B, H, S, T], aligned at the end
-        rest = [
-            () if t is None else (0, None, row, None)[4 - t.rank :] if i == bias else (0, *(None,) * (t.rank - 1))
-            for i, t in enumerate(others)
-        ]
+
+        def axes(name: str, t: Type) -> Axes:
+            if name == "bias":
+                return (0, None, row, None)[4 - t.rank :]  # [B, H, S, T], aligned at the end
+            return (None,) if name == "sinks" else (0, *(None,) * (t.rank - 1))
+
+        rest = [() if t is None else axes(self.operand(i), t) for i, t in enumerate(others, 3)]
         return (0, row, None, None), (0, None, None, None), (0, None, None, None), *rest
 
     def eval(
@@ -205,6 +212,7 @@ class Attention(Op):
         bias: Array | None = None,
         k_before: Array | None = None,
         v_before: Array | None = None,
+        sinks: Array | None = None,
     ) -> Array:
         before = None
         if k_before is not None:
@@ -214,7 +222,7 @@ class Attention(Op):
         t, groups = k.shape[1:3]
         heads = q.reshape(b, s, groups, h // groups, d).transpose(0, 2, 3, 1, 4).reshape(b, groups, h // groups * s, d)
         scores = xp.matmul(heads, k.transpose(0, 2, 3, 1)).reshape(b, h, s, t)
-        p = self.weights(xp, scores, past, count, bias, before).reshape(b, groups, h // groups * s, t)
+        p = self.weights(xp, scores, past, count, bias, before, sinks).reshape(b, groups, h // groups * s, t)
         y = xp.matmul(p, v.transpose(0, 2, 1, 3)).reshape(b, groups, h // groups, s, v.shape[3])
         return y.transpose(0, 3, 1, 2, 4).reshape(b, s, h, v.shape[3])
 
@@ -226,6 +234,7 @@ class Attention(Op):
         count: Array | None,
         bias: Array | None,
         before: int | None = None,
+        sinks: Array | None = None,
     ) -> Array:
         """How much of each value a token gets, [B, H, S, T], from the scores q kᵀ of that shape.
 
@@ -244,8 +253,13 @@ class Attention(Op):
         if visible is not None:
             scores = xp.where(visible, scores, -xp.inf)
         top = xp.max(scores, axis=-1, keepdims=True, initial=-xp.inf)  # of no keys too
-        e = xp.exp(scores - xp.where(top == -xp.inf, 0, top))
+        if sinks is not None:
+            sinks = sinks.astype(scores.dtype)[:, None, None]
+            top = xp.maximum(top, sinks)
+        top = xp.where(top == -xp.inf, 0, top)
+        e = xp.exp(scores - top)
         total = xp.sum(e, axis=-1, keepdims=True)
+        total = total if sinks is None else total + xp.exp(sinks - top)
         return e / (total if self.no_keys == "nan" else xp.where(total == 0, 1, total))
 
     def visible(

@@ -126,8 +126,10 @@ def apart(example: Example) -> np.ndarray:
 def attention(scale: float, causal: bool = False, window: int = 0, softcap: float = 0) -> Callable[..., np.ndarray]:
     """The definition, a token and a head at a time."""
 
-    def oracle(q: Any, k: Any, v: Any, past: Any = None, count: Any = None, bias: Any = None) -> np.ndarray:
-        out = np.zeros((*q.shape[:3], v.shape[3]))
+    def oracle(
+        q: Any, k: Any, v: Any, past: Any = None, count: Any = None, bias: Any = None, *before: Any
+    ) -> np.ndarray:
+        out, sinks = np.zeros((*q.shape[:3], v.shape[3])), before[2] if before else None
         full = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
         bias = np.zeros(full) if bias is None else np.broadcast_to(bias, full)
         for b, s, h in np.ndindex(*q.shape[:3]):
@@ -141,9 +143,12 @@ def attention(scale: float, causal: bool = False, window: int = 0, softcap: floa
                     added = 0.0 if bias.dtype == bool else bias[b, h, s, j]
                     score = scale * math.fsum(q[b, s, h] * k[b, j, group])
                     scores[j] = (softcap * math.tanh(score / softcap) if softcap else score) + added
+            own = list(scores.items())
+            if sinks is not None:
+                scores[-1] = float(sinks[h])
             top = max(scores.values(), default=0.0)
             total = math.fsum(math.exp(x - top) for x in scores.values())
-            for j, x in scores.items():
+            for j, x in own:
                 out[b, s, h] += math.exp(x - top) / total * v[b, j, group]
         return out
 
@@ -153,7 +158,9 @@ def attention(scale: float, causal: bool = False, window: int = 0, softcap: floa
 def attention_with_rows_before(**attributes: Any) -> Callable[..., np.ndarray]:
     """A cache of all positions, those before the rows that are given hidden by a mask, a sequence at a time."""
 
-    def oracle(q: Any, k: Any, v: Any, past: Any, count: Any, bias: Any, k_before: Any, v_before: Any) -> np.ndarray:
+    def oracle(
+        q: Any, k: Any, v: Any, past: Any, count: Any, bias: Any, k_before: Any, v_before: Any, sinks: Any = None
+    ) -> np.ndarray:
         out = []
         for b, (p, r) in enumerate(zip(past.tolist(), [k_before.shape[1]] * len(past), strict=True)):
             caches = []
@@ -168,9 +175,10 @@ def attention_with_rows_before(**attributes: Any) -> Callable[..., np.ndarray]:
             added = np.zeros(full) if bias is None else np.broadcast_to(bias[min(b, len(bias) - 1)], full)
             shown = added if added.dtype == bool else np.ones(full, bool)
             float_bias = np.zeros(full) if added.dtype == bool else added
-            # what is added to all keys of a token alike changes nothing
+            # what is added to all keys of a token alike changes nothing, where there are no sinks
             assert (float_bias == float_bias[..., :1]).all()
-            out.append(attention(**attributes)(q[b : b + 1], *caches, past[b : b + 1], None, shown & real))
+            more = (past[b : b + 1], None, shown & real, None, None, sinks)
+            out.append(attention(**attributes)(q[b : b + 1], *caches, *more))
         return np.concatenate(out)
 
     return oracle
@@ -755,6 +763,19 @@ ORACLES: dict[str, list[Example]] = {
                 ({"causal": True}, [9, 1], np.array([3, 1], "i4"), None, 2),
                 ({"softcap": 0.5}, [9, 1], np.array([3, 1], "i4"), normal(1, 4, 3, 1), 4),
                 ({"causal": True}, [5, 0], None, None, 0),
+            )
+        ),
+        *(
+            Example(op("attention", scale=0.3, **attributes), (Q, *given, sinks), oracle(scale=0.3, **attributes), 32)
+            for sinks in (np.float32([1.5, -60, 80, 0]),)
+            for attributes, given, oracle in (
+                ({}, (K, V, None, np.array([0, 6], "i4"), None, None, None), attention),
+                ({"causal": True, "softcap": 0.5}, (K, V, PAST, None, normal(1, 4, 1, 6), None, None), attention),
+                (
+                    {"causal": True, "window": 3},
+                    (K[:, :3], V[:, :3], np.array([0, 2], "i4"), None, None, K_BEFORE, V_BEFORE),
+                    attention_with_rows_before,
+                ),
             )
         ),
     ],

@@ -138,3 +138,10 @@ def test_what_does_not_fit_is_refused() -> None:
     for wrong, operands, message in refused:
         with pytest.raises(InferError, match=message):
             wrong.results(*operands)
+
+
+@pytest.mark.parametrize("sinks", [Type("f32", (3,)), Type("f32", (4, 1)), Type("i32", (4,))])
+def test_each_head_has_a_sink(sinks: Type) -> None:
+    q, k = Type("f32", (2, 3, 4, 8)), Type("f32", (2, 6, 2, 8))
+    with pytest.raises(InferError, match="not one of each of 4 heads"):
+        ATTENTION.results(q, k, k, None, None, None, None, None, sinks)

@@ -1,0 +1,47 @@
+"""OLMoE and FlexOlmo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from burnish.frontends.architecture import Layers
+from burnish.frontends.architectures.olmo2 import Olmo2
+from burnish.frontends.config import Config
+from burnish.frontends.templates.experts import Experts, SoftmaxOfAll
+from burnish.ir.graph import Value
+
+
+class Olmoe(Experts):
+    """Llama with experts, norms of all queries and all keys together, and bounds on q, k and v (arXiv:2409.02060)."""
+
+    names = ("Olmoe",)
+    keys = {"moe_intermediate_size": "intermediate_size", "num_experts": ("num_experts", "num_local_experts")}
+    defaults = {"vocab_size": 50304, "hidden_size": 2048, "moe_intermediate_size": 2048, "num_hidden_layers": 16}
+    defaults |= {"num_attention_heads": 16, "max_position_embeddings": 4096}
+    defaults |= {"num_experts": 64, "num_experts_per_tok": 8}
+    eps = ("rms_norm_eps", 1e-5)
+    bias_fields = {"attention_bias": False}
+    bound: float = 0.0
+
+    def setup(self, c: Config) -> None:
+        self.route = SoftmaxOfAll(c.flag("norm_topk_prob", False))
+        self.bound = c.number("clip_qkv", least=1e-6) if c.has("clip_qkv") else 0.0
+
+    def qkv(self, op: Layers, x: Value, to: Value) -> Sequence[Value]:
+        q, k, v = super().qkv(op, x, to)
+        every = self.norm(op, "q_norm", q), self.norm(op, "k_norm", k), v
+        return [op.maximum(op.minimum(y, self.bound), -self.bound) for y in every] if self.bound else every
+
+
+class FlexOlmo(Olmoe):
+    """OLMo 2 with experts (arXiv:2507.07024)."""
+
+    names = ("FlexOlmo",)
+    defaults = {"vocab_size": 100352, "hidden_size": 4096, "moe_intermediate_size": 11008, "num_hidden_layers": 32}
+    defaults |= {"num_attention_heads": 32, "max_position_embeddings": 4096, "rope_theta": 500000.0}
+    defaults |= {"num_experts": 7, "num_experts_per_tok": 5}
+    eps = ("rms_norm_eps", 1e-6)
+    block = Olmo2.block
+
+    def setup(self, c: Config) -> None:
+        self.route = SoftmaxOfAll(c.flag("norm_topk_prob", False))
