@@ -130,11 +130,13 @@ class Checkpoint(Source):
     """A Hugging Face folder, or one of its files."""
 
     name = "checkpoint"
-    form = "a folder with a config.json, or a .safetensors file in one"
+    form = "a folder with a config.json, or a file of weights in one"
 
     def matches(self, path: Path) -> bool:
+        from burnish.frontends.weight_files import is_weights
+
         there = (path / name for name in ("config.json", "modules.json"))
-        return any(p.exists() for p in there) or (path.is_file() and path.suffix.lower() == ".safetensors")
+        return any(p.exists() for p in there) or is_weights(path)
 
     def load(self, path: Path) -> Module:
         from burnish.frontends.checkpoint import load_checkpoint

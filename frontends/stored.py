@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -221,5 +221,7 @@ class Tensors:
     conventions: Conventions = Conventions()
     #: what the source may call a canonical name, the likeliest first; None where it names tensors as the family does
     spell: Callable[[str], Sequence[str]] | None = None
+    #: further names of tensors, by what is the same data in `types`
+    aliases: Mapping[str, str] = field(default_factory=dict)
     #: what may stand before the names of the whole model; tensors beside those belong to other models in the file
     prefixes: Sequence[str] = ("",)

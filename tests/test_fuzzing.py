@@ -120,6 +120,6 @@ def test_how_a_command_may_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_fault_of_a_command_is_one_of_its_mutant(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of mutants that would pass, none does where loading one ends in an error of ours."""
-    monkeypatch.setattr("burnish.frontends.checkpoint.read_header", lambda path: {}[path])
+    monkeypatch.setattr("burnish.frontends.weight_files.read_header", lambda path: {}[path])
     found = [fault_of(checkpoint_mutants.attempt, (), i, place) for i in range(5)]
     assert sum("ended with 70" in f and "KeyError" in f for f in found) > 1
