@@ -58,7 +58,7 @@ def module_of(
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise LoadError(f"{config.where}: `architectures` must name the model's class, not {shown(names)}")
-    name, tensors = names[0], Tensors(types, source, containers_of(config), aliases=aliases or {})
+    name, tensors = names[0], Tensors(types, source, containers_of(config, types), aliases=aliases or {})
     if config.has("text_config"):
         name, config, tensors = _text_model(name, config, tensors)
     if sentence is not None:

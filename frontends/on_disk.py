@@ -42,7 +42,11 @@ _KINDS: Sequence[tuple[tuple[str, ...], str, str]] = (
         "TensorFlow's weights, which are not read",
         f"{_SAVE} (version 4, `from_tf=True`)",
     ),
-    (("*.msgpack",), "Flax's weights, which are not read", f"{_SAVE} (version 4, `from_flax=True`)"),
+    (
+        ("*.msgpack",),
+        "Flax files of other names than flax_model.msgpack",
+        "give the one that is meant in place of the folder",
+    ),
     (
         ("*.npz", "*.mlpackage", "*.tflite", "*.engine", "openvino_model.*"),
         "a form that is not read",

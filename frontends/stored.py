@@ -132,7 +132,7 @@ class Conventions:
 
 
 class Container:
-    """How a source stores a parameter, registered by its `name`: a `quant_method` of a config.
+    """How a source stores a parameter, registered by its `name`: a `quant_method` of a config, or what `holds` tells.
 
     Made of the config's `quantization_config`: what that asks for and is not supported is a LoadError.
     """
@@ -147,6 +147,11 @@ class Container:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @classmethod
+    def holds(cls, types: Mapping[str, Type]) -> bool:
+        """Whether tensors of these names are stored so, whatever their config says."""
+        return False
 
     def parameter(self, op: Layers, name: str, shape: tuple[Dim, ...]) -> Value | None:
         """The parameter of that (stored) name and shape, out of `op.stored(…)`; None where it is not stored so.
@@ -182,8 +187,15 @@ _OTHERS = {
 }
 
 
-def containers_of(config: Config) -> list[Container]:
-    """The containers that a config's `quantization_config` names. Raises LoadError for one that there is not."""
+def containers_of(config: Config, types: Mapping[str, Type] | None = None) -> list[Container]:
+    """The containers that a config's `quantization_config` and the tensors' names tell.
+
+    Raises LoadError for one that there is not.
+    """
+    return [*_quantized(config), *(cls(config) for cls in CONTAINERS.values() if cls.holds(types or {}))]
+
+
+def _quantized(config: Config) -> list[Container]:
     if config.has("quantization"):
         raise _not_read(config, "quantization", "mlx")
     if config.has("compression_config") and not config.has("quantization_config"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from burnish.frontends.config import LoadError, read_object, shown
+from burnish.frontends.msgpack_file import read_msgpack
 from burnish.frontends.on_disk import listed, other_case, unreadable
 from burnish.frontends.safetensors_file import read_header
 from burnish.frontends.torch_file import read_torch
@@ -18,17 +19,22 @@ __all__ = ["is_weights", "read_weights", "weights_in"]
 
 
 class Form(NamedTuple):
-    """A form of files: what they are called in a folder, how others of them end, and what reads one."""
+    """A form of files: what they are called in a folder, how others of them end, and what reads one.
+
+    Names of tensors are joined by dots, whatever an index of the form writes.
+    """
 
     name: str
     endings: tuple[str, ...]
     read: Callable[[Path], dict[str, StoredTensor]]
+    separator: str = "."
 
 
 #: the first that a folder has is read, whatever else it has
 FORMS = (
     Form("model.safetensors", (".safetensors",), lambda path: read_header(path)[0]),
     Form("pytorch_model.bin", (".bin", ".pt", ".pth", ".ckpt"), read_torch),
+    Form("flax_model.msgpack", (".msgpack",), read_msgpack, "/"),
 )
 
 
@@ -67,6 +73,7 @@ def _sharded(folder: Path, index: Path, form: Form) -> dict[str, StoredTensor]:
     shards = read_object(index).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(f, str) for f in shards.values()):
         raise LoadError(f"{index}: needs a weight_map from tensor names to files")
+    shards = {name.replace(form.separator, "."): file for name, file in shards.items()}
     files = list(dict.fromkeys(shards.values()))
     for file in files:
         # A name, not a path: a file may be a link into a cache, but its name never leads out of the folder.

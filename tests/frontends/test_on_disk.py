@@ -44,7 +44,7 @@ def refused(path: Path) -> str:
         (["consolidated.00.pth"], "PyTorch files of other names than pytorch_model.bin: consolidated.00.pth; give the"),
         (["model.ckpt"], "PyTorch files of other names"),
         (["tf_model.h5"], "TensorFlow's weights, which are not read: tf_model.h5; .*`from_tf=True`"),
-        (["flax_model.msgpack"], "Flax's weights, which are not read: flax_model.msgpack; .*`from_flax=True`"),
+        (["flax.msgpack"], "Flax files of other names than flax_model.msgpack: flax.msgpack; give the one"),
         (
             ["onnx/model.onnx", "onnx/model_quantized.onnx"],
             "ONNX files: onnx/model.onnx, onnx/model_quantized.onnx; give one",
