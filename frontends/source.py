@@ -152,6 +152,26 @@ class Checkpoint(Source):
         return None if text is None else lowered(folder, text)
 
 
+class Consolidated(Source):
+    """Meta's and Mistral's own files, where none of transformers' lie beside them; one of them stands for all."""
+
+    name = "consolidated"
+    form = "a folder with a params.json and consolidated.* files"
+
+    def matches(self, path: Path) -> bool:
+        from burnish.frontends.consolidated import consolidated_files
+        from burnish.frontends.weight_files import has_weights
+
+        if path.is_file():
+            return path in consolidated_files(path.parent)
+        return bool(consolidated_files(path)) and not has_weights(path)
+
+    def load(self, path: Path) -> Module:
+        from burnish.frontends.consolidated import load_consolidated
+
+        return load_consolidated(path if path.is_dir() else path.parent)
+
+
 class Gguf(Source):
     """A model, its config and its tokenizer in one file, which may be the only one in a folder."""
 

@@ -138,6 +138,8 @@ class Container:
     """
 
     name: ClassVar[str]
+    #: whether the names of tensors tell it (`holds`), not a config
+    told_by_names: ClassVar[bool] = False
     #: whether it makes matrices [outputs, inputs] in families that store them [inputs, outputs] too
     by_outputs: ClassVar[bool] = False
 
@@ -150,8 +152,8 @@ class Container:
 
     @classmethod
     def holds(cls, types: Mapping[str, Type]) -> bool:
-        """Whether tensors of these names are stored so, whatever their config says."""
-        return False
+        """Whether tensors of these names are stored so."""
+        raise NotImplementedError
 
     def parameter(self, op: Layers, name: str, shape: tuple[Dim, ...]) -> Value | None:
         """The parameter of that (stored) name and shape, out of `op.stored(…)`; None where it is not stored so.
@@ -192,7 +194,7 @@ def containers_of(config: Config, types: Mapping[str, Type] | None = None) -> li
 
     Raises LoadError for one that there is not.
     """
-    return [*_quantized(config), *(cls(config) for cls in CONTAINERS.values() if cls.holds(types or {}))]
+    return [*_quantized(config), *(c(config) for c in CONTAINERS.values() if c.told_by_names and c.holds(types or {}))]
 
 
 def _quantized(config: Config) -> list[Container]:
@@ -207,14 +209,15 @@ def _quantized(config: Config) -> list[Container]:
     if method is None and any(section.has(f"load_in_{bits}bit") for bits in (4, 8)):
         method = "bitsandbytes"
     cls = CONTAINERS.get(method) if isinstance(method, str) else None
-    if cls is None:
+    if cls is None or cls.told_by_names:
         what = _OTHERS.get(method, "") if isinstance(method, str) else ""
         raise _not_read(section, f"quant_method {shown(method)}", what)
     return [cls(section)]
 
 
 def _not_read(config: Config, field: str, what: str) -> LoadError:
-    known = f"supported are {', '.join(sorted(CONTAINERS)) or 'none'}, and what a --plugin defines"
+    methods = sorted(name for name, c in CONTAINERS.items() if not c.told_by_names)
+    known = f"supported are {', '.join(methods) or 'none'}, and what a --plugin defines"
     do = "take the model as it was before that, and `--quantize` it, or a .gguf file of it"
     how = f"the weights are quantized by {what}" if what else "the weights are quantized in another way"
     return LoadError(f"{config.where}: {field} is not supported; {known}. {how[0].upper()}{how[1:]}: {do}")

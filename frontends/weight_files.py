@@ -15,7 +15,7 @@ from burnish.frontends.safetensors_file import read_header
 from burnish.frontends.torch_file import read_torch
 from burnish.ir.weights import StoredTensor
 
-__all__ = ["is_weights", "read_weights", "weights_in"]
+__all__ = ["has_weights", "is_weights", "read_weights", "weights_in"]
 
 
 class Form(NamedTuple):
@@ -41,6 +41,11 @@ FORMS = (
 def is_weights(path: Path) -> bool:
     """Whether it is a file of weights, by its name."""
     return path.is_file() and any(path.suffix.lower() in form.endings for form in FORMS)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has files that `weights_in` reads."""
+    return any((folder / f"{form.name}{end}").exists() for form in FORMS for end in ("", ".index.json"))
 
 
 def read_weights(path: Path) -> dict[str, StoredTensor]:

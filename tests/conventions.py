@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
 
 from burnish.ir.module import Module
@@ -125,4 +126,73 @@ def as_flax_safetensors(model: Any, folder: Path) -> Path:
     """The same names, joined by dots."""
     arrays = {n: np.ascontiguousarray(a) for n, a in flax_names(model).items()}
     save_file(arrays, beside(model, folder) / "model.safetensors", metadata={"format": "flax"})
+    return folder
+
+
+# ----------------------------------------------------------------------------------------------------- Meta and Mistral
+
+_META = {
+    **{"model.embed_tokens": "tok_embeddings", "model.norm": "norm", "lm_head": "output", "model.layers": "layers"},
+    **{"self_attn.q_proj": "attention.wq", "self_attn.k_proj": "attention.wk", "self_attn.v_proj": "attention.wv"},
+    **{"self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1", "mlp.up_proj": "feed_forward.w3"},
+    **{"mlp.down_proj": "feed_forward.w2", "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm"},
+    **{".mlp.": ".feed_forward."},
+}
+
+
+def in_pairs(rows: np.ndarray, heads: int) -> np.ndarray:
+    """The rows of queries or keys, rotated in pairs (2j, 2j + 1) where they were in pairs (j, j + R / 2)."""
+    return rows.reshape(heads, 2, -1, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def each_expert(arrays: Arrays) -> Arrays:
+    """Experts that are stacked, gates over ups, as matrices of their own."""
+    found: Arrays = {}
+    for name, array in arrays.items():
+        base, _, leaf = name.rpartition(".")
+        if leaf == "gate_up_proj":
+            for i, both in enumerate(array):
+                gate, up = np.split(both, 2)
+                found |= {f"{base}.{i}.w1.weight": gate, f"{base}.{i}.w3.weight": up}
+        elif leaf == "down_proj" and base.endswith("experts"):
+            found |= {f"{base}.{i}.w2.weight": down for i, down in enumerate(array)}
+        else:
+            found[name] = array
+    return found
+
+
+def meta_names(model: Any) -> Arrays:
+    """What Meta and Mistral call the parameters of Llama, Mistral and Mixtral."""
+    found: Arrays = {}
+    for name, array in each_expert(arrays_of(model)).items():
+        for theirs, metas in _META.items():
+            name = name.replace(theirs, metas)
+        if name.endswith(("wq.weight", "wk.weight")):
+            c = model.config
+            array = in_pairs(array, c.num_attention_heads if "wq" in name else c.num_key_value_heads)
+        found[name] = array
+    return found
+
+
+def as_consolidated(
+    model: Any, folder: Path, params: Mapping[str, Any], parts: int = 1, kind: str = "pth", by_rows: bool = False
+) -> Path:
+    """params.json and consolidated.*, cut into parts along the axis that Meta cuts; `by_rows`: of Llama 3."""
+    c = model.config
+    said = {"dim": c.hidden_size, "n_layers": c.num_hidden_layers, "n_heads": c.num_attention_heads}
+    said |= {"n_kv_heads": c.num_key_value_heads, "vocab_size": c.vocab_size, "norm_eps": c.rms_norm_eps}
+    said = {k: v for k, v in {**said, **params}.items() if v is not None}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.json").write_text(json.dumps(said))
+    for i in range(parts):
+        piece: Arrays = {}
+        for name, array in meta_names(model).items():
+            inputs = name.endswith(("wo.weight", "w2.weight")) or ("tok_embeddings" in name and not by_rows)
+            whole = array.ndim == 1
+            piece[name] = array if whole else np.ascontiguousarray(np.split(array, parts, axis=int(inputs))[i])
+        if kind == "pth":
+            tensors = {n: torch.from_numpy(a) for n, a in piece.items()}
+            torch.save({**tensors, "rope.freqs": torch.ones(3)}, folder / f"consolidated.{i:02}.pth")
+        else:
+            save_file(piece, folder / "consolidated.safetensors")
     return folder
