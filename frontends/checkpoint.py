@@ -1,9 +1,7 @@
-"""Hugging Face checkpoints: a folder of `config.json` and safetensors files, single or sharded."""
+"""Hugging Face checkpoints: a folder of `config.json` and files of weights."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +11,9 @@ from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.generation_config import with_generation
 from burnish.frontends.heads import Hidden
 from burnish.frontends.multimodal import is_multimodal, text_model
-from burnish.frontends.on_disk import listed, other_case, unreadable
-from burnish.frontends.safetensors_file import read_header
 from burnish.frontends.sentence import Sentence, model_folder, read_sentence
 from burnish.frontends.stored import Tensors, containers_of
+from burnish.frontends.weight_files import read_weights, weights_in
 from burnish.ir.module import Module
 from burnish.ir.types import Type
 from burnish.ir.weights import StoredTensor, StoredWeights, WeightSource
@@ -27,7 +24,7 @@ assert architectures and containers  # imported so that they are registered
 
 
 def load_checkpoint(source: Path) -> Module:
-    """The module of a folder, or of a bare `.safetensors` file with its `config.json` beside it.
+    """The module of a folder, or of a bare file of weights with its `config.json` beside it.
 
     Raises LoadError.
     """
@@ -35,13 +32,14 @@ def load_checkpoint(source: Path) -> Module:
     folder, sentence = model_folder(whole), read_sentence(whole)
     config = Config(read_object(folder / "config.json"), str(folder / "config.json"))
     containers_of(config)  # weights in a form that is not read are named before they are looked at
-    if not source.is_dir() and re.search(r"-\d{5}-of-\d{5}\.", source.name):
-        raise LoadError(f"{source}: is one of several files of a model: give its folder, {folder}")
-    stored = _tensors(folder) if source.is_dir() else read_header(source)[0]
+    stored = weights_in(folder) if source.is_dir() else read_weights(source)
     if sentence is not None:
         stored |= sentence.tensors
-    types = {n: t.type for n, t in stored.items()}
-    return module_of(config, types, StoredWeights(stored), folder, sentence)
+    first: dict[StoredTensor, str] = {}
+    names = {n: first.setdefault(t, n) if t.type.elements else n for n, t in stored.items()}  # of the same bytes
+    types = {n: t.type for n, t in stored.items() if names[n] == n}
+    aliases = {n: same for n, same in names.items() if same != n}
+    return module_of(config, types, StoredWeights(stored), folder, sentence, aliases)
 
 
 def module_of(
@@ -50,16 +48,17 @@ def module_of(
     source: WeightSource,
     folder: Path | None = None,
     sentence: Sentence | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Module:
     """The module of a `config.json` and tensors, however they are stored, under the names that transformers saves.
 
     A file beside them in `folder` says what ends a text; `sentence` makes an embedding of the base model's states,
-    whatever head `config` names. Raises LoadError.
+    whatever head `config` names; `aliases` are further names of tensors. Raises LoadError.
     """
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise LoadError(f"{config.where}: `architectures` must name the model's class, not {shown(names)}")
-    name, tensors = names[0], Tensors(types, source, containers_of(config))
+    name, tensors = names[0], Tensors(types, source, containers_of(config, types), aliases=aliases or {})
     if is_multimodal(config):
         name, config, tensors = text_model(name, config, tensors)
     if sentence is not None:
@@ -69,33 +68,3 @@ def module_of(
     return module
 
 
-def _tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Those of the one file or, where there is no such, of the shards that the index names, as transformers has it."""
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if single.exists():
-        return read_header(single)[0]
-    if not index.exists():
-        if single.is_symlink():
-            raise LoadError(f"{single}: is a link to a file that is not there, {os.readlink(single)}; fetch it again")
-        near = other_case(single) or other_case(index)
-        what = f"holds {near}, in other letters than {single.name}: rename it" if near else unreadable(folder)
-        raise LoadError(f"{folder}: {what or f'holds neither {single.name} nor {index.name}'}")
-    shards = read_object(index).get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(f, str) for f in shards.values()):
-        raise LoadError(f"{index}: needs a weight_map from tensor names to files")
-    files = list(dict.fromkeys(shards.values()))
-    for file in files:
-        # A name, not a path: a file may be a link into a cache, but its name never leads out of the folder.
-        if Path(file).name != file or file in ("", ".", "..") or "\0" in file:
-            raise LoadError(f"{index}: names the file {shown(file)}, which is not one of the model's folder")
-    if gone := [f for f in files if not (folder / f).exists()]:
-        raise LoadError(f"{index}: {len(gone)} of its {len(files)} files are not there: {listed(gone)}; fetch the rest")
-    tensors: dict[str, StoredTensor] = {}
-    for file in files:
-        found = read_header(folder / file)[0]
-        if twice := [n for n in found if n in tensors]:
-            raise LoadError(f"{folder / file}: tensor {shown(twice[0])} is in another shard too")
-        tensors |= found
-    if lost := [n for n, file in shards.items() if n not in tensors or tensors[n].path != folder / file]:
-        raise LoadError(f"{index}: tensor {shown(lost[0])} is not in {shards[lost[0]]}")
-    return tensors

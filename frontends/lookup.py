@@ -60,10 +60,11 @@ class Lookup:
     def find(self, name: str, shape: tuple[Dim, ...]) -> Place:
         """Where a parameter is stored, or would be."""
         same = next((names for names in self.tied if name in names), [name])
-        for n in (name, *same):
-            for called, rows in self._spelled(n):
-                if (at := self._there(called)) is not None:
-                    return Place(n, at, rows, rows.shape(shape) if rows else shape)
+        for found in (self._by_name, self._by_alias):
+            for n in (name, *same):
+                for called, rows in self._spelled(n):
+                    if (at := self._there(called, found)) is not None:
+                        return Place(n, at, rows, rows.shape(shape) if rows else shape)
         called, rows = self._spelled(same[0])[-1]
         if self.types and not self._has_base:
             called = self._without_base(called)
@@ -86,7 +87,7 @@ class Lookup:
     def complaints(self) -> list[str]:
         """What is wrong, each tensor named: of another shape, missing, or read by nothing."""
         missing = [n for n in self.asked if n not in self.types]
-        spare = {self._there(n) for names in self.tied for name in names for n, _ in self._spelled(name)}
+        spare = {self._there(n, self._by_name) for names in self.tied for name in names for n, _ in self._spelled(name)}
         ignored = (*BUFFERS, *self.unused)
         extra = [n for n in self._unread() if n not in spare and not any(u in n for u in ignored)]
         if self.beside and self._has_base:
@@ -113,11 +114,11 @@ class Lookup:
             return [spelled(name, self.in_memory), usual] if self.in_memory else [usual]
         return [(n, None) for n in self.tensors.spell(name) or (name,)]
 
-    def _there(self, called: str) -> str | None:
+    def _there(self, called: str, found: Mapping[str, str]) -> str | None:
         """The name, in the source, of the tensor that is called so; None where there is none."""
         bare = self._without_base(called)
         names = (called,) if bare == called else (called, bare, OF_QUESTIONS + bare)
-        return next((at for n in names if (at := self._by_name.get(n)) is not None), None)
+        return next((at for n in names if (at := found.get(n)) is not None), None)
 
     @cached_property
     def _by_name(self) -> Mapping[str, str]:
@@ -125,6 +126,14 @@ class Lookup:
         names = dict.fromkeys(self.types)
         if self.tensors.containers:  # any module's weight may be in one
             names |= dict.fromkeys(f"{n.rpartition('.')[0]}.weight" for n in self.types)
+        return self._called(names)
+
+    @cached_property
+    def _by_alias(self) -> Mapping[str, str]:
+        """The same of tensors that have another name in the source too."""
+        return {n: self.tensors.aliases[alias] for n, alias in self._called(self.tensors.aliases).items()}
+
+    def _called(self, names: Iterable[str]) -> dict[str, str]:
         found: dict[str, str] = {}
         for prefix in self.tensors.prefixes:
             for n in names:

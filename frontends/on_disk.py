@@ -32,16 +32,20 @@ _KINDS: Sequence[tuple[tuple[str, ...], str, str]] = (
         "give the one that is meant in place of the folder",
     ),
     (
-        ("pytorch_model*.bin", "model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl"),
-        "PyTorch's pickled weights, which are not read yet",
-        _SAVE,
+        ("*.bin", "*.pt", "*.pth", "*.ckpt"),
+        "PyTorch files of other names than pytorch_model.bin",
+        "give the one that is meant in place of the folder",
     ),
     (
         ("*.h5", "*.keras", "saved_model.pb"),
         "TensorFlow's weights, which are not read",
         f"{_SAVE} (version 4, `from_tf=True`)",
     ),
-    (("*.msgpack",), "Flax's weights, which are not read", f"{_SAVE} (version 4, `from_flax=True`)"),
+    (
+        ("*.msgpack",),
+        "Flax files of other names than flax_model.msgpack",
+        "give the one that is meant in place of the folder",
+    ),
     (
         ("*.npz", "*.mlpackage", "*.tflite", "*.engine", "openvino_model.*"),
         "a form that is not read",
@@ -55,8 +59,8 @@ _STARTS: Sequence[tuple[bytes, str]] = (
     (b"<!DOCTYPE", "is a web page, not the file: download it again"),
     (b"<!doctype", "is a web page, not the file: download it again"),
     (b"<html", "is a web page, not the file: download it again"),
-    (b"PK\x03\x04", f"is a zip archive, as PyTorch pickles weights, which are not read yet: {_SAVE}"),
-    (b"\x80\x02", f"is a pickle, which is not read: {_SAVE}"),
+    (b"PK\x03\x04", "is a zip archive, as PyTorch writes them: name it pytorch_model.bin"),
+    (b"\x80\x02", "is a pickle, as PyTorch writes them: name it pytorch_model.bin"),
     (b"GGUF", "is a GGUF file: name it .gguf"),
 )
 _MOST = 5  # names in a message

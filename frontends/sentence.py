@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from burnish.frontends.config import Config, LoadError, parse_object, read_json, read_object, shown
-from burnish.frontends.on_disk import unreadable
 from burnish.frontends.pooling import MODES, Pooling
-from burnish.frontends.safetensors_file import read_header
+from burnish.frontends.weight_files import weights_in
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Value
 from burnish.ir.weights import StoredTensor
@@ -244,10 +243,7 @@ def _on_the_vector(c: Config) -> None:
 
 
 def _weights(folder: Path, path: str) -> dict[str, StoredTensor]:
-    file = folder / path / "model.safetensors"
-    if not file.exists() and (what := unreadable(file.parent)):
-        raise LoadError(f"{file.parent}: {what}")
-    return {f"{path}.{name}": tensor for name, tensor in read_header(file)[0].items()}
+    return {f"{path}.{name}": tensor for name, tensor in weights_in(folder / path).items()}
 
 
 def _all_read(c: Config, *without_effect: str) -> None:

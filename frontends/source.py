@@ -130,11 +130,13 @@ class Checkpoint(Source):
     """A Hugging Face folder, or one of its files."""
 
     name = "checkpoint"
-    form = "a folder with a config.json, or a .safetensors file in one"
+    form = "a folder with a config.json, or a file of weights in one"
 
     def matches(self, path: Path) -> bool:
+        from burnish.frontends.weight_files import is_weights
+
         there = (path / name for name in ("config.json", "modules.json"))
-        return any(p.exists() for p in there) or (path.is_file() and path.suffix.lower() == ".safetensors")
+        return any(p.exists() for p in there) or is_weights(path)
 
     def load(self, path: Path) -> Module:
         from burnish.frontends.checkpoint import load_checkpoint
@@ -148,6 +150,26 @@ class Checkpoint(Source):
         folder = model_folder(path if path.is_dir() else path.parent)
         text = super().tokenizer(folder)
         return None if text is None else lowered(folder, text)
+
+
+class Consolidated(Source):
+    """Meta's and Mistral's own files, where none of transformers' lie beside them; one of them stands for all."""
+
+    name = "consolidated"
+    form = "a folder with a params.json and consolidated.* files"
+
+    def matches(self, path: Path) -> bool:
+        from burnish.frontends.consolidated import consolidated_files
+        from burnish.frontends.weight_files import has_weights
+
+        if path.is_file():
+            return path in consolidated_files(path.parent)
+        return bool(consolidated_files(path)) and not has_weights(path)
+
+    def load(self, path: Path) -> Module:
+        from burnish.frontends.consolidated import load_consolidated
+
+        return load_consolidated(path if path.is_dir() else path.parent)
 
 
 class Gguf(Source):

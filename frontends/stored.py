@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -136,12 +136,14 @@ class Conventions:
 
 
 class Container:
-    """How a source stores a parameter, registered by its `name`: a `quant_method` of a config.
+    """How a source stores a parameter, registered by its `name`: a `quant_method` of a config, or what `holds` tells.
 
     Made of the config's `quantization_config`: what that asks for and is not supported is a LoadError.
     """
 
     name: ClassVar[str]
+    #: whether the names of tensors tell it (`holds`), not a config
+    told_by_names: ClassVar[bool] = False
     #: whether it makes matrices [outputs, inputs] in families that store them [inputs, outputs] too
     by_outputs: ClassVar[bool] = False
 
@@ -151,6 +153,11 @@ class Container:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @classmethod
+    def holds(cls, types: Mapping[str, Type]) -> bool:
+        """Whether tensors of these names are stored so."""
+        raise NotImplementedError
 
     def parameter(self, op: Layers, name: str, shape: tuple[Dim, ...]) -> Value | None:
         """The parameter of that (stored) name and shape, out of `op.stored(…)`; None where it is not stored so.
@@ -186,8 +193,15 @@ _OTHERS = {
 }
 
 
-def containers_of(config: Config) -> list[Container]:
-    """The containers that a config's `quantization_config` names. Raises LoadError for one that there is not."""
+def containers_of(config: Config, types: Mapping[str, Type] | None = None) -> list[Container]:
+    """The containers that a config's `quantization_config` and the tensors' names tell.
+
+    Raises LoadError for one that there is not.
+    """
+    return [*_quantized(config), *(c(config) for c in CONTAINERS.values() if c.told_by_names and c.holds(types or {}))]
+
+
+def _quantized(config: Config) -> list[Container]:
     if config.has("quantization"):
         raise _not_read(config, "quantization", "mlx")
     if config.has("compression_config") and not config.has("quantization_config"):
@@ -199,14 +213,15 @@ def containers_of(config: Config) -> list[Container]:
     if method is None and any(section.has(f"load_in_{bits}bit") for bits in (4, 8)):
         method = "bitsandbytes"
     cls = CONTAINERS.get(method) if isinstance(method, str) else None
-    if cls is None:
+    if cls is None or cls.told_by_names:
         what = _OTHERS.get(method, "") if isinstance(method, str) else ""
         raise _not_read(section, f"quant_method {shown(method)}", what)
     return [cls(section)]
 
 
 def _not_read(config: Config, field: str, what: str) -> LoadError:
-    known = f"supported are {', '.join(sorted(CONTAINERS)) or 'none'}, and what a --plugin defines"
+    methods = sorted(name for name, c in CONTAINERS.items() if not c.told_by_names)
+    known = f"supported are {', '.join(methods) or 'none'}, and what a --plugin defines"
     do = "take the model as it was before that, and `--quantize` it, or a .gguf file of it"
     how = f"the weights are quantized by {what}" if what else "the weights are quantized in another way"
     return LoadError(f"{config.where}: {field} is not supported; {known}. {how[0].upper()}{how[1:]}: {do}")
@@ -225,5 +240,7 @@ class Tensors:
     conventions: Conventions = Conventions()
     #: what the source may call a canonical name, the likeliest first; None where it names tensors as the family does
     spell: Callable[[str], Sequence[str]] | None = None
+    #: further names of tensors, by what is the same data in `types`
+    aliases: Mapping[str, str] = field(default_factory=dict)
     #: what may stand before the names of the whole model; tensors beside those belong to other models in the file
     prefixes: Sequence[str] = ("",)

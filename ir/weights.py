@@ -52,11 +52,15 @@ class MemoryWeights:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as bytes of a file, row-major, little-endian; a packed one in its default layout."""
+    """A tensor as bytes of a file, little-endian; a packed one in its default layout.
+
+    Row-major unless there are `strides`, in elements, of which any may be 0: what lies so is a view of what is stored.
+    """
 
     path: Path
     offset: int
     type: Type
+    strides: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -102,22 +106,31 @@ class StoredWeights:
         if tensor.type.format is not None:
             assert box[-1] == slice(0, tensor.type.sizes[-1]), "the bytes of a packed row are read together"
             box = (*box[:-1], slice(0, stored.sizes[-1]))
-        array = np.empty([s.stop - s.start for s in box], NUMPY[stored.dtype])
-        if array.size:
-            self._read_box(tensor, stored.sizes, box, array)
-            self._check_version(tensor.path)
+        array = self._read_box(tensor, stored, box)
         if tensor.type.format is None:
             return array
         return Packed(tensor.type.dtype, "", (*array.shape[:-1], tensor.type.sizes[-1]), {"bytes": array})
 
-    def _read_box(self, tensor: StoredTensor, shape: tuple[int, ...], box: Box, array: np.ndarray) -> None:
-        axis = max((i for i, d in enumerate(shape) if box[i] != slice(0, d)), default=0)  # behind it, all is one run
-        strides = [math.prod(shape[i + 1 :]) * array.itemsize for i in range(len(shape))]
-        lead = [range(s.start * n, s.stop * n, n) for s, n in zip(box[:axis], strides, strict=False)]
-        start = tensor.offset + (box[axis].start * strides[axis] if box else 0)
-        runs = array.reshape(math.prod(array.shape[:axis]), -1).view(np.uint8)
-        for run, offsets in zip(runs, itertools.product(*lead), strict=True):
-            self._pread_into(tensor.path, start + sum(offsets), run)
+    def _read_box(self, tensor: StoredTensor, stored: Type, box: Box) -> np.ndarray:
+        shape, dtype = tuple(s.stop - s.start for s in box), NUMPY[stored.dtype]
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        strides = _row_major(stored.sizes) if tensor.strides is None else tensor.strides
+        start = sum(s.start * n for s, n in zip(box, strides, strict=True))
+        order = sorted(range(len(shape)), key=lambda i: -strides[i])  # as the axes lie
+        array = np.empty([shape[i] if strides[i] else 1 for i in order], dtype)
+        run, lead = 1, len(order)  # behind `lead`, all is one run
+        while lead and (array.shape[lead - 1] == 1 or strides[order[lead - 1]] == run):
+            lead -= 1
+            run *= array.shape[lead]
+        steps = [range(0, array.shape[k] * strides[i], strides[i]) for k, i in enumerate(order[:lead])]
+        for target, offsets in zip(array.reshape(-1, run).view(np.uint8), itertools.product(*steps), strict=True):
+            at = tensor.offset + (start + sum(offsets)) * dtype.itemsize
+            self._pread_into(tensor.path, at, target)
+        self._check_version(tensor.path)
+        if tensor.strides is None:
+            return array
+        return np.ascontiguousarray(np.broadcast_to(array.transpose(np.argsort(order)), shape))
 
     def _pread_into(self, path: Path, offset: int, target: np.ndarray) -> None:
         view, done = memoryview(target.data), 0
@@ -143,6 +156,10 @@ class StoredWeights:
     def __del__(self) -> None:
         for descriptor in getattr(self, "_files", {}).values():
             os.close(descriptor)
+
+
+def _row_major(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(sizes[i + 1 :]) for i in range(len(sizes)))
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:

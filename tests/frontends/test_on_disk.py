@@ -41,12 +41,10 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize(
     ("files", "what"),
     [
-        (["pytorch_model.bin"], "PyTorch's pickled weights, which are not read yet: pytorch_model.bin; load it with"),
-        (["pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"], "pytorch_model-00001-of-00002.bin"),
-        (["consolidated.00.pth"], "pickled weights"),
-        (["model.ckpt"], "pickled weights"),
+        (["consolidated.00.pth"], "PyTorch files of other names than pytorch_model.bin: consolidated.00.pth; give the"),
+        (["model.ckpt"], "PyTorch files of other names"),
         (["tf_model.h5"], "TensorFlow's weights, which are not read: tf_model.h5; .*`from_tf=True`"),
-        (["flax_model.msgpack"], "Flax's weights, which are not read: flax_model.msgpack; .*`from_flax=True`"),
+        (["flax.msgpack"], "Flax files of other names than flax_model.msgpack: flax.msgpack; give the one"),
         (
             ["onnx/model.onnx", "onnx/model_quantized.onnx"],
             "ONNX files: onnx/model.onnx, onnx/model_quantized.onnx; give one",
@@ -87,7 +85,7 @@ def test_what_lies_beside_weights_is_left_alone(folder: Path) -> None:
 
 
 def test_a_file_of_another_form(tmp_path: Path) -> None:
-    for name, what in (("a.bin", "cannot tell"), ("pytorch_model.bin", "is PyTorch's"), ("a.h5", "is TensorFlow's")):
+    for name, what in (("a.txt.gz", "cannot tell"), ("a.h5", "is TensorFlow's"), ("a.npz", "is a form that")):
         (tmp_path / name).write_bytes(b"x")
         assert f"{tmp_path / name}: {what}" in refused(tmp_path / name)
 
@@ -126,7 +124,7 @@ def test_the_only_gguf_file_of_a_folder_is_the_model(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>", "is a web page, not the file: download it again"),
         (b"<html><body>404", "is a web page"),
-        (b"PK\x03\x04" + bytes(60), "is a zip archive, as PyTorch pickles weights"),
+        (b"PK\x03\x04" + bytes(60), "is a zip archive, as PyTorch writes them: name it"),
         (b"\x80\x02}q\x00" + bytes(60), "is a pickle"),
         (b"GGUF\x03\x00\x00\x00" + bytes(60), "is a GGUF file: name it .gguf"),
     ],

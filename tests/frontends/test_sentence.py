@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import models as kinds
 from tokenizers import normalizers, pre_tokenizers, processors
 
@@ -316,7 +316,7 @@ PROMPTS = {"config_sentence_transformers": {"prompts": {"query": "q: "}}}
         ),
         ([MEAN, ("Dense", {})], {}, "2_Dense/config.json: in_features is missing"),
         ([MEAN, ("Normalize", {"module_input_name": "token_embeddings"})], {}, "module_input_name 'token_embeddings'"),
-        ([MEAN, ("LayerNorm", {"dimension": 64})], {}, "2_LayerNorm/model.safetensors: No such file"),
+        ([MEAN, ("LayerNorm", {"dimension": 64})], {}, "2_LayerNorm: holds none of model.safetensors"),
         ([MEAN], {"sentence_bert_config": {"max_seq_length": "256"}}, "max_seq_length must be an integer"),
         ([MEAN], {"sentence_bert_config": {"max_seq_length": 0}}, "max_seq_length must be an integer from 1"),
         ([MEAN], {"sentence_bert_config": {"query_length": 8}}, "query_length=8 is not supported"),
@@ -351,10 +351,22 @@ def test_a_dense_that_is_another(changes: Any, message: str, folder: Path) -> No
         burnish.load(written(folder, [MEAN, (kind, config | changes)]))
 
 
-def test_pickled_weights_of_a_dense_are_named(folder: Path) -> None:
+def test_weights_of_a_dense_may_be_pickled(folder: Path) -> None:
     kind, config = dense(folder, 2, 32, 64)
-    (folder / "2_Dense/model.safetensors").rename(folder / "2_Dense/pytorch_model.bin")
-    with pytest.raises(LoadError, match=r"2_Dense: holds PyTorch's pickled weights.*: pytorch_model\.bin"):
+    safe = burnish.load(written(folder, [MEAN, (kind, config)]))
+    dense_weights = load_file(folder / "2_Dense/model.safetensors")
+    torch.save(dense_weights, folder / "2_Dense/pytorch_model.bin")
+    (folder / "2_Dense/model.safetensors").unlink()
+    module = burnish.load(folder)
+    assert module == safe
+    for name, tensor in dense_weights.items():
+        assert module.source.read(f"2_Dense.{name}").tobytes() == tensor.numpy().tobytes()
+
+
+def test_weights_of_a_dense_by_another_name_are_named(folder: Path) -> None:
+    kind, config = dense(folder, 2, 32, 64)
+    (folder / "2_Dense/model.safetensors").rename(folder / "2_Dense/dense.pt")
+    with pytest.raises(LoadError, match=r"2_Dense: holds PyTorch files of other names.*: dense\.pt"):
         burnish.load(written(folder, [MEAN, (kind, config)]))
 
 

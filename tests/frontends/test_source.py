@@ -42,7 +42,7 @@ GRAPH = """module {
 
 def test_the_order_of_definition() -> None:
     assert burnish.load, "all of ours are there"
-    assert list(SOURCES) == ["text", "onnx", "checkpoint", "gguf", "package"]
+    assert list(SOURCES) == ["text", "onnx", "checkpoint", "consolidated", "gguf", "package"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Weights in files: a file that is not what it was is refused, and damage is found where digests are known."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -79,3 +80,47 @@ def test_digests_are_compared(tmp_path: Path) -> None:
     wrong = StoredWeights({"x": StoredTensor(tmp_path / "w", 0, Type("f32", (64,)))}, {tmp_path / "w": "0" * 64})
     with pytest.raises(ReadError, match="w: its sha256 is not the one that was written down"):
         wrong.verify()
+
+
+# ---------------------------------------------------------------------------------------------------- as tensors lie
+
+WAYS = {  # shape, strides and offset, in elements
+    "transposed": ((8, 3), (1, 8), 0),
+    "of three axes": ((2, 3, 4), (4, 8, 1), 0),
+    "gaps between rows": ((4, 3), (16, 1), 5),
+    "gaps between elements": ((4, 3), (12, 2), 1),
+    "expanded": ((3, 4, 2), (0, 2, 0), 8),
+    "one number many times": ((3, 2), (0, 0), 63),
+    "windows that overlap": ((5, 4), (1, 1), 2),
+    "axes of one element": ((1, 4, 1), (7, 3, 0), 0),
+    "a vector with gaps": ((9,), (7,), 0),
+    "nothing": ((3, 0), (1, 1), 0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_view_is_read_as_it_lies(way: str, tmp_path: Path) -> None:
+    """Against NumPy's view of the same memory, whole and by every box."""
+    shape, strides, offset = WAYS[way]
+    (tmp_path / "w").write_bytes(DATA.tobytes())
+    source = StoredWeights({"x": StoredTensor(tmp_path / "w", offset * 4, Type("f32", shape), strides)})
+    view = np.lib.stride_tricks.as_strided(DATA[offset:], shape, [4 * s for s in strides])
+    assert np.array_equal(source.read("x"), view) and source.read("x").flags.c_contiguous
+    for box in itertools.product(*([slice(i, j) for j in range(d + 1) for i in range(j)] for d in shape)):
+        assert np.array_equal(source.read_part("x", box), view[box])
+
+
+def test_what_lies_together_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And an element that is read is read once: of what is expanded, one copy."""
+    (tmp_path / "w").write_bytes(DATA.tobytes())
+    reads: list[int] = []
+    monkeypatch.setattr(StoredWeights, "_pread_into", lambda self, path, at, target: reads.append(len(target)))
+
+    def read(shape: tuple[int, ...], strides: tuple[int, ...] | None) -> list[int]:
+        reads.clear()
+        StoredWeights({"x": StoredTensor(tmp_path / "w", 0, Type("f32", shape), strides)}).read("x")
+        return reads
+
+    assert read((8, 8), None) == read((8, 8), (1, 8)) == read((2, 4, 8), (8, 16, 1)) == [256]
+    assert read((4, 8), (16, 1)) == [32] * 4
+    assert read((100, 8), (0, 1)) == [32]
