@@ -36,6 +36,7 @@ class T5(EncoderDecoder):
         self.scale, self.gated, name = 1.0, kind.startswith("gated-"), kind.removeprefix("gated-")
         self.act = ACTIVATIONS["gelu_new" if kind == "gated-gelu" else name]
         self.spelling = {} if self.gated else {"DenseReluDense.wi_1": "DenseReluDense.wi"}
+        self.scaled = c.flag("scale_decoder_outputs", c.flag("tie_word_embeddings", True))
 
     def tied(self) -> Sequence[Sequence[str]]:
         return [[f"{n}.weight" for n in ("shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head")]]
@@ -58,5 +59,4 @@ class T5(EncoderDecoder):
         return self.norm(op, "final_layer_norm", x)
 
     def logits(self, op: Layers, x: Value) -> Value:
-        scaled = self.config.flag("scale_decoder_outputs", self.config.flag("tie_word_embeddings", True))
-        return super().logits(op, x * self.width**-0.5 if scaled else x)
+        return super().logits(op, x * self.width**-0.5 if self.scaled else x)

@@ -89,3 +89,7 @@ class Decoder(Transformer):
     def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
         """The same of each token."""
         return op.linear("score", x, labels, bias=True)
+
+    def span(self, op: Layers, x: Value) -> Value:
+        """Two scores for each token: as the first of an answer, and as the last."""
+        return op.linear("qa_outputs", x, 2, bias=True)
