@@ -1,7 +1,8 @@
-"""Texts in, what a model says of them out: held to transformers' own pipelines, and to sentence-transformers' formulae."""
+"""Texts in, what a model says of them out: held to transformers' pipelines and sentence-transformers' formulae."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import transformers
 import burnish
 from burnish.backends.binding import BindError
 from burnish.frontends.config import LoadError
+from burnish.runtime.finite import NotFinite
 from burnish.runtime.texts import TextModel
 from tests import models
 
@@ -51,7 +53,7 @@ def pipe(task: str, folder: Path, **how: Any) -> Any:
     return transformers.pipeline(task, model=str(folder), device="cpu", **how)
 
 
-# ------------------------------------------------------------------------------------------------------ labels of a text
+# ----------------------------------------------------------------------------------------------------- labels of a text
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_entities_and_their_places_are_the_pipelines(made: Made, group: str) -> 
     assert any(found["entities"] for found in burnish.open(folder)(TEXTS)), "something is found"
 
 
-# --------------------------------------------------------------------------------------------------------------- answers
+# -------------------------------------------------------------------------------------------------------------- answers
 
 
 def oracles_answers(folder: Path, question: str, context: str, most: int = 1, none: bool = False) -> list[Any]:
@@ -201,7 +203,7 @@ def test_answers_are_the_pipelines(made: Made, best: int | None, unanswerable: b
 
 def test_a_question_that_leaves_no_room_is_refused(made: Made) -> None:
     folder, _ = made("BertForQuestionAnswering")
-    with pytest.raises(ValueError, match="the first text leaves room for .* in windows of 64"):
+    with pytest.raises(ValueError, match=r"the first text leaves room for .* in windows of 64"):
         burnish.open(folder)(("who " * 40, "the cat"))
 
 
@@ -302,3 +304,136 @@ def test_what_cannot_be_read_is_refused(made: Made) -> None:
         model.embed(["cat"])
     with pytest.raises(BindError, match="there is no tokenizer"):
         TextModel(model.model, None)("cat")
+
+
+# ----------------------------------------------------------------------------------------------------------- new texts
+
+PROMPTS = ["the cat sat on", "Anna", "who was in Berlin, where the dog ran late", "mat"]
+BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4}
+BART |= {"decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 64}
+
+
+def writer(family: str, folder: Path, **generation: Any) -> Any:
+    """A model that makes text, with a tokenizer and a `generation_config.json`; the oracle. Some of its texts end."""
+    tokenizer = models.word_tokenizer(*dict.fromkeys(WORDS))
+    size = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": ENDS[family]}
+    if family == "llama":
+        oracle = models.llama(**size)
+    elif family == "t5":
+        oracle = models.t5(**size)
+    else:
+        oracle = models.made("BartForConditionalGeneration", decoder_start_token_id=2, **BART, **size)
+    oracle.generation_config = transformers.GenerationConfig(
+        pad_token_id=0, eos_token_id=ENDS[family], decoder_start_token_id={"bart": 2}.get(family, 0), **generation
+    )
+    tokenizer.save_pretrained(folder)
+    models.saved(oracle, folder)
+    return oracle
+
+
+#: tokens that these models say
+ENDS = {"llama": 1, "t5": 9, "bart": 3}
+
+
+def written(oracle: Any, text: str, limit: int, **how: Any) -> list[int]:
+    """The new tokens that transformers' `generate` gives for a text alone, without the one that ends it."""
+    ids = models.word_tokenizer(*dict.fromkeys(WORDS))(text, return_tensors="pt")["input_ids"]
+    out = oracle.generate(ids, max_new_tokens=limit, do_sample=False, num_beams=1, **how)[0].tolist()
+    new = out[1:] if oracle.config.is_encoder_decoder else out[ids.shape[1] :]
+    end = oracle.generation_config.eos_token_id
+    return new[: new.index(end)] if end in new else new
+
+
+@pytest.mark.parametrize("family", ["llama", "t5", "bart"])
+def test_texts_are_written_together_as_each_alone(family: str, tmp_path: Path) -> None:
+    oracle = writer(family, tmp_path)
+    expected = [written(oracle, p, 12) for p in PROMPTS]
+    assert len({len(e) for e in expected}) > 1, "one ends before the others"
+    model, decode = burnish.open(tmp_path), models.word_tokenizer(*dict.fromkeys(WORDS))
+    for batch in (1, 3, 16):
+        assert list(model.write([model.ask(p)[0] for p in PROMPTS], 12, batch=batch)) == expected
+    texts = model.generate(PROMPTS, 12)
+    assert texts == [decode.decode(e, skip_special_tokens=True) for e in expected]
+    assert model.generate(PROMPTS[3], 12) == texts[3]
+    stop = texts[3][4:7]
+    assert model.generate(PROMPTS[3], 12, stops=[stop]) == texts[3][: texts[3].index(stop)]
+
+
+def test_each_text_is_drawn_as_if_it_were_alone(tmp_path: Path) -> None:
+    from burnish.runtime.sampling import Sampling
+
+    writer("llama", tmp_path)
+    model, warm = burnish.open(tmp_path), Sampling(temperature=2.0, seed=5)
+    together = model.generate(PROMPTS, 8, warm)
+    assert together == [model.generate(p, 8, Sampling(temperature=2.0, seed=5)) for p in PROMPTS]
+    assert model.generate(PROMPTS, 8, warm) == together, "the sampler that was given is as it was"
+
+
+def test_the_context_ends_each_text_by_itself(tmp_path: Path) -> None:
+    writer("llama", tmp_path)
+    model = burnish.open(tmp_path)
+    asked = [model.ask(t)[0] for t in ("cat " * 58, "cat", "dog " * 55)]
+    assert [model.room(a.ids, 9) for a in asked] == [4, 9, 7]
+    assert list(model.write(asked, 9)) == [next(model.write([a], 9)) for a in asked]
+
+
+#: of what is written without any: rules
+RULES: dict[str, Callable[[list[list[int]]], dict[str, Any]]] = {
+    "begins with": lambda free: {"forced_bos_token_id": 77},
+    "ends with": lambda free: {"forced_eos_token_id": 5},
+    "not before": lambda free: {"min_length": 13},
+    "not before so many of its own": lambda free: {"min_new_tokens": 9},
+    "never says": lambda free: {"suppress_tokens": free[0][:1]},
+    "never says, in words": lambda free: {"bad_words_ids": [free[0][:1], free[3][2:4], free[3][:3], [3]]},
+    "never says twice": lambda free: {"no_repeat_ngram_size": 1},
+    "never says twice, in pairs": lambda free: {"no_repeat_ngram_size": 2},
+    "all of a summary's": lambda free: {"forced_bos_token_id": 5, "min_length": 6, "no_repeat_ngram_size": 3},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("family", ["llama", "bart"])
+def test_rules_of_a_models_text_are_kept(family: str, rule: str, tmp_path: Path) -> None:
+    """As transformers' `generate` keeps them; a rule changes what is written."""
+    free = [written(writer(family, tmp_path), p, 12) for p in PROMPTS]
+    oracle = writer(family, tmp_path, **RULES[rule](free))
+    expected = [written(oracle, p, 12) for p in PROMPTS]
+    model = burnish.open(tmp_path)
+    assert list(model.write([model.ask(p)[0] for p in PROMPTS], 12)) == expected
+    no_effect = family == "llama" and rule == "begins with"  # which is for a text that begins with nothing
+    assert (expected == free) == no_effect
+
+
+def test_rules_that_are_not_kept_are_refused(tmp_path: Path) -> None:
+    for rule in ({"encoder_no_repeat_ngram_size": 3}, {"guidance_scale": 2.0}, {"begin_suppress_tokens": [5]}):
+        writer("bart", tmp_path, **rule)
+        with pytest.raises(LoadError, match=f"{next(iter(rule))}=.* changes what the model writes"):
+            burnish.open(tmp_path)
+    writer("bart", tmp_path)
+    for key, value, why in (
+        ("min_length", "long", "must be a number from 0 on"),
+        ("bad_words_ids", [[]], "must be a list of lists of tokens"),
+        ("forced_eos_token_id", [], "must be a token, or a list of tokens"),
+    ):
+        (tmp_path / "generation_config.json").write_text(json.dumps({key: value}))
+        with pytest.raises(LoadError, match=f"{key} {why}"):
+            burnish.open(tmp_path)
+
+
+def test_rules_that_leave_nothing_end_a_run(tmp_path: Path) -> None:
+    writer("bart", tmp_path, forced_bos_token_id=5000)
+    with pytest.raises(NotFinite, match="the model's rules leave no token to choose"):
+        burnish.open(tmp_path).generate("cat", 4)
+
+
+def test_an_answer_in_a_language_begins_with_its_token(tmp_path: Path) -> None:
+    oracle = writer("bart", tmp_path, forced_bos_token_id=7)
+    model = burnish.open(tmp_path, language="Berlin")
+    berlin = models.word_tokenizer(*dict.fromkeys(WORDS)).convert_tokens_to_ids("Berlin")
+    assert next(model.write(model.ask("cat"), 6)) == written(oracle, "cat", 6, forced_bos_token_id=berlin)
+    burnish.compile(model.model.module, tmp_path / "package", tokenizer=tmp_path / "tokenizer.json")
+    assert burnish.open(tmp_path / "package").generate("cat", 6) == model.generate("cat", 6), (
+        "a package keeps the rules"
+    )
+    with pytest.raises(ValueError, match="'Paris' is no token of the model"):
+        burnish.open(tmp_path, language="Paris")
