@@ -81,13 +81,16 @@ class EncoderAlone(Hidden):
     """The encoder of an encoder-decoder."""
 
     names = ("EncoderModel",)
+    beside = False
     graphs = ("encoder",)
 
     def why_not(self, base: type[Architecture]) -> str | None:
         return None if "encoder" in base.graphs else f"{base.__name__} has no encoder that stands alone"
 
     def facts(self, model: Any) -> Mapping[str, Any]:
-        model.as_decoder()  # whose fields say nothing here
+        decoder = model.as_decoder()
+        for key in model.decoder_keys:  # say nothing of the encoder
+            decoder.config.get(key)
         return {}
 
     def unused(self, model: Architecture) -> tuple[str, ...]:
