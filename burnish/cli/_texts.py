@@ -44,9 +44,9 @@ def answer_options(function: F) -> F:
     """What is asked for beside the texts; `asked_for` has it."""
     options: dict[str, dict[str, Any]] = {
         "best": {"metavar": "N", "type": click.IntRange(1, 1000), "help": "How many labels, words or answers."},
-        "scores": {"type": click.Choice(SCORES), "help": "Of labels.  [default: as the model says]"},
-        "group": {"type": click.Choice(GROUPS), "help": "What has one label: tokens, words.  [default: simple]"},
-        "unanswerable": {"is_flag": True, "help": "The second text may hold no answer."},
+        "scores": {"type": click.Choice(SCORES), "help": "How labels are scored.  [default: as the model says]"},
+        "group": {"type": click.Choice(GROUPS), "help": "How labels of tokens become entities.  [default: simple]"},
+        "unanswerable": {"is_flag": True, "help": "That there is no answer is an answer too."},
         "cut": {"is_flag": True, "help": "Cut texts that are too long for the model, rather than refuse them."},
     }
 
@@ -80,11 +80,10 @@ def run_lines(
     as_json: bool,
     prompt_names: Sequence[str],
     writing: tuple[int, Sampler, Sequence[str]],
-) -> None:
-    """Print what the model says of each line, a line each, in their order.
+) -> str:
+    """Print what the model says of each line, a line each, in their order -> which lines could not be read, if any.
 
-    A line that cannot be read is told to standard error, and has an empty line, or `error`. Raises UsageError at the
-    end where there were such.
+    Such a line is told to standard error, and has an empty line, or `error`.
     """
     outcomes: deque[tuple[int, str]] = deque()  # of the lines that were read and not yet told of: number, fault or ""
     bad: list[int] = []
@@ -119,9 +118,8 @@ def run_lines(
         click.echo(json.dumps({"line": number, **values}) if as_json else line)
         good += 1
     tell(until_good=False)
-    if bad:
-        some = ", ".join(map(str, bad[:20])) + (", …" if len(bad) > 20 else "")
-        raise click.UsageError(f"{len(bad)} of {good + len(bad)} lines could not be read: {some}")
+    some = ", ".join(map(str, bad[:20])) + (", …" if len(bad) > 20 else "")
+    return f"{len(bad)} of {good + len(bad)} lines could not be read: {some}" if bad else ""
 
 
 def _said(
@@ -144,7 +142,10 @@ def _text_of(raw: bytes, as_object: bool) -> Text:
     line = raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
     if not as_object:
         return line
-    value = json.loads(line)
+    try:
+        value = json.loads(line)
+    except ValueError as e:
+        raise ValueError(f"is no JSON: {e}") from None
     if isinstance(value, dict) and set(value) in ({"text"}, {"text", "pair"}):
         value = [value["text"], value["pair"]] if "pair" in value else value["text"]
     if isinstance(value, str):

@@ -39,7 +39,7 @@ LONGEST_PROMPT = 64 << 20  # bytes
 
 @click.command()
 @source_argument
-@click.option("-p", "--prompt", metavar="TEXT", help="The text to go on from, to classify, to embed.")
+@click.option("-p", "--prompt", metavar="TEXT", help="The text to go on from, to classify, to ask, to embed.")
 @click.option("-f", "--file", metavar="FILE", type=click.File("rb"), help="A file that holds it; - is what is piped.")
 @click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
 @click.option("--pair", metavar="TEXT", help="A second text: what is searched for an answer, ranked or compared.")
@@ -163,8 +163,9 @@ def command(
     if model.is_generative:
         notes += _advice(model.module.facts.sampling, bool(drawn))
     report: dict[str, Any] = {}
+    fault = ""
     if lines is not None:
-        run_lines(texts, lines, batch, as_json, prompt_names, (max_new_tokens, sampler, stops))
+        fault = run_lines(texts, lines, batch, as_json, prompt_names, (max_new_tokens, sampler, stops))
         times.mark()
     elif model.is_generative:
         limit = texts.room(asked[0].ids, max_new_tokens)
@@ -206,6 +207,8 @@ def command(
     if stats:
         click.echo("\n".join(f"{key:22} {value:,}" for key, value in numbers.items()), err=True)
         click.echo(model.plan_text(), err=True)
+    if fault:
+        raise click.UsageError(fault)
 
 
 def _prompt(prompt: str | None, file: IO[bytes] | None, prompt_ids: str | None) -> str:
@@ -252,8 +255,10 @@ def _advice(settings: Sequence[str], drawn: bool) -> list[str]:
     """What a model's makers advise, where nothing else was asked for; the search that they advise, in any case."""
     beams = [s.partition("=")[2] for s in settings if s.startswith("num_beams=")]
     options = " ".join("--" + s.replace("_", "-").replace("=", " ") for s in settings if not s.startswith("num_beams="))
-    notes = [f"the likeliest token is taken each time; the model's makers advise {options}"] if options else []
-    return [*(notes if not drawn else []), *(f"no {n} beams are searched, as its makers advise" for n in beams)]
+    notes = [f"the model's makers advise to search {n} beams; one is searched" for n in beams]
+    if options and not drawn:
+        notes.append(f"the likeliest token is taken each time; the model's makers advise {options}")
+    return notes
 
 
 def _asked(

@@ -160,7 +160,8 @@ def _entities(p: np.ndarray, labels: Sequence[str], asked: Asked, wanted: Wanted
         for label, scores, first, last in groups
     ]
     found = [f for f in found if f["label"] != "O"]
-    return Answer({"entities": found}, [f"{f['text']}: {f['label']} {f['score']:.4f}{_at(f)}" for f in found])
+    lines = [f"{f['text']}: {f['label']} {f['score']:.4f}{_at(f)}" for f in found]
+    return Answer({"entities": found}, lines or ["(no entities)"])
 
 
 def _kind(label: str) -> str:

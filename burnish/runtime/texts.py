@@ -50,12 +50,16 @@ class TextModel:
     def __call__(
         self, texts: Text | list[str] | list[tuple[str, str]], batch: int = 16
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """What the model says of each text, or pair of texts, as `burnish run --json` prints it.
+        """What the model says of each text, or pair of texts, as `burnish run --json` prints it; `text` for what it
+        writes.
 
         Raises ValueError for a text that cannot be read: empty, or longer than the model's context.
         """
         many: list[Any] = texts if isinstance(texts, list) else [texts]
-        answers = [dict(a.values) for a in self.answers([self.ask(t) for t in many], batch)]
+        if self.model.is_generative:
+            answers = [{"text": text} for text in self.generate(many, batch=batch)]
+        else:
+            answers = [dict(a.values) for a in self.answers([self.ask(t) for t in many], batch)]
         return answers if isinstance(texts, list) else answers[0]
 
     def embed(self, texts: list[str], batch: int = 16, prompt_name: str | None = None) -> np.ndarray:
@@ -107,14 +111,24 @@ class TextModel:
         names: list[str | None] = [*prompt_names, *prompt_names[-1:]]
         texts = tuple(prompted(facts, t, n) for t, n in zip(texts, names or [None, None], strict=False))
         longest = facts.longest if facts.longest is not None else self.model.context if self.cut else None
-        if len(texts) == 1 or self.model.is_generative:
-            return self.checked([self.tokenizer.ask(t, None, longest) for t in texts])
+        if facts.task == "question-answering" and len(texts) == 1:
+            raise ValueError("a question alone has no answer: give the text that is searched as the second of a pair")
+        if len(texts) == 1:
+            return self.checked([self._with_mask(self.tokenizer.ask(texts[0], None, longest))])
+        if self.model.is_generative:
+            raise ValueError("the model goes on from one text, and not from a pair")
         if facts.task == "question-answering":
             window = min(WINDOW, self.model.context or WINDOW)
             return self.checked(self.tokenizer.windows(texts[0], texts[1], window, min(window // 2, SHARED)))
         if self._embedding is not None:
             return self.checked([self.tokenizer.ask(t, None, longest) for t in texts])
-        return self.checked([self.tokenizer.ask(texts[0], texts[1], longest)])
+        return self.checked([self._with_mask(self.tokenizer.ask(texts[0], texts[1], longest))])
+
+    def _with_mask(self, asked: Asked) -> Asked:
+        """The same, with a mask where the model is one that fills masks. Raises ValueError."""
+        if self.model.module.facts.task == "fill-mask" and asked.mask is not None and asked.mask not in asked.ids:
+            raise ValueError(f"the text has no {asked.text_of([asked.mask], False)}, the word that is asked for")
+        return asked
 
     def checked(self, asked: list[Asked]) -> list[Asked]:
         """The same, if the model can read them. Raises ValueError."""

@@ -57,7 +57,7 @@ def test_what_is_labelled_has_its_place() -> None:
     ids = said(facts, logits[:3] * [0, 1] + [0, 1], IDS)
     assert ids.values["entities"][0] == {"label": "PERSON", "text": "4 5 6", "first_token": 0, "last_token": 2,
                                          "score": pytest.approx(0.73106, abs=1e-5)}  # fmt: skip
-    assert said(facts, np.tile([9.0, 0.0], (10, 1))).lines == []
+    assert said(facts, np.tile([9.0, 0.0], (10, 1))).lines == ["(no entities)"]
 
 
 def test_an_answer_is_a_span_of_the_second_text() -> None:
