@@ -5,19 +5,20 @@
     module = burnish.optimize(module)                   # passes; or "recover,quantize-weights{recipe=q4_0},fuse"
     burnish.compile(module, "out")                      # a package, free of any target
     executable = burnish.executable(module)             # prefill, decode, generate; optimises what was not optimised
+    model = burnish.open("path/to/model")               # texts in; labels, answers, embeddings, texts out
 
 The command `burnish` has the same doors.
 """
 
 from typing import TYPE_CHECKING
 
-from burnish.runtime.doors import compile, executable, load, optimize
+from burnish.runtime.doors import compile, executable, load, open, optimize
 
 if TYPE_CHECKING:
     from burnish.ir.module import Module
 
 __version__ = "0.1.0"
-__all__ = ["Module", "compile", "executable", "load", "optimize"]
+__all__ = ["Module", "compile", "executable", "load", "open", "optimize"]
 
 
 def __getattr__(name: str) -> object:

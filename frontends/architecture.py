@@ -304,21 +304,24 @@ def _build(
         module.facts = Facts(task=made.task, **{**model.facts(), **made.facts(model)})
         unused = (*model.unused, *made.unused(model))
         lookup = Lookup(tensors, model.base, model.spelling, model.tied(), unused, made.beside, model.in_memory)
-        for name in architecture.graphs:
-            _build_graph(module.graph(name), model, made, lookup, sentence)
+        graphs = made.graphs or architecture.graphs
+        for name in graphs:
+            _build_graph(module.graph(name), model, made if name == graphs[-1] else None, lookup, sentence)
     except InferError as e:
         raise LoadError(f"{config.where}: {architecture.__name__} cannot be built from this config: {e}") from e
     module.normalize()
     return module, model, lookup
 
 
-def _build_graph(graph: Graph, model: Architecture, head: Head, lookup: Lookup, sentence: Sentence | None) -> None:
+def _build_graph(
+    graph: Graph, model: Architecture, head: Head | None, lookup: Lookup, sentence: Sentence | None
+) -> None:
     method, types = getattr(model, graph.name), model.inputs(graph.name)
     inputs = {n: graph.input(n, *types[n]) for n in list(inspect.signature(method).parameters)[1:]}
     op = graph.ops = Layers(graph, lookup)  # `a + b` takes part in its scopes
     with op.scope(model.base) if model.base else nullcontext():
         x = method(op, *inputs.values())
-    if graph.name != model.graphs[-1]:
+    if head is None:
         graph.set_outputs({HIDDEN.name: x}, {HIDDEN.name: HIDDEN})
         return
     outputs, roles = head.outputs(op, model, x)

@@ -62,7 +62,8 @@ def module_of(
     if is_multimodal(config):
         name, config, tensors = text_model(name, config, tensors)
     if sentence is not None:
-        name = find_architecture(name, config)[0].names[0] + Hidden.names[0]
+        architecture, head = find_architecture(name, config)
+        name = architecture.names[0] + (head if issubclass(head, Hidden) else Hidden).names[0]
     module = build_module(name, config, tensors, sentence)
     module.facts = with_generation(module.facts, folder, config)
     return module

@@ -31,6 +31,8 @@ class Head:
     step: ClassVar[str] = ""
     #: whether tensors beside the base model's are left alone: they are of some head
     beside: ClassVar[bool] = False
+    #: the graphs of the base model that it needs, itself on the last; () for all that the base says
+    graphs: ClassVar[tuple[str, ...]] = ("forward",)
 
     def __init_subclass__(cls, replace: bool = False) -> None:
         for name in cls.__dict__.get("names", ()):
@@ -60,7 +62,7 @@ HEADS: Registry[type[Head]] = Registry("head")
 class Hidden(Head):
     """The base model alone."""
 
-    names = ("Model",)
+    names: ClassVar[tuple[str, ...]] = ("Model",)
     task = "feature-extraction"
     beside = True
 
@@ -75,11 +77,32 @@ class Hidden(Head):
         return {HIDDEN.name: x}, {HIDDEN.name: HIDDEN}
 
 
+class EncoderAlone(Hidden):
+    """The encoder of an encoder-decoder."""
+
+    names = ("EncoderModel",)
+    beside = False
+    graphs = ("encoder",)
+
+    def why_not(self, base: type[Architecture]) -> str | None:
+        return None if "encoder" in base.graphs else f"{base.__name__} has no encoder that stands alone"
+
+    def facts(self, model: Any) -> Mapping[str, Any]:
+        decoder = model.as_decoder()
+        for key in model.decoder_keys:  # say nothing of the encoder
+            decoder.config.get(key)
+        return {}
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        return ("decoder.", "lm_head.")
+
+
 class CausalLM(Head):
     """What word may follow: `logits` of the base model, [B, S, V]."""
 
     names: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
     task = "text-generation"
+    graphs = ()
 
     def why_not(self, base: type[Architecture]) -> str | None:
         if HEADS[base.head] is type(self):
@@ -128,12 +151,13 @@ class ReplacedTokens(Head):
 class SequenceClassification(Head):
     """Scores of the labels of a whole sequence, [B, labels]: `pooled` and `score` of the base model."""
 
-    names = ("ForSequenceClassification",)
+    names: ClassVar[tuple[str, ...]] = ("ForSequenceClassification",)
     task = "text-classification"
     step = "pooled"
 
     def facts(self, model: Architecture) -> Mapping[str, Any]:
-        return {"labels": labels_of(model.config)}
+        labels = labels_of(model.config)
+        return {"labels": labels, "scores": _scores_of(model.config, len(labels))}
 
     def unused(self, model: Architecture) -> tuple[str, ...]:
         return ("cls.", "lm_head.")
@@ -143,13 +167,44 @@ class SequenceClassification(Head):
         return _logits(model.score(op, pooled, len(labels_of(model.config))))
 
 
+class MultipleChoice(SequenceClassification):
+    """How well the second text goes with the first, [B, 1]: of several, the one with the highest score is chosen."""
+
+    names = ("ForMultipleChoice",)
+
+    def facts(self, model: Architecture) -> Mapping[str, Any]:
+        return {"labels": ("fits",), "scores": "raw"}
+
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
+        return _logits(model.score(op, model.pooled(op, x, op.token_count()), 1))
+
+
+class NextSentence(Head):
+    """Whether the second text goes on from the first, [B, 2]: `follows` of the base model."""
+
+    names = ("ForNextSentencePrediction",)
+    task = "text-classification"
+    step = "follows"
+
+    def facts(self, model: Architecture) -> Mapping[str, Any]:
+        return {"labels": ("follows", "random")}
+
+    def unused(self, model: Architecture) -> tuple[str, ...]:
+        return ("cls.predictions.",)
+
+    def outputs(self, op: Layers, model: Any, x: Value) -> Outputs:
+        return _logits(model.follows(op, x, op.token_count()))
+
+
 class TokenClassification(Head):
     """Scores of the labels of each token, [B, S, labels]: `score_tokens` of the base model."""
 
     names = ("ForTokenClassification",)
     task = "token-classification"
     step = "score_tokens"
-    facts = SequenceClassification.facts
+
+    def facts(self, model: Architecture) -> Mapping[str, Any]:
+        return {"labels": labels_of(model.config)}
 
     def unused(self, model: Architecture) -> tuple[str, ...]:
         return ("cls.", "pooler.", "lm_head.")
@@ -183,6 +238,25 @@ def labels_of(config: Config) -> tuple[str, ...]:
     if not good or {str(k) for k in given} != {str(i) for i in range(len(given))}:
         raise LoadError(f"{config.where}: id2label must be an object from 0, 1, … to names, not {shown(given)}")
     return tuple(v for _, v in sorted((int(k), v) for k, v in given.items()))
+
+
+def _scores_of(config: Config, labels: int) -> str:
+    """What is done to the logits of labels, as transformers' pipeline does it: see `burnish.ir.signature.Facts.scores`.
+
+    Of one label, what sentence-transformers keeps in the config for a reranker goes first. Raises LoadError.
+    """
+    kinds = {"": "", "single_label_classification": "", "multi_label_classification": "sigmoid", "regression": "raw"}
+    kind = config.choice("problem_type", kinds, "")
+    kept = config.get("sentence_transformers")
+    activation = kept.get("activation_fn") if isinstance(kept, Mapping) else None
+    activation = activation or config.get("sbert_ce_default_activation_function")
+    if labels != 1 or kind or activation is None:
+        return kinds[kind]
+    ends = {"linear.Identity": "raw", "activation.Sigmoid": "sigmoid"}
+    found = next((how for end, how in ends.items() if activation == f"torch.nn.modules.{end}"), None)
+    if found is None:
+        raise LoadError(f"{config.where}: scores by {shown(activation)} are not supported; supported are {list(ends)}")
+    return "" if found == "sigmoid" else found
 
 
 def _logits(x: Value) -> Outputs:

@@ -295,10 +295,13 @@ def _prompts(folder: Path) -> dict[str, Any]:
     default = c.text("default_prompt_name", "")
     if default and default not in given:
         raise LoadError(f"{c.where}: default_prompt_name {shown(default)} is none of the prompts, {shown(list(given))}")
-    _all_read(c, "similarity_fn_name", "requirements")
+    nearness = c.choice("similarity_fn_name", ("cosine", "dot", "euclidean", "manhattan"), "cosine")
+    _all_read(c, "requirements")
+    facts: dict[str, Any] = {} if nearness == "cosine" else {"similarity": nearness}
     if not given:
-        return {}
-    return {"prompt_names": tuple(given), "prompts": tuple(v or "" for v in given.values()), "default_prompt": default}
+        return facts
+    prompts = {"prompt_names": tuple(given), "prompts": tuple(v or "" for v in given.values())}
+    return facts | prompts | {"default_prompt": default}
 
 
 def lowered(folder: Path, tokenizer: str) -> str:

@@ -244,10 +244,16 @@ class Facts:
     eos: tuple[int, ...] = ()
     #: how its makers advise to draw tokens: temperature=0.6, top_p=0.95; nothing that runs it goes by that
     sampling: tuple[str, ...] = ()
+    #: what its text keeps to, in JSON: min_length=56, bad_words_ids=[[7]]; see `burnish.runtime.rules`
+    rules: tuple[str, ...] = ()
     #: the token that a decoder begins with
     decoder_start: int | None = None
     #: the names of the classes that its logits score
     labels: tuple[str, ...] = ()
+    #: how its logits become scores of labels: softmax, sigmoid, raw; "": softmax, or sigmoid of one alone
+    scores: str = ""
+    #: how near two of its embeddings are: dot, euclidean, manhattan; "": cosine
+    similarity: str = ""
     #: the number of tokens that a text is cut to, those that a tokenizer adds included
     longest: int | None = None
     #: texts that may be put before a text, by their names, and the name of the one that is unless another is asked for
@@ -269,6 +275,14 @@ class Facts:
         return {f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default}
 
 
+#: facts that are one of several words
+_CHOICES = {
+    "task": ("", *TASKS),
+    "scores": ("", "softmax", "sigmoid", "raw"),
+    "similarity": ("", "cosine", "dot", "euclidean", "manhattan"),
+}
+
+
 def make_facts(values: Mapping[str, Any]) -> Facts:
     """Facts by name. Raises SignatureError for one that there is not, or that is of another type."""
     kinds = {f.name: str(f.type) for f in dataclasses.fields(Facts)}
@@ -277,7 +291,7 @@ def make_facts(values: Mapping[str, Any]) -> Facts:
             case None:
                 raise SignatureError(f"there is no fact {name!r}; there are {', '.join(kinds)}")
             case "str":
-                good = isinstance(value, str) and (name != "task" or value in ("", *TASKS))
+                good = isinstance(value, str) and value in _CHOICES.get(name, (value,))
             case "int | None":
                 good = value is None or (type(value) is int and value >= 0)
                 good = good and (name != "decoder_start" or value is None or value < 1 << 31)  # tokens are i32
@@ -285,6 +299,6 @@ def make_facts(values: Mapping[str, Any]) -> Facts:
                 of: type = int if kind == "tuple[int, ...]" else str
                 good = isinstance(value, tuple) and all(type(v) is of for v in value)
         if not good:
-            wanted = f"one of {', '.join(TASKS)}" if name == "task" else kinds[name]
+            wanted = f"one of {', '.join(_CHOICES[name][1:])}" if name in _CHOICES else kinds[name]
             raise SignatureError(f"the fact {name} is {wanted}, not {value!r}")
     return Facts(**values)

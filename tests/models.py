@@ -183,3 +183,21 @@ def byte_tokenizer(merges: int = 40) -> Any:
     trainer = trainers.BpeTrainer(vocab_size=256 + merges, initial_alphabet=alphabet, show_progress=False)
     made.train_from_iterator(["the capital of the land is the city of the king"] * 2, trainer)
     return made
+
+
+def word_tokenizer(*words: str) -> Any:
+    """BERT's kind, of some words and of the letters of all others; transformers' own, to be saved beside a model."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
+    from tokenizers import models as kinds
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,?!"
+    pieces = [*special, *letters, *(f"##{c}" for c in letters), *words]
+    made = Tokenizer(kinds.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.decoder = decoders.WordPiece()
+    ends = [(token, special.index(token)) for token in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
+    named: dict[str, Any] = {f"{token[1:-1].lower()}_token": token for token in special}
+    named["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **named)

@@ -27,23 +27,32 @@ from burnish.cli._options import (
     verify_option,
 )
 from burnish.cli._progress import show_progress, stop_progress
+from burnish.cli._texts import answer_options, asked_for, lines_options, run_lines, usage_errors
 
 if TYPE_CHECKING:
     from burnish.runtime.answers import Asked
-    from burnish.runtime.executable import Executable
     from burnish.runtime.sampling import Sampling
-    from burnish.runtime.tokenizer import Tokenizer
+    from burnish.runtime.texts import TextModel
 
 LONGEST_PROMPT = 64 << 20  # bytes
 
 
 @click.command()
 @source_argument
-@click.option("-p", "--prompt", metavar="TEXT", help="The text to go on from, to classify, to embed.")
+@click.option("-p", "--prompt", metavar="TEXT", help="The text to go on from, to classify, to ask, to embed.")
 @click.option("-f", "--file", metavar="FILE", type=click.File("rb"), help="A file that holds it; - is what is piped.")
 @click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
-@click.option("--prompt-name", metavar="NAME", help="Which of an embedding model's own prompts to put before the text.")
-@click.option("--pair", metavar="TEXT", help="A second text, for a model of pairs: the context of a question.")
+@click.option("--pair", metavar="TEXT", help="A second text: what is searched for an answer, ranked or compared.")
+@lines_options
+@click.option(
+    "--prompt-name",
+    "prompt_names",
+    metavar="NAME",
+    multiple=True,
+    help="Which of an embedding model's own prompts to put before the text; given twice, the second is for --pair.",
+)
+@answer_options
+@click.option("--language", metavar="TOKEN", help="The token that an answer begins with: a language to translate to.")
 @click.option("-n", "--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
 @click.option(
     "--temperature",
@@ -85,8 +94,11 @@ def command(
     prompt: str | None,
     file: IO[bytes] | None,
     prompt_ids: str | None,
-    prompt_name: str | None,
+    prompt_names: tuple[str, ...],
     pair: str | None,
+    lines: IO[bytes] | None,
+    batch: int,
+    language: str | None,
     max_new_tokens: int,
     stops: tuple[str, ...],
     logprobs: int | None,
@@ -98,28 +110,40 @@ def command(
     as_json: bool,
     **sampling: Any,
 ) -> None:
-    """Run SRC on a prompt.
+    """Run SRC on a prompt, or on many.
 
-    A model of text goes on from it; of another is printed what it says: labels, an answer, words, an embedding.
+    A model of text goes on from it; of another is printed what it says: labels, entities, an answer, words, how near
+    two texts are, an embedding.
     """
-    if prompt_ids is None or prompt is not None or file is not None:
+    if lines is not None and any(x is not None for x in (prompt, file, prompt_ids, pair, logprobs, dump_logits)):
+        raise click.UsageError(
+            "--lines has the texts: --prompt, --file, --prompt-ids, --pair, --logprobs and --dump-logits are for one"
+        )
+    if lines is None and (prompt_ids is None or prompt is not None or file is not None):
         prompt = _prompt(prompt, file, prompt_ids)
     sampler = _sampler(sampling)
     import numpy as np
 
     from burnish.frontends.on_disk import tokenizer_there
+    from burnish.runtime.answers import Wanted
     from burnish.runtime.continuation import Continuation
     from burnish.runtime.doors import executable
     from burnish.runtime.replace_folder import replace_file
     from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.texts import TextModel, in_language
 
     times = _Times()
-    model = executable(load_module(source), backend, activations or "", progress=show_progress)
-    tokenizer = tokenizer_of(source)
+    module, tokenizer = load_module(source), tokenizer_of(source)
     if tokenizer is None and prompt_ids is None:
         raise click.UsageError(tokenizer_there(source))
-    asked = _asked(prompt, pair, prompt_ids, prompt_name, tokenizer, model)
-    limit = _room(model, asked.ids, max_new_tokens)
+    if language is not None:
+        with usage_errors("--language "):
+            module.facts = in_language(module.facts, tokenizer, language)
+    model = executable(module, backend, activations or "", progress=show_progress)
+    answers = asked_for()
+    wanted = Wanted(**{name: value for name, value in answers.items() if name != "cut"})
+    texts = TextModel(model, tokenizer, wanted, cut="cut" in answers)
+    asked = _asked(texts, prompt, pair, prompt_ids, prompt_names) if lines is None else []
     if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
         fault = "its folder is not there" if model.is_generative else "the model makes no text"
         raise click.UsageError(f"--dump-logits {dump_logits}: {fault}")
@@ -128,15 +152,23 @@ def command(
     if model.is_generative and pair is not None:
         raise click.UsageError("--pair is for models of pairs of texts; this one goes on from a prompt")
     drawn = {name: value for name, value in sampling.items() if value is not None and name != "seed"}
-    if not model.is_generative and (drawn or stops or logprobs is not None):
-        raise click.UsageError("the model makes no text: sampling, --stop and --logprobs are not for it")
+    if not model.is_generative and (drawn or stops or logprobs is not None or language is not None):
+        raise click.UsageError("the model makes no text: sampling, --stop, --logprobs and --language are not for it")
+    if model.is_generative and wanted != Wanted():
+        raise click.UsageError("the model makes text: --best, --scores, --group and --unanswerable are not for it")
     if not all(stops) or (stops and tokenizer is None):
         raise click.UsageError("--stop takes a text, and needs a tokenizer.json beside the model")
     notes = note_choices(model)
     times.mark()
     if model.is_generative:
-        if not drawn:
-            notes += _advice(model.module.facts.sampling)
+        notes += _advice(model.module.facts.sampling, bool(drawn))
+    report: dict[str, Any] = {}
+    fault = ""
+    if lines is not None:
+        fault = run_lines(texts, lines, batch, as_json, prompt_names, (max_new_tokens, sampler, stops))
+        times.mark()
+    elif model.is_generative:
+        limit = texts.room(asked[0].ids, max_new_tokens)
         rows: list[np.ndarray] = []
 
         def watch(step: int, logits: np.ndarray) -> None:
@@ -145,7 +177,7 @@ def command(
                 rows.append(logits)
 
         text = Continuation(model, tokenizer, stops, logprobs)
-        _show(text.write(asked.ids, limit, sampler, watch), quiet=as_json)
+        _show(text.write(asked[0].ids, limit, sampler, watch), quiet=as_json)
         if dump_logits is not None:
             with replace_file(dump_logits) as out:
                 np.save(out, np.stack(rows))
@@ -155,20 +187,28 @@ def command(
             notes.append(f"{limit} tokens fill the model's context of {model.context}")
         report = text.as_json()
     else:
-        report = _answer(model, asked, quiet=as_json)
+        answer = next(texts.answers([asked]))
         times.mark()
+        report = dict(answer.values)
+        if not as_json:
+            click.echo("\n".join(answer.lines))
         if not model.module.facts.task:
             notes.append("SRC does not say what it is for; --task text-generation goes on from a prompt")
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    numbers = times.numbers(len(asked.ids))
-    if as_json:
-        click.echo(json.dumps({**report, "prompt_ids": list(asked.ids), "notes": notes, "stats": numbers}))
-    elif model.is_generative and not stats and sys.stderr.isatty():
-        click.secho(times.line(len(asked.ids)), err=True, dim=True)
+    read = sum(len(one.ids) for one in asked)
+    numbers = times.numbers(read)
+    if as_json and lines is None:
+        ids: Any = [list(one.ids) for one in asked]
+        report |= {"prompt_ids": ids if len(ids) > 1 else ids[0], "notes": notes, "stats": numbers}
+        click.echo(json.dumps(report))
+    elif model.is_generative and lines is None and not stats and sys.stderr.isatty():
+        click.secho(times.line(read), err=True, dim=True)
     if stats:
         click.echo("\n".join(f"{key:22} {value:,}" for key, value in numbers.items()), err=True)
         click.echo(model.plan_text(), err=True)
+    if fault:
+        raise click.UsageError(fault)
 
 
 def _prompt(prompt: str | None, file: IO[bytes] | None, prompt_ids: str | None) -> str:
@@ -211,56 +251,33 @@ def _sampler(given: dict[str, Any]) -> Sampling:
         raise click.UsageError(f"--{str(e).replace('_', '-')}") from None
 
 
-def _advice(settings: Sequence[str]) -> list[str]:
-    options = " ".join("--" + s.replace("_", "-").replace("=", " ") for s in settings)
-    return [f"the likeliest token is taken each time; the model's makers advise {options}"] if options else []
+def _advice(settings: Sequence[str], drawn: bool) -> list[str]:
+    """What a model's makers advise, where nothing else was asked for; the search that they advise, in any case."""
+    beams = [s.partition("=")[2] for s in settings if s.startswith("num_beams=")]
+    options = " ".join("--" + s.replace("_", "-").replace("=", " ") for s in settings if not s.startswith("num_beams="))
+    notes = [f"the model's makers advise to search {n} beams; one is searched" for n in beams]
+    if options and not drawn:
+        notes.append(f"the likeliest token is taken each time; the model's makers advise {options}")
+    return notes
 
 
 def _asked(
-    prompt: str | None,
-    pair: str | None,
-    prompt_ids: str | None,
-    prompt_name: str | None,
-    tokenizer: Tokenizer | None,
-    model: Executable,
-) -> Asked:
+    texts: TextModel, prompt: str | None, pair: str | None, prompt_ids: str | None, prompt_names: Sequence[str]
+) -> list[Asked]:
+    """What is read: one sequence, or several for a pair."""
     from burnish.runtime.answers import Asked
-    from burnish.runtime.tokenizer import prompted
 
-    facts, rows = model.module.facts, model.vocabulary
-    if prompt_ids is not None:
-        if pair is not None:
-            raise click.UsageError("--pair is a text: give --prompt beside it")
-        if prompt_name is not None:
-            raise click.UsageError("--prompt-name is put before a text: give --prompt beside it")
+    with usage_errors():
+        if prompt_ids is None:
+            return texts.ask((prompt or "", pair) if pair is not None else prompt or "", prompt_names)
+        for option, given in (("--pair is a text", pair), ("--prompt-name is put before a text", prompt_names or None)):
+            if given is not None:
+                raise ValueError(f"{option}: give --prompt beside it")
         try:
-            asked = Asked([int(x) for x in prompt_ids.replace(",", " ").split()])
+            ids = [int(x) for x in prompt_ids.replace(",", " ").split()]
         except ValueError:
-            raise click.UsageError(f"--prompt-ids takes numbers such as 1,2,3, not {prompt_ids!r}") from None
-    elif tokenizer is None or prompt is None or not prompt.strip():
-        raise click.UsageError("the prompt is empty")
-    else:
-        try:
-            asked = tokenizer.ask(prompted(facts, prompt, prompt_name), pair, facts.longest)
-        except ValueError as e:
-            raise click.UsageError(str(e)) from None
-    if not asked.ids:
-        raise click.UsageError("the prompt is empty")
-    bad = [i for i in asked.ids if i < 0 or (rows is not None and i >= rows)]
-    if bad:
-        raise click.UsageError(f"token {bad[0]} is not in the vocabulary of {rows}")
-    return asked
-
-
-def _room(model: Executable, ids: Sequence[int], wanted: int) -> int:
-    """How many new tokens the context leaves room for, at most `wanted`."""
-    if model.context is None:
-        return wanted
-    room = model.context - (0 if model.has_encoder else len(ids))  # an encoder has the same for itself
-    if len(ids) > model.context or room < model.is_generative:
-        least = " and needs room for a new one" if model.is_generative and not model.has_encoder else ""
-        raise click.UsageError(f"the prompt has {len(ids)} tokens{least}; the model's context is {model.context}")
-    return min(wanted, room)
+            raise ValueError(f"--prompt-ids takes numbers such as 1,2,3, not {prompt_ids!r}") from None
+        return texts.checked([Asked(ids)])
 
 
 def _show(pieces: Iterable[str], quiet: bool) -> None:
@@ -272,25 +289,6 @@ def _show(pieces: Iterable[str], quiet: bool) -> None:
             sys.stdout.flush()
     if not quiet:
         click.echo()
-
-
-def _answer(model: Executable, asked: Asked, quiet: bool) -> dict[str, Any]:
-    """What a model that makes no text says of a text; printed unless `quiet`."""
-    import numpy as np
-
-    from burnish.ir.signature import TOKEN_TYPES
-    from burnish.runtime.answers import answer_of
-
-    more: dict[str, Any] = {}
-    graph = model.module.main
-    types = graph.input_for(TOKEN_TYPES) if graph is not None else None
-    if types is not None and asked.types is not None:
-        more[types.name] = np.array([asked.types], np.int32)
-    outputs = {name: x[0] for name, x in model.forward(np.array([asked.ids], np.int32), **more).items()}
-    answer = answer_of(model.module.facts, graph.roles if graph is not None else {}, outputs, asked)
-    if not quiet:
-        click.echo("\n".join(answer.lines))
-    return dict(answer.values)
 
 
 @dataclass

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from burnish.runtime.executable import Executable
     from burnish.runtime.package import PackageReport
     from burnish.runtime.progress import Progress
+    from burnish.runtime.texts import TextModel
 
-__all__ = ["compile", "executable", "load", "optimize"]
+__all__ = ["compile", "executable", "load", "open", "optimize"]
 
 
 def load(
@@ -87,3 +88,33 @@ def executable(
     if passes and done.isdisjoint(p.name for p in passes):
         module = optimize(module, pipeline, observers=[PassesDone(passes, progress)] if progress is not None else ())
     return Executable(module, backend, activations, progress)
+
+
+def open(
+    source: str | Path,
+    backend: str = "numpy",
+    activations: str = "",
+    task: str = "",
+    *,
+    best: int | None = None,
+    scores: str = "",
+    group: str = "simple",
+    unanswerable: bool = False,
+    cut: bool = False,
+    language: str = "",
+) -> TextModel:
+    """A model with its tokenizer, for texts: `model(texts)`, `model.embed(texts)`, `model.generate(texts)`.
+
+    `source`, `backend`, `activations` and `task` are those of `load` and `executable`; the rest is what `burnish run`
+    calls `--best`, `--scores`, `--group`, `--unanswerable`, `--cut` and `--language`. Raises LoadError; ValueError for
+    a language that is no token.
+    """
+    from burnish.runtime.answers import Wanted
+    from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.texts import TextModel, in_language
+
+    module, tokenizer = load(source, task=task), tokenizer_of(Path(source))
+    if language:
+        module.facts = in_language(module.facts, tokenizer, language)
+    wanted = Wanted(best, scores, group, unanswerable)
+    return TextModel(executable(module, backend, activations), tokenizer, wanted, cut)

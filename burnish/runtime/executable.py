@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from burnish.ir.signature import LOGITS, TOKENS
 from burnish.passes.pipelines import run_passes
 from burnish.runtime.generate import Watch, generate, prefill
 from burnish.runtime.progress import Progress
+from burnish.runtime.rules import Ruled
 from burnish.runtime.sampling import Sampler, greedy
 from burnish.runtime.session import Session, counts_of, feed, read_source
 from burnish.runtime.targets import read_pipeline
@@ -171,15 +173,45 @@ class Executable:
         `sampler(logits[V], ids) -> token` is given the tokens so far, the prompt's among them, and is greedy unless
         given; `watch(step, logits[V])` sees the logits first. The prompt of an encoder-decoder is its encoder's input.
         """
-        facts = self.module.facts
-        ids = np.array([list(prompt)], np.int32)
+        for tokens in self._generate([prompt], [max_new_tokens], [sampler], stop, watch):
+            yield from (t for t in tokens if t is not None)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: Sequence[int],
+        sampler: Sampler = greedy,
+        stop: Sequence[int] | None = None,
+    ) -> list[list[int]]:
+        """The new tokens behind each prompt, as `generate` gives them, all at once; each has a copy of the sampler."""
+        found: list[list[int]] = [[] for _ in prompts]
+        for tokens in self._generate(prompts, max_new_tokens, [deepcopy(sampler) for _ in prompts], stop):
+            for text, token in zip(found, tokens, strict=True):
+                text += [] if token is None else [token]
+        return found
+
+    def _generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        limits: Sequence[int],
+        samplers: Sequence[Sampler],
+        stop: Sequence[int] | None,
+        watch: Watch | None = None,
+    ) -> Iterator[list[int | None]]:
+        facts, count = self.module.facts, np.array([len(p) for p in prompts], np.int32)
+        ids = np.zeros((len(prompts), int(count.max())), np.int32)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt)] = prompt
         if self.has_encoder:
-            session = self.start(1, max_new_tokens, encoder_ids=ids)  # the last one is not read again
-            ids = np.array([[facts.decoder_start or 0]], np.int32)
+            session = self.start(len(ids), max(limits), ids, count)  # the last one is not read again
+            ids, count = np.full((len(ids), 1), facts.decoder_start or 0, np.int32), np.ones(len(ids), np.int32)
         else:
-            session = self.start(1, ids.shape[1] + max_new_tokens)
+            session = self.start(len(ids), int((count + limits).max()))
         ends = facts.eos if stop is None else stop
-        return generate(session, ids, max_new_tokens, sampler, ends, watch)
+        if facts.rules:
+            each = zip(count.tolist(), limits, samplers, strict=True)
+            samplers = [Ruled(facts.rules, ends, before, limit, s) for before, limit, s in each]
+        return generate(session, ids, count, limits, samplers, ends, watch)
 
 
 def _takes_packed(module: Module) -> int:

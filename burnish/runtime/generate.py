@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -40,21 +40,36 @@ def prefill(session: Session, ids: np.ndarray, count: np.ndarray | None = None, 
 
 
 def generate(
-    session: Session, ids: np.ndarray, limit: int, sampler: Sampler, ends: Collection[int], watch: Watch | None = None
-) -> Iterator[int]:
-    """Token after token behind ids[1, S], until one of `ends`, which is not part of the text, or `limit` of them.
+    session: Session,
+    ids: np.ndarray,
+    count: np.ndarray,
+    limits: Sequence[int],
+    samplers: Sequence[Sampler],
+    ends: Collection[int],
+    watch: Watch | None = None,
+) -> Iterator[list[int | None]]:
+    """Token after token behind each row of ids[B, S], of which count[b] are real; None for a row that has ended.
 
-    Raises NotFinite where there are no logits to choose from.
+    A row ends before one of `ends`, which is not part of its text, or at its limit. `watch` sees the first row's
+    logits. Raises NotFinite where there are no logits to choose from.
     """
-    so_far = ids[0].tolist()
-    for i in range(limit):
-        logits = prefill(session, ids)[0]
-        if watch is not None:
-            watch(i, logits)
-        require_finite(logits, f"the logits for new token {i + 1}")
-        token = int(sampler(logits, so_far))
-        if token in ends:
+    so_far = [row[:n].tolist() for row, n in zip(ids, count, strict=True)]
+    running = list(range(len(ids)))
+    for i in range(max(limits)):
+        logits = prefill(session, ids, count)
+        tokens: list[int | None] = [None] * len(so_far)
+        for b in running:
+            if watch is not None and b == 0:
+                watch(i, logits[b])
+            require_finite(logits[b], f"the logits for new token {i + 1}")
+            token = int(samplers[b](logits[b], so_far[b]))
+            if token not in ends:
+                tokens[b] = token
+                so_far[b].append(token)
+        running = [b for b in running if tokens[b] is not None]
+        if not running:
             return
-        yield token
-        so_far.append(token)
-        ids = np.array([[token]], np.int32)
+        yield tokens
+        ids = np.array([[token or 0] for token in tokens], np.int32)
+        running = [b for b in running if i + 1 < limits[b]]
+        count = np.array([b in running for b in range(len(tokens))], np.int32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from burnish.frontends.config import LoadError
 from burnish.frontends.source import read_tokenizer
@@ -57,16 +58,42 @@ class Tokenizer:
             encoded = self._inner.encode(text, pair)
         finally:
             self._inner.no_truncation()
+        return self._asked(encoded, (text,) if pair is None else (text, pair))
+
+    def windows(self, first: str, second: str, longest: int, shared: int) -> list[Asked]:
+        """A pair as often as it takes for windows of the second text to hold all of it.
+
+        Each has at most `longest` tokens, the first text's and special ones included, and begins with the `shared` last
+        ones of the one before it. Raises ValueError where the first text leaves no room for that.
+        """
+        (first + second).encode()
+        room = longest - len(self._inner.encode(first, "").ids)
+        if room <= shared:
+            raise ValueError(f"the first text leaves room for {room} tokens of the second in windows of {longest}")
+        self._inner.enable_truncation(longest, stride=shared, strategy="only_second")
+        try:
+            encoded = self._inner.encode(first, second)
+        finally:
+            self._inner.no_truncation()
+        return [self._asked(e, (first, second)) for e in (encoded, *encoded.overflowing)]
+
+    def _asked(self, encoded: Any, texts: tuple[str, ...]) -> Asked:
         masks = [i for i, t in self._inner.get_added_tokens_decoder().items() if t.content in ("[MASK]", "<mask>")]
         return Asked(
             list(encoded.ids),
             list(encoded.type_ids),
-            (text,) if pair is None else (text, pair),
+            texts,
             list(encoded.offsets),
             list(encoded.sequence_ids),
+            list(encoded.word_ids),
             masks[0] if masks else None,
-            lambda token: self._inner.id_to_token(token) or str(token),
+            lambda ids, plain: str(self._inner.decode(list(ids), skip_special_tokens=plain)),
         )
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token, as the tokenizer writes it."""
+        id: int | None = self._inner.token_to_id(token)
+        return id
 
     def decode(self, ids: list[int]) -> str:
         """Text, without special tokens."""

@@ -97,5 +97,5 @@ class Decoder(Transformer):
         return op.linear("score", x, labels, bias=True)
 
     def span(self, op: Layers, x: Value) -> Value:
-        """How likely each token is the first and the last of the answer."""
+        """Two scores for each token: as the first of an answer, and as the last."""
         return op.linear("qa_outputs", x, 2, bias=True)

@@ -105,6 +105,10 @@ class Encoder(Transformer):
         """What the first token has gathered."""
         return op.tanh(op.linear("bert.pooler.dense", first_token(op, x), self.width, bias=True))
 
+    def follows(self, op: Layers, x: Value, count: Value) -> Value:
+        """Two scores for a pair: the second text goes on from the first, or is any other."""
+        return op.linear("cls.seq_relationship", self.pooled(op, x, count), 2, bias=True)
+
     def score(self, op: Layers, x: Value, labels: int) -> Value:
         """A score for each label."""
         return op.linear("classifier", x, labels, bias=True)

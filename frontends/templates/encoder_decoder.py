@@ -37,6 +37,8 @@ class EncoderDecoder(Transformer):
         return {"decoder_start": self.config.integer(start, 0, least=0)}
 
     def inputs(self, graph: str) -> Mapping[str, tuple[Type, Role]]:
+        if graph == "forward":
+            return super().inputs(graph)
         if graph == "encoder":
             return {"ids": (Type("i32", (B, T)), TOKENS), COUNT.name: (Type("i32", (B,)), COUNT)}
         return {
@@ -44,6 +46,12 @@ class EncoderDecoder(Transformer):
             "encoder_hidden": (Type("f32", (B, T, self.width)), Linked("encoder", HIDDEN.name)),
             "encoder_count": (Type("i32", (B,)), Linked("encoder", COUNT.name)),
         }
+
+    def forward(self, op: Layers, ids: Value, count: Value) -> Value:
+        """The decoder reads the encoder's text again, one token later: what heads of labels rest on."""
+        first = op.slice(ids, axis=1, start=0, stop=1) * 0 + self.facts()["decoder_start"]
+        later = op.concat(first, op.slice(ids, axis=1, start=0, stop=S - 1), axis=1)
+        return self.decoder(op, later, self.encoder(op, ids, count), count)
 
     def encoder(self, op: Layers, ids: Value, count: Value) -> Value:
         with op.scope("encoder"):
@@ -89,3 +97,18 @@ class EncoderDecoder(Transformer):
     def final(self, op: Layers, x: Value) -> Value:
         """What follows the last block."""
         return x
+
+    # ----------------------------------------------------------------------------------------------- what heads rest on
+
+    def pooled(self, op: Layers, x: Value, count: Value) -> Value:
+        """The last real token, which ends the text."""
+        x = op.squeeze(op.last_row(x, count), axes=(1,))
+        return op.tanh(op.linear("classification_head.dense", x, self.width, bias=True))
+
+    def score(self, op: Layers, x: Value, labels: int) -> Value:
+        """A score for each label."""
+        return op.linear("classification_head.out_proj", x, labels, bias=True)
+
+    def span(self, op: Layers, x: Value) -> Value:
+        """Two scores for each token: as the first of an answer, and as the last."""
+        return op.linear("qa_outputs", x, 2, bias=True)

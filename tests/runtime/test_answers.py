@@ -1,10 +1,10 @@
-"""What the numbers of a model that makes no text say."""
+"""What the numbers of a model that makes no text say, where there is no pipeline to compare with: test_texts.py."""
 
 import numpy as np
 import pytest
 
 from burnish.ir.signature import EMBEDDING, HIDDEN, LOGITS, Facts
-from burnish.runtime.answers import Asked, answer_of
+from burnish.runtime.answers import Answer, Asked, Wanted, answer_of
 
 TEXTS = ("who came?", "Anna came late.")
 #: [CLS] who came ? [SEP] Anna came late . [SEP]
@@ -15,51 +15,83 @@ PAIR = Asked(
     spans=[(0, 0), (0, 3), (4, 8), (8, 9), (0, 0), (0, 4), (5, 9), (10, 14), (14, 15), (0, 0)],
     parts=[None, 0, 0, 0, None, 1, 1, 1, 1, None],
 )
+IDS = Asked([4, 5, 6])
 ROLES = {"logits": LOGITS}
+SPANS = {"start_logits": LOGITS, "end_logits": LOGITS}
+
+
+def said(facts: Facts, logits: list[float] | np.ndarray, asked: Asked = PAIR, **wanted: object) -> Answer:
+    return answer_of(facts, ROLES, [({"logits": np.array(logits, "f4")}, asked)], Wanted(**wanted))
 
 
 def test_labels_the_likeliest_first() -> None:
-    facts = Facts(task="text-classification", labels=("bad", "fair", "good"))
-    answer = answer_of(facts, ROLES, {"logits": np.array([0.5, -1.0, 2.0], "f4")}, PAIR)
-    assert answer.values == {"labels": {"good": 2.0, "bad": 0.5, "fair": -1.0}}
-    assert answer.lines == ["good: 2.0000", "bad: 0.5000", "fair: -1.0000"]
+    facts = Facts(task="text-classification", labels=("bad", "fair", "good"), scores="raw")
+    answer = said(facts, [0.5, -1.0, 2.0])
+    assert answer == Answer(
+        {"labels": {"good": 2.0, "bad": 0.5, "fair": -1.0}}, ["good: 2.0000", "bad: 0.5000", "fair: -1.0000"]
+    )
+    assert said(facts, [0.5, -1.0, 2.0], best=1).lines == ["good: 2.0000"]
 
 
 def test_of_labels_of_one_name_the_higher_score_counts() -> None:
-    facts = Facts(task="text-classification", labels=("same", "same", "other"))
-    answer = answer_of(facts, ROLES, {"logits": np.array([0.25, 0.5, -1.0], "f4")}, PAIR)
-    assert answer.values == {"labels": {"same": 0.5, "other": -1.0}}
+    facts = Facts(task="text-classification", labels=("same", "same", "other"), scores="raw")
+    assert said(facts, [0.25, 0.5, -1.0]).values == {"labels": {"same": 0.5, "other": -1.0}}
 
 
-def test_each_real_token_has_its_label() -> None:
+def test_one_label_without_a_name_is_a_score() -> None:
+    assert said(Facts(task="text-classification", labels=("LABEL_0",)), [0.0]).lines == ["0.5000"]
+    assert said(Facts(task="text-classification", labels=("toxic",)), [0.0]).lines == ["toxic: 0.5000"]
+
+
+def test_large_scores_are_probabilities_too() -> None:
+    facts = Facts(task="text-classification", labels=("a", "b"))
+    assert said(facts, [3e4, -3e4]).values["labels"] == {"a": 1.0, "b": 0.0}
+    assert said(facts, [-3e4, 3e4], scores="sigmoid").values["labels"] == {"b": 1.0, "a": 0.0}
+
+
+def test_what_is_labelled_has_its_place() -> None:
     facts = Facts(task="token-classification", labels=("O", "PERSON"))
-    scores = np.tile(np.array([1, 0], "f4"), (10, 1))
-    scores[5] = 0, 3
-    answer = answer_of(facts, ROLES, {"logits": scores}, PAIR)
-    assert answer.lines[3:6] == ["Anna: PERSON 3.0000", "came: O 1.0000", "late: O 1.0000"]
-    assert len(answer.lines) == 7  # without special tokens
+    logits = np.tile(np.array([9, 0], "f4"), (10, 1))
+    logits[5] = 0, 9
+    assert said(facts, logits).lines == ["Anna: PERSON 0.9999 [0:4]"]
+    ids = said(facts, logits[:3] * [0, 1] + [0, 1], IDS)
+    assert ids.values["entities"][0] == {"label": "PERSON", "text": "4 5 6", "first_token": 0, "last_token": 2,
+                                         "score": pytest.approx(0.73106, abs=1e-5)}  # fmt: skip
+    assert said(facts, np.tile([9.0, 0.0], (10, 1))).lines == ["(no entities)"]
 
 
 def test_an_answer_is_a_span_of_the_second_text() -> None:
-    facts, roles = Facts(task="question-answering"), {"start_logits": LOGITS, "end_logits": LOGITS}
+    facts = Facts(task="question-answering")
     start, end = np.zeros(10, "f4"), np.zeros(10, "f4")
-    start[[1, 6]], end[[2, 5, 7]] = (9, 4), (9, 6, 5)  # the best lie in the question
-    answer = answer_of(facts, roles, {"start_logits": start, "end_logits": end}, PAIR)
-    assert answer.values == {"answer": "came late", "score": 9.0, "first_token": 6, "last_token": 7}
+    start[[1, 6]], end[[2, 5, 7]] = (90, 40), (90, 60, 50)  # the best lie in the question
+    answer = answer_of(facts, SPANS, [({"start_logits": start, "end_logits": end}, PAIR)])
+    assert answer.lines == ["came late: 0.0000 [5:14]"]  # the likeliest end lies before the likeliest start
+    end[5] = 0
+    assert answer_of(facts, SPANS, [({"start_logits": start, "end_logits": end}, PAIR)]).values == {
+        "answer": "came late", "score": pytest.approx(1.0), "start": 5, "end": 14}  # fmt: skip
+
+
+def test_no_answer_is_said_where_it_may_be() -> None:
+    start, end = np.zeros(10, "f4"), np.zeros(10, "f4")
+    start[0] = end[0] = 20
+    read = [({"start_logits": start, "end_logits": end}, PAIR)]
+    answer = answer_of(Facts(task="question-answering"), SPANS, read, Wanted(unanswerable=True))
+    assert (answer.values["answer"], answer.lines) == ("", ["(no answer): 1.0000"])
+    assert answer_of(Facts(task="question-answering"), SPANS, read).values["answer"] != ""
 
 
 def test_a_mask_has_words() -> None:
-    asked = Asked([1, 3, 2], mask=3, word=lambda t: f"w{t}")
-    scores = np.zeros((3, 8), "f4")
-    scores[1, 6], scores[1, 4] = 2, 1
-    answer = answer_of(Facts(task="fill-mask"), ROLES, {"logits": scores}, asked)
-    assert answer.lines == ["w6 2.0000, w4 1.0000, w0 0.0000, w1 0.0000, w2 0.0000"]
+    asked = Asked([1, 3, 2], mask=3, text_of=lambda ids, plain: " ".join(f"w{t}" for t in ids))
+    scores = np.full((3, 8), -90, "f4")
+    scores[1, 6], scores[1, 4] = np.log(3), 0
+    answer = said(Facts(task="fill-mask"), scores, asked, best=2)
+    assert answer.lines == ["w6: 0.7500  w1 w6 w2", "w4: 0.2500  w1 w4 w2"]
 
 
 @pytest.mark.parametrize("task", ["", "feature-extraction", "fill-mask"])
 def test_else_the_numbers_themselves(task: str) -> None:
     outputs = {"hidden": np.ones((3, 9), "f4"), "embedding": np.array([0.5, 1], "f4")}
     roles = {"hidden": HIDDEN, "embedding": EMBEDDING}
-    assert answer_of(Facts(task=task), roles, outputs, Asked([4, 5, 6])).lines == ["0.500000 1.000000"]
-    answer = answer_of(Facts(task=task), {"hidden": HIDDEN}, {"hidden": np.ones((3, 9), "f4")}, Asked([4, 5, 6]))
+    assert answer_of(Facts(task=task), roles, [(outputs, IDS)]).lines == ["0.500000 1.000000"]
+    answer = answer_of(Facts(task=task), {"hidden": HIDDEN}, [({"hidden": np.ones((3, 9), "f4")}, IDS)])
     assert answer.lines[2] == "6: " + " ".join(["1.000000"] * 8) + " …"

@@ -136,7 +136,7 @@ def test_a_head_that_a_base_has_no_step_for_is_refused(tmp_path: Path) -> None:
     [
         ("BertLMHeadModel", SIZES, "Bert goes with Model: a head of ForCausalLM does not go on it"),
         ("RobertaForCausalLM", CONFIGS["Roberta"], "Roberta goes with Model: a head of ForCausalLM"),
-        ("BertForMultipleChoice", SIZES, "architecture 'BertForMultipleChoice' is not supported"),
+        ("RobertaForMultipleChoice", CONFIGS["Roberta"], "does not fit RobertaForMultipleChoice: missing tensors"),
     ],
 )
 def test_another_head_is_refused_by_name(name: str, config: dict[str, Any], message: str, tmp_path: Path) -> None:
