@@ -32,7 +32,7 @@ class Bart(EncoderDecoder):
     fixed: ClassVar[dict[str, Any]] = {"add_bias_logits": False, "add_final_layer_norm": False}
     fixed |= {"normalize_before": False, "normalize_embedding": True}
     fixed |= {"static_position_embeddings": False, "extra_pos_embeddings": 2}
-    unused: ClassVar[tuple[str, ...]] = ("encoder.version", "decoder.version")
+    unused: tuple[str, ...] = ("encoder.version", "decoder.version")
     spelling = {"mlp.fc1": "fc1", "mlp.fc2": "fc2", "mlp_layer_norm": "final_layer_norm"}
     #: the row of position 0
     first: ClassVar[int] = 2

@@ -8,6 +8,7 @@ from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.cohere import Cohere
 from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.config import Config
+from burnish.frontends.rotary import Rotation
 from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.transformer import MLP
@@ -34,9 +35,9 @@ class CodeGen(Decoder):
         parts = 4  # of the machine it was trained on: each holds its heads' queries, values, keys
         self.spelling = {**names, **interleaved("attn.qkv_proj", self.outputs("q", "v", "k", under="self_attn"), parts)}
 
-    def frequencies(self, layer: int) -> np.ndarray:
+    def frequencies(self, layer: int) -> Rotation:
         size = self.config.integer("rotary_dim", 64, most=self.head_dim)
-        return np.array([10000.0 ** (-i / size) for i in range(0, size, 2)], "f4")
+        return Rotation(np.array([10000.0 ** (-i / size) for i in range(0, size, 2)], "f4"))
 
     def logits(self, op: Layers, x: Value) -> Value:
         return op.linear("lm_head", x, self.vocabulary, bias=True)

@@ -29,7 +29,7 @@ class GPT2(Decoder):
         *("n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn", "summary_activation"),
         *("summary_first_dropout", "summary_type", "summary_proj_to_labels", "summary_use_proj"),
     )
-    unused: ClassVar[tuple[str, ...]] = (".attn.bias",)
+    unused = (".attn.bias",)
     spelling: dict[str, str | RowMap] = {"model": "transformer", "layers": "h", "embed_tokens": "wte", "norm": "ln_f"}
     spelling |= {"embed_positions": "wpe", "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2"}
     #: whether matrices are stored [inputs, outputs]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from burnish.frontends.architecture import Layers
 from burnish.frontends.config import Config
 from burnish.frontends.stored import RowMap
@@ -37,8 +39,8 @@ class GptOss(Experts):
         self.spelling["mlp.experts.down_proj.weight"] = RowMap("mlp.experts.down_proj", transposed=True, behind=1)
         self.spelling["mlp.experts.down_proj.bias"] = "mlp.experts.down_proj_bias"
 
-    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At, **operands: Value) -> Value:
-        return super().attend(op, q, k, v, at, sinks=op.parameter("sinks", self.heads))
+    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
+        return super().attend(op, q, k, v, replace(at, sinks=op.parameter("sinks", self.heads)))
 
     def of_experts(self, op: Layers, name: str, x: Value, chosen: Value, bias: bool = True) -> Value:
         return super().of_experts(op, name, x, chosen, bias)

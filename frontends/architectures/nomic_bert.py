@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.roberta import Roberta
 from burnish.frontends.config import Config
-from burnish.frontends.rotary import rope_frequencies
+from burnish.frontends.rotary import Rotation, rope_frequencies
 from burnish.frontends.stored import Spelling, joined
 from burnish.frontends.templates.encoder import Encoder
 from burnish.frontends.templates.transformer import ATTENTION, MLP, At
@@ -66,15 +64,15 @@ class NomicBert(Encoder):
         qkv = joined(self.qkv_called, self.outputs("q", "k", "v", under="attention"))
         self.spelling = {**self.called, **self.stored, **qkv}
 
-    def rotation(self, c: Config) -> np.ndarray:
-        """The frequencies of the rotation, f32[head_dim / 2]."""
+    def rotation(self, c: Config) -> Rotation:
+        """How heads are rotated."""
         return rope_frequencies(c, self.head_dim, theta=("rope_theta", self.theta))
 
     def place(self, op: Layers, at: At) -> Value | None:
         return None
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
-        return op.rotary(x, at.positions, op.constant(self.frequencies))
+        return op.rotary(x, at.positions, self.frequencies)
 
 
 class Gte(NomicBert):
@@ -101,7 +99,7 @@ class Gte(NomicBert):
         super().setup(c)
         self.spelling = {**self.spelling, **joined("mlp.up_gate_proj", self.outputs("up", "gate"))}
 
-    def rotation(self, c: Config) -> np.ndarray:
+    def rotation(self, c: Config) -> Rotation:
         """Of type ntk, the base grows by the factor, and the frequencies fall by its root (kexue.fm/archives/9706)."""
         scaling = c.section("rope_scaling")
         if scaling.get("type") != "ntk":

@@ -85,4 +85,4 @@ class Esm(Roberta):
         return self.norm(op, "layer_norm", x) if self.first_norm else x
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
-        return op.rotary(x, at.positions, op.constant(self.frequencies)) if self.rotary else x
+        return op.rotary(x, at.positions, self.frequencies) if self.rotary else x

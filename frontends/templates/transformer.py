@@ -37,6 +37,8 @@ class At:
     count: Value | None = None
     #: added to the scores of its self-attention
     bias: Value | None = None
+    #: what each head attends to beside all keys, f32[heads]
+    sinks: Value | None = None
     #: what an encoder made, f32[B, T, H], and how many of its tokens are real
     encoded: Value | None = None
     encoded_count: Value | None = None
@@ -126,11 +128,11 @@ class Transformer(Architecture):
         """What is added to the scores of every self-attention of a stack that reads x."""
         return None
 
-    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At, **operands: Value) -> Value:
-        """Self-attention of heads [B, S, heads, head_dim]; `operands` are further ones, by their names."""
+    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
+        """Self-attention of heads [B, S, heads, head_dim]."""
         window = self.windows[at.layer] if self.windows else 0
         how = {"causal": at.causal, "scale": self.scale, "window": window, "softcap": self.softcap}
-        return op.attention(q, k, v, None, at.count, at.bias, **operands, **how)
+        return op.attention(q, k, v, None, at.count, at.bias, sinks=at.sinks, **how)
 
     def attention(self, op: Layers, x: Value, at: At) -> Value:
         """x attends to itself; its projections lie in the current scope."""
