@@ -56,6 +56,8 @@ def text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Config
         what = f"it is {kind}" if kind else f"those are of {known}"
         raise LoadError(f"{config.where}: the text part of {name} is not read; {what}")
     text = config.section("text_config") if config.has("text_config") else _without_images(config)
+    if text.flag("use_bidirectional_attention", False):
+        raise LoadError(f"{text.where}: use_bidirectional_attention is true, but only causal attention is supported")
     kind = text.text("model_type", TEXTS[larger])
     architecture, head = find_architecture(f"{kind.removesuffix('_text')}ForCausalLM", text)
     prefixes = [p for p in _PREFIXES[:-1] if any(n.startswith(p) for n in tensors.types)] or [_PREFIXES[-1]]

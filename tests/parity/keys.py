@@ -45,6 +45,8 @@ _ACTIVATIONS = ("relu", "gelu_pytorch_tanh", "silu", "gelu")
 #: fields of older files, and what takes their place in those of today
 _OLDER = {"rope_scaling": "rope_parameters", "rope_theta": "rope_parameters"}
 _ROTARY = ("rope_parameters", "rope_scaling")
+#: the section of a larger model whose fields are tried too; what it makes of images is left out
+_TEXT = "text_config"
 #: other values of fields whose usual one does not say what kind of value they take
 _OTHERS: Mapping[str, Sequence[Any]] = {
     "max_position_embeddings": (LENGTH // 2, LENGTH + 1, 200),
@@ -76,9 +78,11 @@ def account(type: ModelType, most: int = 2, only: Iterable[str] = ()) -> list[Ro
     for key, value in _fields(base.config):
         if only and key not in only:
             continue
-        enough = 0 if key in _ROTARY else most
-        for other in _other_values(type, base.config, key, value):
+        enough = 0 if key in (*_ROTARY, _TEXT) else most
+        for other in _other_values(base.config, key, value):
             row = _tried(type, variant, key, other, base)
+            if key == _TEXT:
+                row.value = {k: v for k, v in other.items() if k not in value or value[k] != v}
             rows.append(row)
             enough -= row.outcome != "cannot be built"
             if not enough:
@@ -99,7 +103,9 @@ def _tried(type: ModelType, variant: Mapping[str, Any], key: str, other: Any, ba
         try:
             error = forward_error(load_checkpoint(Path(folder)), oracle)
         except LoadError as e:
-            named = key in str(e) or (isinstance(other, Mapping) and any(k in str(e) for k in other))
+            usual = variant.get(key) or {}
+            changed = [k for k, v in other.items() if usual.get(k) != v] if isinstance(other, Mapping) else []
+            named = (key in str(e) and key != _TEXT) or any(k in str(e) for k in changed)
             return Row(type.cls, key, other, "refused" if named else "refused without its name", str(e)[-200:])
         except Exception as e:  # ours: a fault, whatever it is
             return Row(type.cls, key, other, "CRASHED", f"{e.__class__.__name__}: {e}"[:200])
@@ -123,13 +129,15 @@ def _fields(config: Any) -> list[tuple[str, Any]]:
     return sorted((older | {k: v for k, v in declared.items() if k not in NOT_OF_THE_MODEL} | written).items())
 
 
-def _other_values(type: ModelType, config: Any, key: str, value: Any) -> Iterable[Any]:
+def _other_values(config: Any, key: str, value: Any) -> Iterable[Any]:
     """Values of the same kind, the likeliest to be built and to matter first."""
+    if isinstance(section := getattr(config, key, None), transformers.PreTrainedConfig):
+        return _in_section(section, value) if key == _TEXT else ()
     if key in _OTHERS:
         return (v for v in _OTHERS[key] if v != value)
     if key in _ROTARY:
         return _rotations(value, getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-    kind = _declared(type, key)
+    kind = _declared(config, key)
     match value:
         case bool():
             return (not value,)
@@ -150,9 +158,16 @@ def _other_values(type: ModelType, config: Any, key: str, value: Any) -> Iterabl
     return ()
 
 
-def _declared(type: ModelType, key: str) -> str:
+def _in_section(section: Any, value: Mapping[str, Any]) -> Iterable[Any]:
+    """The section with another value in one field: two of each."""
+    for key, usual in _fields(section):
+        kept = {k: v for k, v in value.items() if k != _OLDER.get(key)}
+        others = _other_values(section, key, usual)
+        yield from ({**kept, key: v} for v in (others if key in _ROTARY else itertools.islice(others, 2)))
+
+
+def _declared(config: Any, key: str) -> str:
     """The text of the type that a field is declared with."""
-    config = getattr(transformers, type.cls).config_class
     return next((str(f.type) for f in dataclasses.fields(config) if f.name == key), "")
 
 
