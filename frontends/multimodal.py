@@ -56,6 +56,8 @@ def text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Config
         what = f"it is {kind}" if kind else f"those are of {known}"
         raise LoadError(f"{config.where}: the text part of {name} is not read; {what}")
     text = config.section("text_config") if config.has("text_config") else _without_images(config)
+    if text.flag("use_bidirectional_attention", False):
+        raise LoadError(f"{text.where}: use_bidirectional_attention is true, but only causal attention is supported")
     kind = text.text("model_type", TEXTS[larger])
     architecture, head = find_architecture(f"{kind.removesuffix('_text')}ForCausalLM", text)
     prefixes = [p for p in _PREFIXES[:-1] if any(n.startswith(p) for n in tensors.types)] or [_PREFIXES[-1]]
@@ -74,10 +76,10 @@ def _without_images(config: Config) -> Config:
 
 
 def _tied(config: Config, text: Config, tensors: Tensors) -> Mapping[str, Any]:
-    """Either config may say that the head is the table of tokens; where neither says, it is unless it is stored."""
-    said = [c.flag("tie_word_embeddings", False) for c in (config, text) if c.has("tie_word_embeddings")]
-    stored = any(n.endswith("lm_head.weight") for n in tensors.types)
-    return {"tie_word_embeddings": True} if any(said) or not (said or stored) else {}
+    """Either config may say that the head is the table of tokens; where the larger does not, it is unless stored."""
+    said = [c.flag("tie_word_embeddings", False) for c in (config, text)]
+    stored = config.has("tie_word_embeddings") or any(n.endswith("lm_head.weight") for n in tensors.types)
+    return {"tie_word_embeddings": True} if any(said) or not stored else {}
 
 
 def _plain_positions(text: Config) -> Mapping[str, Any]:

@@ -46,6 +46,8 @@ _ACTIVATIONS = ("relu", "gelu_pytorch_tanh", "silu", "gelu")
 #: fields of older files, and what takes their place in those of today
 _OLDER = {"rope_scaling": "rope_parameters", "rope_theta": "rope_parameters"}
 _ROTARY = ("rope_parameters", "rope_scaling")
+#: the section of a larger model whose fields are tried too; what it makes of images is left out
+_TEXT = "text_config"
 #: other values of fields whose usual one does not say what kind of value they take
 _OTHERS: Mapping[str, Sequence[Any]] = {
     "max_position_embeddings": (LENGTH // 2, LENGTH + 1, 200),
@@ -80,8 +82,10 @@ def account(type: ModelType, most: int = 2, only: Iterable[str] = ()) -> list[Ro
         if only and key not in only:
             continue
         enough = 0 if key in _ROTARY or isinstance(value, Mapping) else most
-        for other in _other_values(type, base.config, key, value):
+        for other in _other_values(base.config, key, value):
             row = _tried(type, variant, {key: other}, base)
+            if key == _TEXT:
+                row.changes = {k: v for k, v in other.items() if k not in value or value[k] != v}
             rows.append(row)
             enough -= row.outcome != "cannot be built"
             if not enough:
@@ -99,7 +103,7 @@ def mixed(type: ModelType, number: int, seed: int = 0, fields: int = 3) -> list[
         base = type.made(variant)
         given = _fields(base.config)
         for _ in range(100):
-            drawn = [(k, list(_other_values(type, base.config, k, v))) for k, v in rng.sample(given, fields)]
+            drawn = [(k, list(_other_values(base.config, k, v))) for k, v in rng.sample(given, fields)]
             row = _tried(type, dict(variant), {k: rng.choice(others) for k, others in drawn if others}, base)
             if row.outcome != "cannot be built" and row.changes:
                 rows.append(row)
@@ -121,8 +125,7 @@ def _tried(type: ModelType, variant: Mapping[str, Any], changes: Mapping[str, An
         try:
             error = forward_error(load_checkpoint(Path(folder)), oracle)
         except LoadError as e:
-            nested = (k for v in changes.values() if isinstance(v, Mapping) for k in v)
-            named = any(k in str(e) for k in (*changes, *nested))
+            named = any(k in str(e) for k in _changed(variant, changes))
             return Row(type.cls, changes, "refused" if named else "refused without its name", str(e)[-200:])
         except Exception as e:  # ours: a fault, whatever it is
             return Row(type.cls, changes, "CRASHED", f"{e.__class__.__name__}: {e}"[:200])
@@ -130,6 +133,16 @@ def _tried(type: ModelType, variant: Mapping[str, Any], changes: Mapping[str, An
         return Row(type.cls, changes, "WRONG", f"{error:.1e} of the largest")
     moved = after.shape != before.shape or np.abs(after - before).max() > models.WITHIN * np.abs(before).max()
     return Row(type.cls, changes, "another" if moved else "same", f"{error:.1e}")
+
+
+def _changed(variant: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterable[str]:
+    """The fields whose values are others, those of sections too; but not the section of a text model."""
+    for key, other in changes.items():
+        if key != _TEXT:
+            yield key
+        if isinstance(other, Mapping):
+            usual = variant.get(key) or {}
+            yield from (k for k, v in other.items() if usual.get(k) != v)
 
 
 def _says(oracle: Oracle, to: Oracle) -> np.ndarray:
@@ -146,13 +159,15 @@ def _fields(config: Any) -> list[tuple[str, Any]]:
     return sorted((older | {k: v for k, v in declared.items() if k not in NOT_OF_THE_MODEL} | written).items())
 
 
-def _other_values(type: ModelType, config: Any, key: str, value: Any) -> Iterable[Any]:
+def _other_values(config: Any, key: str, value: Any) -> Iterable[Any]:
     """Values of the same kind, the likeliest to be built and to matter first."""
+    if isinstance(section := getattr(config, key, None), transformers.PreTrainedConfig):
+        return _in_section(section, value) if key == _TEXT else ()
     if key in _OTHERS:
         return (v for v in _OTHERS[key] if v != value)
     if key in _ROTARY:
         return _rotations(value, getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-    kind = _declared(type, key)
+    kind = _declared(config, key)
     match value:
         case bool():
             return (not value,)
@@ -166,7 +181,7 @@ def _other_values(type: ModelType, config: Any, key: str, value: Any) -> Iterabl
             return _other_lists(value)
         case {**fields}:
             inner = {k: v for k, v in fields.items() if k not in NOT_OF_THE_MODEL}
-            others = ((k, v) for k in inner for v in itertools.islice(_other_values(type, config, k, inner[k]), 2))
+            others = ((k, v) for k in inner for v in itertools.islice(_other_values(config, k, inner[k]), 2))
             return ({**fields, k: v} for k, v in others)
         case [int(), *_]:
             return ([1 - v if v in (0, 1) else v + 1 for v in value], value[::-1])
@@ -177,9 +192,16 @@ def _other_values(type: ModelType, config: Any, key: str, value: Any) -> Iterabl
     return ()
 
 
-def _declared(type: ModelType, key: str) -> str:
+def _in_section(section: Any, value: Mapping[str, Any]) -> Iterable[Any]:
+    """The section with another value in one field: two of each."""
+    for key, usual in _fields(section):
+        kept = {k: v for k, v in value.items() if k != _OLDER.get(key)}
+        others = _other_values(section, key, usual)
+        yield from ({**kept, key: v} for v in (others if key in _ROTARY else itertools.islice(others, 2)))
+
+
+def _declared(config: Any, key: str) -> str:
     """The text of the type that a field is declared with."""
-    config = getattr(transformers, type.cls).config_class
     return next((str(f.type) for f in dataclasses.fields(config) if f.name == key), "")
 
 

@@ -158,7 +158,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}
         | {"attention_dropout": 0.0, "pad_token_id": 3},
     ),
-    "OLMo": ("OlmoForCausalLM", SIZES | {"clip_qkv": 0.5, "rope_scaling": None, "rope_theta": 500.0, "pad_token_id": 1}),
+    "OLMo": ("OlmoForCausalLM", SIZES | {"clip_qkv": 0.5, "rope_scaling": None, "rope_theta": 500.0}),
     "GLM, which does not say how much is rotated": (
         "GlmForCausalLM",
         GROUPED | {"head_dim": 16, "attention_bias": True, "rms_norm_eps": 1.5625e-7, "pad_token_id": 3},
@@ -366,7 +366,7 @@ def test_a_field_that_would_change_the_model_is_refused(case: str, field: str, v
 def test_two_names_that_say_otherwise_are_refused(change: dict[str, float], tmp_path: Path) -> None:
     saved("GPT-NeoX, its fields under two names", tmp_path)
     models.change_config(tmp_path, **change)
-    with pytest.raises(LoadError, match="(partial_rotary_factor|rope_theta) is not what rotary_pct and rotary_emb_base"):
+    with pytest.raises(LoadError, match=" is not what rotary_pct and rotary_emb_base say"):
         load_checkpoint(tmp_path)
 
 
