@@ -119,11 +119,11 @@ class Transformer(Architecture):
         """Positions put into queries and keys."""
         return x
 
-    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
-        """Self-attention of heads [B, S, heads, head_dim]."""
+    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At, **operands: Value) -> Value:
+        """Self-attention of heads [B, S, heads, head_dim]; `operands` are further ones, by their names."""
         window = self.windows[at.layer] if self.windows else 0
         how = {"causal": at.causal, "scale": self.scale, "window": window, "softcap": self.softcap}
-        return op.attention(q, k, v, None, at.count, at.bias, **how)
+        return op.attention(q, k, v, None, at.count, at.bias, **operands, **how)
 
     def attention(self, op: Layers, x: Value, at: At) -> Value:
         """x attends to itself; its projections lie in the current scope."""
