@@ -85,6 +85,9 @@ def rope_frequencies(
     own.get("type")  # beside `rope_type`, the same in older files
     size = int(head_dim * share)
     plain = [base ** (-i / size) for i in range(0, size, 2)]
+    if 2 * len(plain) > head_dim:
+        what = f"head_dim, hidden_size / num_attention_heads unless it is given, is {head_dim}"
+        raise LoadError(f"{config.where}: {what}: heads of an odd size are not rotated as a whole")
     match kind:
         case "linear":
             factor = own.number("factor", least=1e-6)

@@ -103,6 +103,13 @@ def test_a_head_of_one_pair_does_not_grow() -> None:
         rope_frequencies(Config({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}), 2)
 
 
+def test_heads_are_rotated_in_pairs() -> None:
+    """Of an odd share, the last pair reaches into the rest."""
+    assert len(rope_frequencies(Config({"partial_rotary_factor": 0.5}), 10, 1.0).inv_freq) == 3
+    with pytest.raises(LoadError, match=r"head_dim, .* is 7: heads of an odd size"):
+        rope_frequencies(Config({}), 7)
+
+
 def test_sections_that_nobody_reads_are_named() -> None:
     """A family whose layers are all alike does not take them, nor does it take those of another kind."""
     config = Config({"rope_parameters": {"full_attention": {"rope_theta": 5e3}, "factor": 2.0}})
