@@ -21,9 +21,12 @@ class Apertus(Decoder):
     eps = ("rms_norm_eps", 1e-5)
     activation = ("", "relu")
     bias_fields = {"attention_bias": False}
-    fixed = {"hidden_act": "xielu", "post_norm": False, "qk_norm": True}
+    fixed = {"post_norm": False, "qk_norm": True}
     spelling = {"input_layernorm": "attention_layernorm", "post_attention_layernorm": "feedforward_layernorm"}
     each_head = Qwen3.each_head
+
+    def setup(self, c: Config) -> None:
+        c.choice("hidden_act", ("xielu",), "xielu")
 
     def mlp(self, op: Layers, x: Value) -> Value:
         x = self.project(op, "up", x)

@@ -77,6 +77,7 @@ class InternLM2(Decoder):
     """Queries, keys and values stored as one, the rows of a group together (arXiv:2403.17297)."""
 
     names = ("InternLM2",)
+    inert = ("attn_implementation",)
 
     def setup(self, c: Config) -> None:
         self.biased = ATTENTION * c.flag("bias", True)
