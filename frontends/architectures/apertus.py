@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.qwen3 import Qwen3
+from burnish.frontends.config import Config
 from burnish.frontends.templates.decoder import Decoder
 from burnish.ir.graph import Value
 
