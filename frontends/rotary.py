@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rotation", "original_context", "rope_by_type", "rope_frequencies", "rope_section"]
 
-KINDS = ("default", "linear", "dynamic", "yarn", "longrope", "su", "llama3", "proportional")
+KINDS = ("default", "linear", "dynamic", "yarn", "longrope", "su", "llama3")
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,21 @@ def rope_frequencies(
     own.get("type")  # beside `rope_type`, the same in older files
     size = int(head_dim * share)
     plain = [base ** (-i / size) for i in range(0, size, 2)]
+    if 2 * len(plain) > head_dim:
+        what = f"head_dim, hidden_size / num_attention_heads unless it is given, is {head_dim}"
+        raise LoadError(f"{config.where}: {what}: heads of an odd size are not rotated as a whole")
     match kind:
         case "linear":
             factor = own.number("factor", least=1e-6)
             return Rotation(_rounded(f / factor for f in plain))
-        case "proportional":
-            factor, turned = own.number("factor", 1.0, least=1e-6), int(share * head_dim // 2)
-            turning = [base ** (-2 * i / head_dim) / factor for i in range(turned)]
-            return Rotation(_rounded(turning + [0.0] * (head_dim // 2 - turned)))
         case "dynamic":
             if len(plain) < 2:
                 raise LoadError(f"{own.where}: dynamic frequencies of {size} channels of a head are not defined")
             limit = config.integer("max_position_embeddings", 2048)
             return Rotation(_rounded(plain), limit=limit, growth=own.number("factor", least=1.0))
         case "yarn":
+            if base == 1:
+                raise LoadError(f"{own.where}: yarn stretches no frequencies of a base of 1")
             context, whole = original_context(config, of), every.flag("truncate", True)  # of all types of layers
             return _yarn(plain, base, own, _factor(config, own, context), context, whole)
         case "longrope" | "su":
@@ -147,7 +148,7 @@ def original_context(config: Config, of: str = "") -> int:
     own = every.section(of) if of and every.has(of) else every
     beside = config.has(key) and own is every
     own.get(key)
-    return (config if beside else own).integer(key, config.integer("max_position_embeddings", 2048))
+    return (config if beside else own).integer(key, config.integer("max_position_embeddings", 2048), least=2)
 
 
 def _factor(config: Config, own: Config, context: int) -> float:

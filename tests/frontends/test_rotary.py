@@ -35,7 +35,6 @@ SCALINGS = {
     "longrope": {"rope_type": "longrope", "original_max_position_embeddings": 2048, **LONG},
     "longrope, its factor given": {"rope_type": "longrope", "factor": 1.5, **LONG},
     "longrope, its scale given": {"rope_type": "longrope", "factor": 2.0, "attention_factor": 1.25, **LONG},
-    "proportional": {"rope_type": "proportional", "partial_rotary_factor": 0.3, "factor": 2.0},
 }
 
 
@@ -84,6 +83,9 @@ def test_an_older_name_of_longrope() -> None:
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5, but here heads are rotated as a whole"),
         ({"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0]}, "short_factor must be a list of 32 numbers"),
         ({"rope_type": "longrope", "short_factor": [1] * 32, "long_factor": [0] * 32}, r"long_factor\[0\] must be"),
+        ({"rope_type": "longrope", "original_max_position_embeddings": 1}, "must be an integer from 2"),
+        ({"rope_type": "yarn", "rope_theta": 1.0}, "a base of 1"),
+        ({"rope_type": "dynamic", "factor": 0.5}, "factor must be a number from 1"),
         ({"rope_type": "linear"}, "factor is missing"),
         ({"rope_type": "linear", "factor": 0}, "factor must be a number from 1e-06"),
         (LLAMA3 | {"low_freq_factor": 0.0}, "low_freq_factor must be a number"),
@@ -94,6 +96,26 @@ def test_an_older_name_of_longrope() -> None:
 def test_what_is_refused(scaling, message) -> None:
     with pytest.raises(LoadError, match=message):
         rope_frequencies(Config({"rope_parameters": scaling}), 64)
+
+
+def test_a_head_of_one_pair_does_not_grow() -> None:
+    with pytest.raises(LoadError, match="dynamic frequencies of 2 channels of a head are not defined"):
+        rope_frequencies(Config({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}), 2)
+
+
+def test_heads_are_rotated_in_pairs() -> None:
+    """Of an odd share, the last pair reaches into the rest."""
+    assert len(rope_frequencies(Config({"partial_rotary_factor": 0.5}), 10, 1.0).inv_freq) == 3
+    with pytest.raises(LoadError, match=r"head_dim, .* is 7: heads of an odd size"):
+        rope_frequencies(Config({}), 7)
+
+
+def test_sections_that_nobody_reads_are_named() -> None:
+    """A family whose layers are all alike does not take them, nor does it take those of another kind."""
+    config = Config({"rope_parameters": {"full_attention": {"rope_theta": 5e3}, "factor": 2.0}})
+    rope_frequencies(config, 64)
+    unread = config.unread()
+    assert unread == ["rope_parameters.full_attention={'rope_theta': 5000.0}", "rope_parameters.factor=2.0"]
 
 
 L3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}

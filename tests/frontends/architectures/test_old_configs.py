@@ -69,7 +69,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         f"Phi-3 for long texts, more than {n} tokens": (
             "Phi3ForCausalLM",
             GROUPED
-            | {"original_max_position_embeddings": n, "pad_token_id": 3, "rope_theta": 10000.0, "sliding_window": 262144}
+            | {"original_max_position_embeddings": n, "pad_token_id": 3, "rope_theta": 10000.0}
             | {"rope_scaling": {"long_factor": [1.0, *range(2, 9)], "short_factor": [1.0] * 8, "type": "longrope"}},
         )
         for n in (12, 8)
@@ -115,7 +115,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "SmolLM 3": (
         "SmolLM3ForCausalLM",
         GROUPED
-        | {"bos_token_id": None, "eos_token_id": 12, "no_rope_layer_interval": 4, "no_rope_layers": [1, 0], "max_window_layers": 28, "mlp_bias": False}
+        | {"bos_token_id": None, "eos_token_id": 12, "no_rope_layer_interval": 4, "no_rope_layers": [1, 0]}
+        | {"max_window_layers": 28, "mlp_bias": False}
         | {"rope_scaling": None, "rope_theta": 5000000.0, "sliding_window": None, "use_sliding_window": False}
         | {"layer_types": ["full_attention"] * 2, "pretraining_tp": 2, "pad_token_id": 4},
     ),
@@ -347,6 +348,8 @@ def test_numbers_are_the_oracles(case: str, tmp_path: Path) -> None:
         ("Llama, of a family of tools", "rope_interleaved", True),
         ("Qwen2", "use_mrope", True),
         ("Phi-3", "attention_bias", True),
+        ("Llama 3.2", "layer_types", ["full_attention"] * 2),
+        ("Hunyuan", "use_cla", True),
         ("Phi-4-mini", "lm_head_bias", True),
         ("BART, more blocks in its encoder than in its decoder", "normalize_before", True),
         ("BLOOM, under the names of its training", "slow_but_exact", True),
