@@ -19,7 +19,8 @@ class ModernBertDecoder(Decoder):
     """ModernBERT whose tokens see those before them alone, most layers half of a window (arXiv:2507.11412)."""
 
     names = ("ModernBertDecoder",)
-    keys, eps, bias_fields = ModernBert.keys, ModernBert.eps, ModernBert.bias_fields
+    keys = {"hidden_act": "hidden_activation", "sliding_window": ("sliding_window", "local_attention")}
+    eps, bias_fields = ModernBert.eps, ModernBert.bias_fields
     defaults = {"vocab_size": 50368, "hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22}
     defaults |= {"num_attention_heads": 12, "max_position_embeddings": 8192, "sliding_window": 128}
     activation = ("hidden_act", "gelu")
@@ -36,7 +37,8 @@ class ModernBertDecoder(Decoder):
         self.word_bias = c.flag("decoder_bias", True)
         self.head_act = ACTIVATIONS[c.choice("classifier_activation", ACTIVATIONS, "gelu")]
         every = c.integer("global_attn_every_n_layers", 3)
-        self.windows = [n // 2 for n in windows(c, lambda i: i % every > 0)]
+        parts = 1 if c.values.get("sliding_window") else 2  # of `local_attention`, which is of both sides
+        self.windows = [n // parts for n in windows(c, lambda i: i % every > 0)]
         self.near = rope_frequencies(c, self.head_dim, of=SLIDING, theta=("local_rope_theta", 10000.0))
         self.far = rope_frequencies(c, self.head_dim, of=FULL, theta=("global_rope_theta", 160000.0))
         self.spelling = {**type(self).spelling, **joined("mlp.Wi", self.outputs("gate", "up", under="mlp"))}

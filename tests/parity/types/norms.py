@@ -95,7 +95,7 @@ TYPES = [
     ModelType(
         "VaultGemmaForCausalLM",
         LLAMA | FOUR | {"head_dim": 16, "query_pre_attn_scalar": 24},
-        [{"attn_logit_softcapping": 2.0}, {"final_logit_softcapping": None, "attention_bias": True}],
+        [{"final_logit_softcapping": None, "attention_bias": True}, {"attn_logit_softcapping": 2.0}],
     ),
     ModelType("Jais2ForCausalLM", LLAMA, [{}, {"attention_bias": False, "mlp_bias": False, "head_dim": 24}]),
     ModelType(
