@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from burnish.frontends.architecture import Layers
+from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.config import Config, LoadError
 from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
@@ -20,7 +21,7 @@ class Falcon(Decoder):
     activation = ("activation", "gelu")
     ties = True
     fixed = {"apply_residual_connection_post_layernorm": False}
-    norm, mlp = Decoder.layer_norm, Decoder.plain_mlp
+    norm, mlp, score_tokens = Decoder.layer_norm, Decoder.plain_mlp, GPT2.score_tokens
 
     def setup(self, c: Config) -> None:
         self.grouped, shared = c.flag("new_decoder_architecture", False), c.flag("multi_query", True)

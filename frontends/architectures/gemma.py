@@ -99,3 +99,11 @@ class Gemma3(Gemma2):
 
     def frequencies(self, layer: int) -> Rotation:
         return self.near if self.windows[layer] else self.far
+
+
+class VaultGemma(Gemma2):
+    """Gemma 2 without the norms after each part (arXiv:2510.15001)."""
+
+    names = ("VaultGemma",)
+    spelling = {"post_attention_layernorm": "pre_feedforward_layernorm"}
+    block = Decoder.block

@@ -1,11 +1,13 @@
-"""Gemma 2 against transformers: windows, caps, and the embedding's scale in the weights' precision."""
+"""Gemma against transformers: windows, caps, the embedding's scale in the weights' precision, and embeddings."""
 
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.numpy import save_file
 
 from burnish.frontends.architectures.gemma import Gemma2
 from burnish.frontends.checkpoint import load_checkpoint
@@ -96,3 +98,35 @@ def test_another_kind_is_refused(field, value, tmp_path) -> None:
 def test_laws() -> None:
     config = {"vocab_size": 32, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 3} | models.SIZES
     check_architecture(Gemma2, config | {"hidden_size": 32})
+
+
+def test_an_embedding_of_both_ways(tmp_path) -> None:
+    """As EmbeddingGemma has it: Gemma 3 that sees both ways, the mean of its states, two matrices, length 1."""
+    given = {"vocab_size": 96, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 6, "num_hidden_layers": 3}
+    oracle = models.made("Gemma3TextModel", **(models.SIZES | given | {"use_bidirectional_attention": True}))
+    models.saved(oracle, tmp_path)
+    random, matrices = np.random.default_rng(0), []
+    kinds = ["Transformer", "Pooling", "Dense", "Dense", "Normalize"]
+    for at, (kind, into) in enumerate(zip(kinds, (0, 64, 40, 64, 64), strict=True)):
+        (tmp_path / f"{at}_{kind}").mkdir()
+        pooling = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True}
+        config = pooling if kind == "Pooling" else {}
+        if kind == "Dense":
+            before = 64 if into == 40 else 40
+            config = {"in_features": before, "out_features": into, "bias": False}
+            config |= {"activation_function": "torch.nn.modules.linear.Identity"}
+            matrices.append(random.normal(size=(into, before)).astype("f4"))
+            save_file({"linear.weight": matrices[-1]}, tmp_path / f"{at}_{kind}/model.safetensors")
+        (tmp_path / f"{at}_{kind}/config.json").write_text(json.dumps(config))
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{k}" if i else "", "type": f"sentence_transformers.models.{k}"}
+        for i, k in enumerate(kinds)
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    ids, counts = models.tokens((2, 14)), np.array([14, 5], "i4")
+    found = run(load_checkpoint(tmp_path), "forward", ids=ids, count=counts)["embedding"]
+    for b, n in enumerate(counts):
+        with torch.no_grad():
+            states = oracle(torch.tensor(ids[b : b + 1, :n], dtype=torch.long)).last_hidden_state[0].double().numpy()
+        y = matrices[1].astype("f8") @ (matrices[0].astype("f8") @ states.mean(0))
+        assert_near(found[b], (y / np.linalg.norm(y)).astype("f4"))
