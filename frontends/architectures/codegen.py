@@ -10,7 +10,7 @@ from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.config import Config
 from burnish.frontends.stored import interleaved
 from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import MLP
+from burnish.frontends.templates.transformer import MLP, At
 from burnish.ir.graph import Value
 
 
@@ -21,7 +21,6 @@ class CodeGen(Decoder):
     keys = GPT2.keys
     defaults = {"vocab_size": 50400, "hidden_size": 4096, "num_hidden_layers": 28, "num_attention_heads": 16}
     eps, activation, biased = GPT2.eps, GPT2.activation, MLP
-    interleaved = True
     inert = GPT2.inert
     fixed = {"scale_attn_weights": True}
     unused = (".attn.causal_mask",)
@@ -34,9 +33,10 @@ class CodeGen(Decoder):
         parts = 4  # of the machine it was trained on: each holds its heads' queries, values, keys
         self.spelling = {**names, **interleaved("attn.qkv_proj", self.outputs("q", "v", "k", under="self_attn"), parts)}
 
-    def frequencies(self, layer: int) -> np.ndarray:
+    def rotate(self, op: Layers, x: Value, at: At) -> Value:
         size = self.config.integer("rotary_dim", 64, most=self.head_dim)
-        return np.array([10000.0 ** (-i / size) for i in range(0, size, 2)], "f4")
+        frequencies = np.array([10000.0 ** (-i / size) for i in range(0, size, 2)], "f4")
+        return op.rope(x, at.positions, op.constant(frequencies), interleaved=True)
 
     def logits(self, op: Layers, x: Value) -> Value:
         return op.linear("lm_head", x, self.vocabulary, bias=True)
