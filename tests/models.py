@@ -73,7 +73,9 @@ def randomised(model: Any, seed: int = 0) -> Any:
     """All weights random, so that no norm or bias is without effect; f32, ready to evaluate."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, p in ((n, p) for n, p in model.named_parameters() if p.requires_grad):
+        for name, p in model.named_parameters():
+            if not p.requires_grad:  # it follows from the config
+                continue
             scale = 0.1 if p.dim() == 1 else p.shape[-1] ** -0.5
             p.copy_(torch.randn(p.shape, generator=generator) * scale + (p.dim() == 1 and "bias" not in name))
     return model.float().eval()

@@ -22,7 +22,6 @@ class CodeGen(Decoder):
     keys = GPT2.keys
     defaults = {"vocab_size": 50400, "hidden_size": 4096, "num_hidden_layers": 28, "num_attention_heads": 16}
     eps, activation, biased = GPT2.eps, GPT2.activation, MLP
-    interleaved = True
     inert = GPT2.inert
     fixed = {"scale_attn_weights": True}
     unused = (".attn.causal_mask",)

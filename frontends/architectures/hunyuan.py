@@ -29,6 +29,6 @@ class HunYuanDenseV1(Decoder):
         alpha = rope_section(self.config).number("alpha", 0.0) if rotation.limit else 0
         return Rotation(rotation.grown(alpha)) if alpha else rotation
 
-    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At, **operands: Value) -> Value:
+    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
         q, k = self.norm(op, "query_layernorm", q), self.norm(op, "key_layernorm", k)
-        return super().attend(op, q, k, v, at, **operands)
+        return super().attend(op, q, k, v, at)

@@ -12,7 +12,7 @@ from burnish.ir.graph import Value
 
 
 class M2M100(Bart):
-    """Pegasus with positions counted from behind that of padding; (arXiv:2010.11125, 2207.04672)."""
+    """Pegasus with positions counted from behind that of padding (arXiv:2010.11125, 2207.04672)."""
 
     names = ("M2M100",)
     defaults = Bart.defaults | {"vocab_size": 128112, "scale_embedding": True}

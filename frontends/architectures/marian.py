@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.bart import Bart
-from burnish.frontends.config import Config
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.sinusoids import sinusoids
 from burnish.frontends.templates.transformer import At
 from burnish.ir.graph import Value
@@ -23,9 +23,11 @@ class Marian(Bart):
     embed = Bart.placed
 
     def setup(self, c: Config) -> None:
-        self.shared = c.flag("share_encoder_decoder_embeddings", True)
+        self.shared, tied = c.flag("share_encoder_decoder_embeddings", True), c.flag("tie_word_embeddings", True)
         if not self.shared:
             self.decoder_keys = {**Bart.decoder_keys, "vocab_size": "decoder_vocab_size"}
+        elif not tied and c.integer("decoder_vocab_size", self.vocabulary) != self.vocabulary:
+            raise LoadError(f"{c.where}: decoder_vocab_size differs from vocab_size, but encoder and decoder share it")
         c.get("decoder_vocab_size")  # says nothing where there is one vocabulary
 
     def tied(self) -> Sequence[Sequence[str]]:

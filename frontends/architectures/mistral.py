@@ -49,8 +49,8 @@ class Ministral3(Mistral):
         super().setup(c)
         self.growth, self.context = rope_section(c).number("llama_4_scaling_beta"), original_context(c)
 
-    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At, **operands: Value) -> Value:
+    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
         begun = at.positions - op.mod(at.positions, self.context)
         behind = op.cast(begun, to="f32") * (1 / self.context)
         q = q * op.unsqueeze(op.log(behind + 1.0) * self.growth + 1.0, axes=(2, 3))
-        return super().attend(op, q, k, v, at, **operands)
+        return super().attend(op, q, k, v, at)

@@ -42,8 +42,8 @@ class NanoChat(Decoder):
         usual = super().frequencies(layer)
         return replace(usual, inv_freq=-usual.inv_freq, beyond=None if usual.beyond is None else -usual.beyond)
 
-    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At, **operands: Value) -> Value:
-        return super().attend(op, self.norm(op, "", q), self.norm(op, "", k), v, at, **operands)
+    def attend(self, op: Layers, q: Value, k: Value, v: Value, at: At) -> Value:
+        return super().attend(op, self.norm(op, "", q), self.norm(op, "", k), v, at)
 
     def logits(self, op: Layers, x: Value) -> Value:
         y = super().logits(op, x)

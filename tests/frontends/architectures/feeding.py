@@ -7,7 +7,7 @@ import numpy as np
 import burnish
 from burnish.backends.target import make_backend
 from burnish.ir.module import Module
-from burnish.runtime.session import counts_of, feed, read_source
+from burnish.runtime.session import counts_of, feed
 from burnish.testing import logits_by_steps
 from tests import models
 
@@ -37,14 +37,12 @@ def check_every_feeding(
     module: Module,
     ids: np.ndarray,
     expected: np.ndarray,
-    graph: str = "forward",
     backend: str = "numpy",
-    source: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> None:
     """Logits by prefill and decode, in chunks, and of sequences of different lengths, are those of all at once.
 
     `expected` are an oracle's, for ids[B, S]. Every token is compared where caches alone are inserted; after the
-    other passes, the last of each step. `source` are the ids and counts that an encoder reads.
+    other passes, the last of each step.
     """
     long, short = ids.shape[1], ids.shape[1] // 3
     half = long // 2
@@ -60,11 +58,10 @@ def check_every_feeding(
     for pipeline in ("insert-state", "default,stateful"):
         stateful = burnish.optimize(module, pipeline)
         runner = make_backend(backend, stateful)
-        given = read_source(runner, stateful.feeders, *source) if source is not None else {}
         for how, steps in feedings.items():
             fed = np.sum(steps, axis=0)
             sequences = [row[:n].tolist() for row, n in zip(ids, fed, strict=True)]
-            found = logits_by_steps(runner, graph, sequences, steps, given)
+            found = logits_by_steps(runner, "forward", sequences, steps)
             assert {b for b, _ in found} == set(range(len(ids)))
             for (b, i), row in found.items():
                 error = np.abs(row - expected[b, i]).max() / np.abs(expected).max()

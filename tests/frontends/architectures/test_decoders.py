@@ -30,8 +30,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen2, a window in the layers that the config says": ("Qwen2ForCausalLM", SIZES | WINDOWS | SWAPPED),
     "Qwen3, heads of another size than hidden / heads": ("Qwen3ForCausalLM", SIZES | {"head_dim": 24}),
     "Qwen3, biases": ("Qwen3ForCausalLM", SIZES | {"head_dim": 16, "attention_bias": True}),
-    "GPT-2": ("GPT2LMHeadModel", GPT2),
-    "GPT-2, an inner width of its own": ("GPT2LMHeadModel", GPT2 | {"n_inner": 80, "activation_function": "relu"}),
     "GPT-NeoX": ("GPTNeoXForCausalLM", NEOX),
     "GPT-NeoX, one part after the other": ("GPTNeoXForCausalLM", NEOX | {"use_parallel_residual": False}),
     "GPT-NeoX, half rotated, tied": (

@@ -10,6 +10,8 @@ OPT |= {"max_position_embeddings": 64}
 NEO = {"vocab_size": 96, "hidden_size": 48, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 64}
 NEO |= {"attention_types": [[["global", "local"], 1]], "window_size": 7}
 CODEGEN = {"vocab_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 8}
+BIOGPT = {"vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+BIOGPT |= {"intermediate_size": 80, "max_position_embeddings": 64}
 XGLM = {"vocab_size": 96, "d_model": 48, "num_layers": 2, "attention_heads": 4, "ffn_dim": 80}
 
 TYPES = [
@@ -35,6 +37,8 @@ TYPES = [
         ],
     ),
     ModelType("CodeGenForCausalLM", CODEGEN, [{}, {"n_head": 8, "rotary_dim": 4, "n_inner": 80, "n_positions": 30}]),
+    ModelType("OpenAIGPTLMHeadModel", GPT2, [{}, {"afn": "relu", "n_head": 3, "tie_word_embeddings": False}]),
+    ModelType("BioGptForCausalLM", BIOGPT, [{}, {"scale_embedding": False, "tie_word_embeddings": False}]),
     ModelType("XGLMForCausalLM", XGLM, [{}, {"scale_embedding": False, "activation_function": "relu"}]),
     ModelType("BloomForCausalLM", BLOOM, [{}, {"n_head": 6, "hidden_size": 48, "tie_word_embeddings": False}]),
     ModelType("MptForCausalLM", MPT, [{}, {"n_heads": 6, "attn_config": {"clip_qkv": 0.5, "softmax_scale": 0.3}}]),
