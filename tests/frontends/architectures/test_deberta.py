@@ -50,6 +50,17 @@ def test_words_by_the_head_of_version_3(tmp_path) -> None:
     assert_near(run(load_checkpoint(folder), "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
 
 
+def test_a_config_that_names_its_family_alone(tmp_path) -> None:
+    """As those of version 3 do, beside the tensors of a head."""
+    oracle = models.made("DebertaV2ForMaskedLM", **V3, legacy=False)
+    folder = models.saved_in_full(oracle, tmp_path, architectures=None, legacy=None, tie_word_embeddings=None)
+    module, ids = load_checkpoint(folder), models.tokens((2, 9))
+    with torch.no_grad():
+        expected = oracle.deberta(input_ids=torch.tensor(ids, dtype=torch.long)).last_hidden_state.numpy()
+    assert module.facts.architecture == "DebertaV2Model"
+    assert_near(run(module, "forward", ids=ids)["hidden"], expected)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
