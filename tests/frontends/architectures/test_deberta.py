@@ -67,6 +67,7 @@ def test_a_config_that_names_its_family_alone(tmp_path) -> None:
         ({"position_buckets": 7}, "position_buckets 7 .* is not supported"),
         ({"position_buckets": 48}, "position_buckets 48 for max_relative_positions 20 is not supported"),
         ({"pos_att_type": "p2p|c2p"}, "pos_att_type 'p2p|c2p' is not supported"),
+        ({"pos_att_type": 3}, "pos_att_type 3 is not supported"),
         ({"conv_kernel_size": 2}, "an even conv_kernel_size"),
         ({"conv_kernel_size": 3, "conv_groups": 4}, "several conv_groups"),
     ],

@@ -162,6 +162,7 @@ def test_another_head_is_refused_by_name(name: str, config: dict[str, Any], mess
         ("Albert", {"embedding_size": 24}, {"num_hidden_groups": 3}, "num_hidden_groups 3 is more than num_hid"),
         ("Xmod", {"default_language": "en_XX"}, {"default_language": None}, "default_language must say which of lang"),
         ("Esm", {"pad_token_id": 1, "mask_token_id": 3}, {"is_folding_model": True}, "is_folding_model=True"),
+        ("MobileBert", {"embedding_size": 24}, {"intra_bottleneck_size": 6}, "intra_bottleneck_size 6 is not a mult"),
         ("EuroBert", {"pad_token_id": 1}, {"classifier_pooling": "max"}, "classifier_pooling 'max' is not supported"),
     ],
 )
