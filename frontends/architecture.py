@@ -50,6 +50,7 @@ __all__ = [
     "build_module",
     "find_architecture",
     "parameters",
+    "usual_classes",
 ]
 
 B, S, T = Sym("B"), Sym("S"), Sym("T")  # sequences, tokens, tokens of an encoder that a decoder attends to
@@ -291,6 +292,13 @@ def find_architecture(name: str, config: Config) -> tuple[type[Architecture], ty
     known = f"supported: {', '.join(sorted(ARCHITECTURES))} with {', '.join(sorted(HEADS))}"
     what = f"architecture {shown(name)} is not supported{hint} ({known}, and what a --plugin defines)"
     raise LoadError(f"{config.where}: {what}")
+
+
+def usual_classes(config: Config) -> list[str]:
+    """The class of a config that names none but its `model_type`: that family with the head that it mostly has."""
+    kind = config.get("model_type")
+    found = ARCHITECTURES.items() if isinstance(kind, str) else ()
+    return [name + cls.head for name, cls in found if plain(name) == plain(str(kind))]
 
 
 def _build(

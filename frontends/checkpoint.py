@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from burnish.frontends import architectures, containers
-from burnish.frontends.architecture import build_module, find_architecture
+from burnish.frontends.architecture import build_module, find_architecture, usual_classes
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.generation_config import with_generation
 from burnish.frontends.heads import Hidden
@@ -55,7 +55,7 @@ def module_of(
     A file beside them in `folder` says what ends a text; `sentence` makes an embedding of the base model's states,
     whatever head `config` names; `aliases` are further names of tensors. Raises LoadError.
     """
-    names = config.get("architectures")
+    names = config.get("architectures") or usual_classes(config)
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise LoadError(f"{config.where}: `architectures` must name the model's class, not {shown(names)}")
     name, tensors = names[0], Tensors(types, source, containers_of(config, types), aliases=aliases or {})

@@ -23,7 +23,7 @@ class Albert(Encoder):
 
     def setup(self, c: Config) -> None:
         super().setup(c)
-        groups, inner = c.integer("num_hidden_groups", 1), c.integer("inner_group_num", 1)
+        groups, inner = c.integer("num_hidden_groups", 1), c.integer("inner_group_num", 1, most=1024 // self.layers)
         if groups > self.layers:
             raise LoadError(f"{c.where}: num_hidden_groups {groups} is more than num_hidden_layers {self.layers}")
         names = {"bert": "albert", "bert.pooler.dense": "albert.pooler"}

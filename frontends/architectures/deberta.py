@@ -35,10 +35,10 @@ class Deberta(Encoder):
     of_distances: ClassVar[Mapping[str, str]] = {"k": "self.pos_proj", "q": "self.pos_q_proj"}
 
     def setup(self, c: Config) -> None:
-        kinds = c.get("pos_att_type") or []
-        self.kinds = [k.strip() for k in kinds.lower().split("|")] if isinstance(kinds, str) else list(kinds)
-        if not {*self.kinds} <= {"c2p", "p2c"}:
-            raise LoadError(f"{c.where}: pos_att_type {shown(kinds)} is not supported; supported are c2p and p2c")
+        given = c.get("pos_att_type") or []
+        self.kinds = [k.strip() for k in given.lower().split("|")] if isinstance(given, str) else given
+        if not isinstance(self.kinds, list) or any(k not in ("c2p", "p2c") for k in self.kinds):
+            raise LoadError(f"{c.where}: pos_att_type {shown(given)} is not supported; supported are c2p and p2c")
         self.relative, self.legacy = c.flag("relative_attention", False), c.flag("legacy", True)
         self.scale = (self.head_dim * (1 + len(self.kinds))) ** -0.5
         most = c.integer("max_relative_positions", -1, least=-(1 << 20), most=1 << 20)
@@ -128,7 +128,7 @@ class DebertaV2(Deberta):
         if self.buckets and (self.buckets % 2 or self.most <= self.buckets // 2 + 1):
             what = f"position_buckets {self.buckets} for max_relative_positions {self.most}"
             raise LoadError(f"{c.where}: {what} is not supported")
-        self.kernel = c.integer("conv_kernel_size", 0, least=0)
+        self.kernel = c.integer("conv_kernel_size", 0, least=0, most=255)
         self.conv_act = ACTIVATIONS[c.choice("conv_act", ACTIVATIONS, "tanh")]
         if c.integer("conv_groups", 1) > 1 or (self.kernel and self.kernel % 2 == 0):
             raise LoadError(f"{c.where}: an even conv_kernel_size, and several conv_groups, are not supported")

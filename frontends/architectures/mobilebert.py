@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
+from burnish.frontends.config import Config, LoadError
 from burnish.frontends.pooling import first_token
 from burnish.frontends.templates.encoder import Encoder
 from burnish.frontends.templates.transformer import At
@@ -31,11 +31,13 @@ class MobileBert(Encoder):
         self.table, self.trigram = c.integer("embedding_size", 128), c.flag("trigram_input", True)
         self.thins, thin = c.flag("use_bottleneck", True), c.integer("intra_bottleneck_size", 128)
         self.thin = thin if self.thins else self.width
+        if self.thin % self.heads:
+            raise LoadError(f"{c.where}: intra_bottleneck_size {self.thin} is not a multiple of {self.heads} heads")
         self.head_dim = self.thin // self.heads
         self.scale = self.head_dim**-0.5
         self.all_thin = c.flag("use_bottleneck_attention", False)
         self.shares = c.flag("key_query_shared_bottleneck", True)
-        self.mlps = c.integer("num_feedforward_networks", 4, most=1024)
+        self.mlps = c.integer("num_feedforward_networks", 4, most=64)
         self.plain = c.choice("normalization_type", ("no_norm", "layer_norm"), "no_norm") == "no_norm"
         self.activates = c.flag("classifier_activation", True)
 

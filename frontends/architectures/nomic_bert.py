@@ -38,9 +38,9 @@ class NomicBert(Encoder):
         **{"activation_function": "swiglu"},
     }
     inert: ClassVar[tuple[str, ...]] = tuple(
-        """dense_seq_output fused_bias_fc fused_dropout_add_ln max_trained_positions pad_vocab_size_multiple
-        reorder_and_upcast_attn summary_activation summary_first_dropout summary_proj_to_labels summary_type
-        summary_use_proj use_flash_attn use_xentropy""".split()
+        """dense_seq_output fused_bias_fc fused_dropout_add_ln matryoshka_dimensions max_trained_positions
+        pad_vocab_size_multiple reorder_and_upcast_attn summary_activation summary_first_dropout
+        summary_proj_to_labels summary_type summary_use_proj use_flash_attn use_xentropy""".split()
     )
     defaults = {**Encoder.defaults, "vocab_size": 30528}
     activation = ("hidden_act", "silu")

@@ -68,7 +68,8 @@ class Esm(Roberta):
     def setup(self, c: Config) -> None:
         self.before, self.rows = c.integer("pad_token_id", least=0) + 1, c.integer("max_position_embeddings")
         self.rotary = c.choice("position_embedding_type", ("absolute", "rotary"), "absolute") == "rotary"
-        self.frequencies = rope_frequencies(c, self.head_dim)
+        base = {"rope_theta": c.number("rope_theta", 10000.0)}  # and no scaling
+        self.frequencies = rope_frequencies(Config(base, c.where), self.head_dim)
         self.act = ACTIVATIONS["gelu"]  # whatever `hidden_act` says
         self.first_norm = c.flag("emb_layer_norm_before", False)
         self.mask = c.integer("mask_token_id", least=0) if c.flag("token_dropout", False) else None

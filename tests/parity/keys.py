@@ -50,6 +50,7 @@ _ROTARY = ("rope_parameters", "rope_scaling")
 _TEXT = "text_config"
 #: other values of fields whose usual one does not say what kind of value they take
 _OTHERS: Mapping[str, Sequence[Any]] = {
+    "default_language": ("en_XX", "fr_XX"),
     "max_position_embeddings": (LENGTH // 2, LENGTH + 1, 200),
     "rope_theta": (300.0, 2e6),
     "norm_rel_ebd": ("none", "layer_norm"),

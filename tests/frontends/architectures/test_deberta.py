@@ -50,12 +50,24 @@ def test_words_by_the_head_of_version_3(tmp_path) -> None:
     assert_near(run(load_checkpoint(folder), "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
 
 
+def test_a_config_that_names_its_family_alone(tmp_path) -> None:
+    """As those of version 3 do, beside the tensors of a head."""
+    oracle = models.made("DebertaV2ForMaskedLM", **V3, legacy=False)
+    folder = models.saved_in_full(oracle, tmp_path, architectures=None, legacy=None, tie_word_embeddings=None)
+    module, ids = load_checkpoint(folder), models.tokens((2, 9))
+    with torch.no_grad():
+        expected = oracle.deberta(input_ids=torch.tensor(ids, dtype=torch.long)).last_hidden_state.numpy()
+    assert module.facts.architecture == "DebertaV2Model"
+    assert_near(run(module, "forward", ids=ids)["hidden"], expected)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"position_buckets": 7}, "position_buckets 7 .* is not supported"),
         ({"position_buckets": 48}, "position_buckets 48 for max_relative_positions 20 is not supported"),
         ({"pos_att_type": "p2p|c2p"}, "pos_att_type 'p2p|c2p' is not supported"),
+        ({"pos_att_type": 3}, "pos_att_type 3 is not supported"),
         ({"conv_kernel_size": 2}, "an even conv_kernel_size"),
         ({"conv_kernel_size": 3, "conv_groups": 4}, "several conv_groups"),
     ],

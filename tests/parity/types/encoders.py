@@ -85,6 +85,15 @@ TYPES = [
         ],
     ),
     *headed(
+        "Xmod",
+        BERT | {"languages": ["en_XX", "de_DE", "fr_XX"], "default_language": "de_DE"},
+        [
+            {"adapter_layer_norm": True, "ln_before_adapter": False, "adapter_reduction_factor": 4},
+            {"adapter_reuse_layer_norm": False, "hidden_act": "relu"},
+            {"pre_norm": True, "type_vocab_size": 1},
+        ],
+    ),
+    *headed(
         "Esm",
         BERT | {"pad_token_id": 1, "mask_token_id": 32, "layer_norm_eps": 1e-5},
         [
