@@ -1,4 +1,4 @@
-"""Deep checkpoints, by counts: what a load and an optimization read, and how their graphs grow. Their time: benchmarks."""
+"""Deep checkpoints, by counts: what a load and an optimization read, and how graphs grow. Their time: benchmarks."""
 
 from pathlib import Path
 from typing import Any

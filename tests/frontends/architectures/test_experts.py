@@ -66,7 +66,7 @@ def test_experts_of_other_element_types_than_each_other_are_refused(tmp_path: Pa
     file, name = folder / "model.safetensors", "model.layers.1.block_sparse_moe.experts.2.w1.weight"
     stored = load_file(file)
     save_file(stored | {name: stored[name].astype("f2")}, file, {"format": "pt"})
-    with pytest.raises(LoadError, match="stack.*f16"):
+    with pytest.raises(LoadError, match=r"stack.*f16"):
         burnish.load(folder)
 
 
