@@ -16,6 +16,7 @@ ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
     "gelu_python": lambda op, x: op.gelu(x),
     "gelu_pytorch_tanh": lambda op, x: op.gelu(x, approximate="tanh"),
     "relu": lambda op, x: op.relu(x),
+    "relu2": lambda op, x: op.relu(x) * op.relu(x),
     "silu": lambda op, x: op.silu(x),
     "swish": lambda op, x: op.silu(x),
     "tanh": lambda op, x: op.tanh(x),

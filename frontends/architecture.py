@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from burnish.frontends.config import Config, Keys, LoadError, shown
 from burnish.frontends.heads import HEADS, Head
 from burnish.frontends.lookup import Lookup
+from burnish.frontends.rotary import Rotation
 from burnish.frontends.sentence import Sentence
 from burnish.frontends.stored import Conventions, Spelling, Tensors
 from burnish.ir.builder import Ops
@@ -35,7 +36,7 @@ from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.ops.normalization import LayerNorm, RmsNorm
 from burnish.ir.origin import Origin
 from burnish.ir.registry import Registry
-from burnish.ir.signature import COUNT, EMBEDDING, HIDDEN, TOKEN_TYPES, TOKENS, Facts, Role
+from burnish.ir.signature import COUNT, EMBEDDING, HIDDEN, TOKEN_TYPES, TOKENS, Facts, Length, Role
 from burnish.ir.types import InferError, Type
 from burnish.ir.weights import StackedWeights
 
@@ -242,12 +243,21 @@ class Layers(Ops):
             table = self.cast(self.parameter("weight", buckets, heads), to="f32")
             return self.emit(RelativeBias(**attributes), [table])
 
-    def rotary(self, x: Value, positions: Value, inv_freq: Value, interleaved: bool = False) -> Value:
+    def text_length(self, limit: int, each: bool) -> Value:
+        """How many tokens each text has, i32[B]: an input of the graph, added where there is none yet.
+
+        `limit` and `each` say which lengths make a difference: see `burnish.ir.signature.Length`.
+        """
+        role = Length(limit, each)
+        return self.graph.input_for(role) or self.graph.input(self.graph.free_name("length"), Type("i32", (B,)), role)
+
+    def rotary(self, x: Value, positions: Value, rotation: Rotation, interleaved: bool = False) -> Value:
         """Rotary positions in pairs (j, j + R/2) or, interleaved, (2j, 2j + 1), as the source has them."""
-        how = self._lookup.tensors.conventions
+        how, inv_freq = self._lookup.tensors.conventions, rotation.frequencies(self)
         if (divisors := self.stored(how.rope_divisors)) is not None:
             inv_freq = self.div(inv_freq, divisors)
-        return self.rope(x, positions, inv_freq, interleaved=interleaved or how.interleaved_rope)
+        pairs = interleaved or how.interleaved_rope
+        return self.rope(x, positions, inv_freq, interleaved=pairs, scale=rotation.scale)
 
 
 def build_module(name: str, config: Config, tensors: Tensors, sentence: Sentence | None = None) -> Module:

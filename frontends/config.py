@@ -202,6 +202,14 @@ class Config:
             raise LoadError(f"{self.where}: {key} must be a number from {least:g} to {most:g}, not {shown(value)}")
         return float(value)
 
+    def numbers(self, key: str, length: int, *, least: float = 0.0, most: float = 1e12) -> list[float]:
+        """A list of so many numbers. Raises LoadError outside least..most."""
+        value = self._get(key, None)
+        if not isinstance(value, list) or len(value) != length:
+            raise LoadError(f"{self.where}: {key} must be a list of {length} numbers, not {shown(value)}")
+        each = Config({f"{key}[{i}]": v for i, v in enumerate(value)}, self.where)
+        return [each.number(k, least=least, most=most) for k in each.values]
+
     def flag(self, key: str, default: bool) -> bool:
         """A truth value."""
         value = self._get(key, default)

@@ -17,6 +17,8 @@ __all__ = ["Lookup", "Place"]
 
 #: what older versions of transformers stored beside the parameters; it follows from the config
 BUFFERS = ("position_ids", "token_type_ids", "rotary_emb.inv_freq", "attn.masked_bias", "attention.masked_bias")
+#: what decoders with a head for questions call the base model
+OF_QUESTIONS = "transformer."
 #: how old names of parameters end, and what they are now
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
@@ -112,7 +114,9 @@ class Lookup:
 
     def _there(self, called: str) -> str | None:
         """The name, in the source, of the tensor that is called so; None where there is none."""
-        return self._by_name.get(called) or self._by_name.get(self._without_base(called))
+        bare = self._without_base(called)
+        names = (called,) if bare == called else (called, bare, OF_QUESTIONS + bare)
+        return next((at for n in names if (at := self._by_name.get(n)) is not None), None)
 
     @cached_property
     def _by_name(self) -> Mapping[str, str]:

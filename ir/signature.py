@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from burnish.ir.dims import Sym, at_most
 from burnish.ir.literal import attribute_text
 from burnish.ir.types import Type
@@ -30,6 +32,7 @@ __all__ = [
     "Carry",
     "Earlier",
     "Facts",
+    "Length",
     "Linked",
     "Plain",
     "Ring",
@@ -82,6 +85,23 @@ LOGITS, HIDDEN, EMBEDDING = Plain("logits"), Plain("hidden"), Plain("embedding")
 _BESIDE = (MASK, TOKEN_TYPES, POSITIONS)
 _INPUTS = (TOKENS, COUNT, PAST, *_BESIDE)
 _OUTPUTS = (LOGITS, HIDDEN, EMBEDDING)
+
+
+@dataclass(frozen=True)
+class Length(Role):
+    """An input, i32[B]: how many tokens a text has in all, those that are still to come of what is read among them.
+
+    Up to `limit` tokens it makes no difference, and beyond it none either, or each length another (`each`). Where it
+    makes one, states of a shorter text are of no use: all of its tokens are read again.
+    """
+
+    limit: int
+    each: bool
+
+    def regime(self, tokens: np.ndarray) -> np.ndarray:
+        """A number for each length: the same for those that make no difference."""
+        regimes: np.ndarray = np.clip(tokens, self.limit, None if self.each else self.limit + 1)
+        return regimes
 
 
 @dataclass(frozen=True)
@@ -151,7 +171,7 @@ def make_role(name: str, fields: Mapping[str, Any]) -> Role:
     for role in (*_INPUTS, *_OUTPUTS):
         if role.name == name and not fields:
             return role
-    cls = next((c for c in (Linked, Earlier, Rows, Ring, Carry) if c.__name__.lower() == name), None)
+    cls = next((c for c in (Length, Linked, Earlier, Rows, Ring, Carry) if c.__name__.lower() == name), None)
     if cls is None:
         raise SignatureError(f"there is no role {name!r}" if not fields else f"there is no role {name!r} with fields")
     types = {f.name: f.type for f in dataclasses.fields(cls)}
@@ -167,7 +187,9 @@ def why_not_input(role: Role, type: Type, tokens: Type | None) -> str | None:
     """None, or why an input of this type, beside these tokens, cannot have the role."""
     if role == TOKENS:
         return None if type.rank == 2 and type.is_integer else "tokens are integers [B, S]"
-    if role in (COUNT, PAST):
+    if isinstance(role, Length) and role.limit < 1:
+        return "its limit is no number of tokens"
+    if role in (COUNT, PAST) or isinstance(role, Length):
         good = type.rank == 1 and type.dtype == "i32" and (tokens is None or type.shape == tokens.shape[:1])
         return None if good else f"{role} is i32[B], a number for each sequence"
     if role == MASK and tokens is not None and type.rank == 2 and type.shape[0] == tokens.shape[0]:

@@ -15,7 +15,7 @@ from tests.parity.laws import LAWS, forward_error
 from tests.parity.types import TYPES
 
 BY_NAME = {type.cls: type for type in TYPES}
-SAMPLE = ("MistralForCausalLM",)
+SAMPLE = ("MistralForCausalLM", "Phi3ForCausalLM")
 
 
 @pytest.mark.parametrize("cls", SAMPLE)

@@ -21,7 +21,7 @@ from burnish.ir.op import Array, Op
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.ops.quantization import Dequantize, Quantize, Relayout
 from burnish.ir.run import Body, Chosen, evaluate_numpy, make_plan, read_leaf
-from burnish.ir.signature import COUNT, MASK, PAST, TOKENS, Earlier, Linked, Ring, State
+from burnish.ir.signature import COUNT, MASK, PAST, TOKENS, Earlier, Length, Linked, Ring, State
 from burnish.ir.types import FLOATS, NUMPY, Type
 from burnish.ir.walk import every_graph
 from burnish.ir.weights import MemoryWeights
@@ -85,7 +85,7 @@ def made_up_inputs(module: Module, seed: int = 0, sizes: Mapping[str, int] | Non
             key, type = f"{graph.name}.{v.name}", v.type.bind(bound)
             if isinstance(v.role, State | Linked):
                 continue
-            if v.role == COUNT:
+            if v.role == COUNT or isinstance(v.role, Length):
                 longest = tokens.type.bind(bound).sizes[1] if tokens is not None else 1
                 inputs[key] = np.maximum(longest - np.arange(type.sizes[0]), 1).astype("i4")
             elif v.role == MASK and module.facts.makes_text:
@@ -159,7 +159,8 @@ def _inputs(graph: Graph, given: Mapping[str, Array], earlier: Mapping[str, Arra
             most = v.role.most if isinstance(v.role, Ring) else tokens
             free = {s: min(tokens, most) for s in v.type.symbols if s not in sizes}
             type = v.type.bind({**sizes, **free})
-            inputs[v.name] = np.full(type.sizes, tokens if v.role == COUNT else 0, NUMPY[type.dtype])
+            counts = v.role == COUNT or isinstance(v.role, Length)
+            inputs[v.name] = np.full(type.sizes, tokens if counts else 0, NUMPY[type.dtype])
     return inputs
 
 

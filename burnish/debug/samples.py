@@ -18,7 +18,7 @@ from burnish.ir.guards import Comparison
 from burnish.ir.leaves import Constant
 from burnish.ir.module import Module
 from burnish.ir.op import Array
-from burnish.ir.signature import CAPACITY, COUNT, PAST, TOKENS, Linked, Ring, State
+from burnish.ir.signature import CAPACITY, COUNT, PAST, TOKENS, Length, Linked, Ring, State
 from burnish.ir.types import NUMPY
 
 __all__ = ["LONGEST", "MOST_TOKENS", "numbers_in", "reading_of", "readings_of"]
@@ -109,7 +109,8 @@ def reading_of(module: Module, given: Mapping[str, Array]) -> Reading:
     inputs = {f"{g.name}.{v.name}": v for g in module.graphs.values() for v in g.inputs}
     inputs = {k: v for k, v in inputs.items() if not isinstance(v.role, State | Linked)}
     named = {key: key if key in given else key.partition(".")[2] for key in inputs}
-    left_out = [k for k, name in named.items() if name not in given and inputs[k].role not in (COUNT, PAST)]
+    follow = {k for k, v in inputs.items() if v.role in (COUNT, PAST) or isinstance(v.role, Length)}
+    left_out = [k for k, name in named.items() if name not in given and k not in follow]
     if left_out or set(given) - set(named.values()):
         raise BindError(f"the model's inputs are {', '.join(named)}; given are {', '.join(given) or 'none'}")
     arrays = {k: _checked(name, inputs[k], given[name]) for k, name in named.items() if name in given}

@@ -137,7 +137,7 @@ def _rows(tables: Iterable[Node]) -> int | None:
 def _rope(nodes: Iterable[Node]) -> list[dict[str, Any]]:
     found = []
     for inv_freq in dict.fromkeys(node["inv_freq"] for node in nodes if isinstance(node.op, Rope)):
-        rotated, array = _size(inv_freq.shape[0]), _small_array(inv_freq)
+        rotated, array = _size(inv_freq.shape[-1]), _small_array(inv_freq)
         about = {"rotated": 2 * rotated} if rotated is not None else {}
         found.append(about | ({} if array is None else frequencies(array)))
     return _unique(found)

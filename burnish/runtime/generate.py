@@ -10,11 +10,9 @@ from burnish.backends.binding import BindError
 from burnish.ir.signature import LOGITS
 from burnish.runtime.finite import require_finite
 from burnish.runtime.sampling import Sampler
-from burnish.runtime.session import Session, counts_of
+from burnish.runtime.session import CHUNK, Session, counts_of
 
 __all__ = ["Watch", "generate", "prefill"]
-
-CHUNK = 512  # tokens of a prompt that go through the graph at once
 
 Watch = Callable[[int, np.ndarray], None]  # number of the step, logits[V]
 
@@ -26,13 +24,14 @@ def prefill(session: Session, ids: np.ndarray, count: np.ndarray | None = None, 
     """
     counts = counts_of(ids, count)
     session.check_room(counts)
+    length = session.past + counts
     roles = session.backend.module.graphs[session.graph].roles
     name = next(name for name, role in roles.items() if role == LOGITS)
     logits: np.ndarray | None = None
     for at in range(0, ids.shape[1], CHUNK):
         real = np.clip(counts - at, 0, min(CHUNK, ids.shape[1] - at)).astype(np.int32)
         with np.errstate(all="ignore"):  # whoever uses the logits looks at them
-            results = session.step(ids[:, at : at + CHUNK], real, probe)
+            results = session.step(ids[:, at : at + CHUNK], real, probe, length=length)
         step = session.backend.to_numpy(results[name])[:, 0].astype(np.float32)
         logits = step if logits is None else np.where((real > 0)[:, None], step, logits)
     if logits is None:

@@ -22,6 +22,7 @@ from burnish.ir.signature import (
     TOKEN_TYPES,
     TOKENS,
     Earlier,
+    Length,
     Linked,
     Ring,
     Role,
@@ -30,18 +31,25 @@ from burnish.ir.signature import (
 )
 from burnish.ir.types import NUMPY, Type
 
-__all__ = ["Given", "Session", "counts_of", "feed", "read_source"]
+__all__ = ["CHUNK", "Given", "Session", "counts_of", "feed", "read_source"]
+
+CHUNK = 512  # tokens of a text that go through the graph at once
 
 Given = Mapping[tuple[str, str], Array]  # (graph, name) -> what that graph was given under the name, or returned
 
 
 @dataclass
 class Session:
-    """`past[b]` tokens of each of B sequences, in states for `capacity` of them, of one graph on one backend."""
+    """`past[b]` tokens of each of B sequences, in states for `capacity` of them, of one graph on one backend.
+
+    The states are those of texts of `length[b]` tokens, of which `past[b]` have been read: `ids[b, :past[b]]`.
+    """
 
     backend: Backend
     graph: str
     past: np.ndarray
+    length: np.ndarray
+    ids: np.ndarray
     capacity: int
     states: dict[str, Array]  # by the names of the inputs; written by every step
     given: Given = field(default_factory=dict)  # of other graphs, which ran once
@@ -57,7 +65,8 @@ class Session:
         types = {name: _state_type(v, batch, capacity) for name, v in values.items()}
         check_held(types.values(), f"what {batch} sequences of {capacity} tokens keep")
         states = {name: backend.zeros(type) for name, type in types.items()}
-        return cls(backend, graph, np.zeros(batch, np.int32), capacity, states, given or {})
+        none, ids = np.zeros(batch, np.int32), np.zeros((batch, capacity), np.int32)
+        return cls(backend, graph, none, none, ids, capacity, states, given or {})
 
     def step(
         self,
@@ -65,21 +74,53 @@ class Session:
         count: np.ndarray | None = None,
         probe: Any = None,
         beside: Mapping[str, np.ndarray] | None = None,
+        length: np.ndarray | None = None,
     ) -> dict[str, Array]:
         """Put ids[B, S] (right-padded) behind what there is -> the outputs that are no states, by name.
 
-        `beside`, by name, are inputs [B, S] too, which `feed` would make up otherwise. Raises BindError where there is
-        no room.
+        `beside`, by name, are inputs [B, S] too, which `feed` would make up otherwise. `length[b]` is how many tokens
+        there will be once all of a text is read, where further steps follow at once. A text that has become so long
+        that its states are of no use is read again. Raises BindError where there is no room.
         """
         counts = counts_of(ids, count)
         self.check_room(counts)
+        length = self.past + counts if length is None else length
+        if self._is_stale(length):
+            if beside:
+                raise BindError(f"a text of {length.max()} tokens is read again, and not what was given beside it")
+            self._read_again(length)
+        return self._run(ids, counts, length, probe, beside)
+
+    def _run(
+        self,
+        ids: np.ndarray,
+        counts: np.ndarray,
+        length: np.ndarray,
+        probe: Any = None,
+        beside: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, Array]:
         graph = self.backend.module.graphs[self.graph]
         more = self.states | {k: _padded(self.backend, x) for k, x in (beside or {}).items()}
+        more |= {v.name: length.astype(np.int32) for v in graph.inputs if isinstance(v.role, Length)}
         inputs = feed(graph, _padded(self.backend, ids), counts, self.past, self.given, more)
         results = self.backend(self.graph, inputs, probe)
         self.states = {name: results.pop(name) for name in self.states}
-        self.past = (self.past + counts).astype(np.int32)
+        for row, new, at, n in zip(self.ids, ids, self.past.tolist(), counts.tolist(), strict=True):
+            row[at : at + n] = new[:n]
+        self.past, self.length = (self.past + counts).astype(np.int32), length
         return results
+
+    def _is_stale(self, length: np.ndarray) -> bool:
+        """Whether texts of `length[b]` tokens need other states than those that there are."""
+        roles = [v.role for v in self.backend.module.graphs[self.graph].inputs if isinstance(v.role, Length)]
+        return any(((r.regime(length) != r.regime(self.length)) & (self.past > 0)).any() for r in roles)
+
+    def _read_again(self, length: np.ndarray) -> None:
+        ids, past = self.ids, self.past
+        begun = Session.start(self.backend, self.graph, len(ids), self.capacity, self.given)
+        for at in range(0, int(past.max()), CHUNK):
+            begun._run(ids[:, at : at + CHUNK], np.clip(past - at, 0, CHUNK), length)
+        self.states, self.length = begun.states, length
 
     def check_room(self, counts: np.ndarray) -> None:
         """Raise ValueError where `counts[b]` more tokens do not fit."""
@@ -88,7 +129,8 @@ class Session:
 
     def copy(self) -> Session:
         """The session as it is, to go back to: tokens of a draft may be rejected."""
-        return replace(self, past=self.past.copy(), states={k: x.copy() for k, x in self.states.items()})
+        states = {k: x.copy() for k, x in self.states.items()}
+        return replace(self, past=self.past.copy(), ids=self.ids.copy(), states=states)
 
 
 def read_source(
@@ -132,6 +174,8 @@ def feed(
             continue
         if isinstance(v.role, Linked) and given is not None and (v.role.graph, v.role.name) in given:
             inputs[v.name] = given[v.role.graph, v.role.name]
+        elif isinstance(v.role, Length):
+            inputs[v.name] = (past + count).astype(np.int32)
         elif v.role in known:
             inputs[v.name] = known[v.role]().astype(NUMPY[v.dtype], copy=False)
         elif isinstance(v.role, Earlier):

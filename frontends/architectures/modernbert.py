@@ -44,7 +44,7 @@ class ModernBert(Encoder):
         return self.norm(op, "norm", op.embedding("word_embeddings", ids, self.vocabulary, self.width))
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
-        return op.rotary(x, at.positions, op.constant(self.near if self.windows[at.layer] else self.far))
+        return op.rotary(x, at.positions, self.near if self.windows[at.layer] else self.far)
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         x = self.residual(op, x, lambda y: self.attention(op, y, at), before="attn_norm" if at.layer else "")

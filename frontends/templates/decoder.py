@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from burnish.frontends.architecture import Layers
-from burnish.frontends.rotary import rope_frequencies
+from burnish.frontends.rotary import Rotation, rope_frequencies
 from burnish.frontends.templates.transformer import ATTENTION, MLP, At, Transformer
 from burnish.ir.graph import Value
 
@@ -28,8 +26,8 @@ class Decoder(Transformer):
     paths = {n: f"{n}_proj" for n in ATTENTION + MLP}
     #: whether the head is the table of tokens, where the config does not say
     ties: bool = False
-    #: the share of each head that is rotated, where the config does not say
-    rotated: float = 1.0
+    #: the share of each head that is rotated, where `partial_rotary_factor` does not say; None: all, whatever that says
+    rotated: float | None = None
     #: whether the rotated pairs are neighbours
     interleaved: bool = False
 
@@ -67,12 +65,12 @@ class Decoder(Transformer):
         with op.scope("mlp"):
             return self.mlp(op, x)
 
-    def frequencies(self, layer: int) -> np.ndarray:
-        """The rotary frequencies of a block, f32[R / 2]: the first R numbers of each head are rotated."""
+    def frequencies(self, layer: int) -> Rotation:
+        """How the heads of a block are rotated."""
         return rope_frequencies(self.config, self.head_dim, self.rotated)
 
     def rotate(self, op: Layers, x: Value, at: At) -> Value:
-        return op.rotary(x, at.positions, op.constant(self.frequencies(at.layer)), self.interleaved)
+        return op.rotary(x, at.positions, self.frequencies(at.layer), self.interleaved)
 
     def final(self, op: Layers, x: Value) -> Value:
         """The norm after the last block."""
@@ -89,3 +87,7 @@ class Decoder(Transformer):
     def score_tokens(self, op: Layers, x: Value, labels: int) -> Value:
         """The same of each token."""
         return op.linear("score", x, labels, bias=True)
+
+    def span(self, op: Layers, x: Value) -> Value:
+        """How likely each token is the first and the last of the answer."""
+        return op.linear("qa_outputs", x, 2, bias=True)

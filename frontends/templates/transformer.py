@@ -186,5 +186,7 @@ def windows(c: Config, sliding: Callable[[int], bool]) -> list[int]:
     """The window of each layer: `sliding_window` where `layer_types` or, without such a field, `sliding` says so."""
     c.get("sliding_window")  # without such layers it means nothing
     layers = c.integer("num_hidden_layers", most=1024)
-    kinds = c.choices("layer_types", (SLIDING, FULL), [SLIDING if sliding(i) else FULL for i in range(layers)])
+    given = c.has("layer_types")
+    usual = [SLIDING if not given and sliding(i) else FULL for i in range(layers)]
+    kinds = c.choices("layer_types", (SLIDING, FULL), usual)
     return [c.integer("sliding_window") if kind == SLIDING else 0 for kind in kinds]

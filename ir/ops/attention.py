@@ -56,29 +56,35 @@ class Positions(Op):
 class Rope(Op):
     """Rotate pairs (x[j], x[j + R/2]) of each head by positions * inv_freq[j] (arXiv:2104.09864).
 
-    x[B, S, H, D], positions i32[B, S], inv_freq f32[R/2]; R <= D, the rest of the head stays. `interleaved` pairs are
-    (x[2j], x[2j + 1]).
+    x[B, S, H, D], positions i32[B, S], inv_freq f32[R/2] or, for each sequence, f32[B, R/2]; R <= D, the rest of the
+    head stays. `interleaved` pairs are (x[2j], x[2j + 1]). What is rotated is multiplied by `scale`.
     """
 
     interleaved: bool = False
+    scale: float = 1.0
 
     def infer(self, x: Type, positions: Type, inv_freq: Type) -> Type:
         require(x.rank == 4 and x.is_float, f"rope: {x} is not [B, S, H, D]")
         require(positions.rank == 2 and positions.is_integer, f"rope: {positions} are not positions")
-        require(inv_freq.rank == 1 and inv_freq.is_float, f"rope: {inv_freq} are not frequencies")
-        half, size = inv_freq.shape[0], x.shape[3]
+        require(inv_freq.rank in (1, 2) and inv_freq.is_float, f"rope: {inv_freq} are not frequencies")
+        half, size = inv_freq.shape[-1], x.shape[3]
         good = isinstance(half, int) and isinstance(size, int) and 2 * half <= size
         require(good, f"rope: {inv_freq} has more frequencies than {x} has pairs")
-        where = f"rope({x}, {positions})"
+        where = f"rope({x}, {positions}, {inv_freq})"
+        if inv_freq.rank == 2:
+            require(_fit(broadcast(x.shape[:1], inv_freq.shape[:1], where=where), x.shape[:1]), where)
         require(_fit(broadcast(x.shape[:2], positions.shape, where=where), x.shape[:2]), where)
         return x
 
     def along(self, x: Type, positions: Type, inv_freq: Type) -> tuple[Axes, ...]:
-        return (0, 1, 2, None), (0, 1), (None,)
+        return (0, 1, 2, None), (0, 1), (0, None)[-inv_freq.rank :]
 
     def eval(self, xp: Arrays, x: Array, positions: Array, inv_freq: Array) -> Array:
-        angles = positions.astype("float32")[..., None, None] * inv_freq
-        cos, sin, half = xp.cos(angles), xp.sin(angles), inv_freq.shape[0]
+        half = inv_freq.shape[-1]
+        angles = positions.astype("float32")[..., None, None] * inv_freq.reshape(-1, 1, 1, half)
+        cos, sin = xp.cos(angles), xp.sin(angles)
+        if self.scale != 1:
+            cos, sin = cos * cos.dtype.type(self.scale), sin * sin.dtype.type(self.scale)
         rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
         if self.interleaved:
             left, right = rotated[..., 0::2], rotated[..., 1::2]

@@ -137,6 +137,7 @@ def with_roles(draw: st.DrawFn, module: Module) -> list[tuple[Type, sig.Role]]:
     if draw(st.booleans()):
         tokens, counts = Type(draw(st.sampled_from(["i32", "i64"])), (batch, length)), Type("i32", (batch,))
         types = {sig.COUNT: counts, sig.PAST: counts, sig.MASK: tokens, sig.POSITIONS: tokens, sig.TOKEN_TYPES: tokens}
+        types[sig.Length(9, each=draw(st.booleans()))] = counts
         more = draw(st.lists(st.sampled_from(list(types)), unique=True, max_size=2))
         found += [(tokens, sig.TOKENS), *((types[role], role) for role in more)]
     states = [sig.Rows(batch=0, axis=1), sig.Ring(batch=2, axis=0, most=7), sig.Carry(batch=1)]

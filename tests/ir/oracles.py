@@ -203,13 +203,14 @@ def attended(scale: float, *inputs: Any, causal: bool = False, window: int = 0) 
     )
 
 
-def rope(x: np.ndarray, positions: np.ndarray, inv_freq: np.ndarray) -> np.ndarray:
-    out, half = x.copy(), len(inv_freq)
+def rope(x: np.ndarray, positions: np.ndarray, inv_freq: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    out, half = x.copy(), inv_freq.shape[-1]
     for b, s, h in np.ndindex(*x.shape[:3]):
+        own = inv_freq.reshape(-1, half)[b % (inv_freq.size // half)]
         for j in range(half):
             turn = complex(x[b, s, h, j], x[b, s, h, j + half])
-            angle = float(positions[b % len(positions), s]) * inv_freq[j]
-            turn *= complex(math.cos(angle), math.sin(angle))
+            angle = float(positions[b % len(positions), s]) * own[j]
+            turn *= scale * complex(math.cos(angle), math.sin(angle))
             out[b, s, h, j], out[b, s, h, j + half] = turn.real, turn.imag
     return out
 
@@ -728,6 +729,13 @@ ORACLES: dict[str, list[Example]] = {
             rope,
             units=8,
             magnitude=lambda x, *_: 2 * np.abs(x).max(),
+        ),
+        Example(
+            op("rope", scale=1.5),
+            (normal(2, 3, 2, 8), integers(0, 50, 1, 3), np.float32([[1, 0.5, 0.25], [0.5, 0.25, 0.125]])),
+            lambda *x: rope(*x, scale=1.5),
+            units=8,
+            magnitude=lambda x, *_: 3 * np.abs(x).max(),
         ),
     ],
     "attention": [

@@ -6,7 +6,7 @@ import pytest
 
 from burnish.ir import Facts, Module, TextError, Type, VerifyError, parse, verify
 from burnish.ir import signature as sig
-from burnish.ir.signature import Carry, Linked, Ring, Role, Rows, SignatureError, State, make_facts, make_role
+from burnish.ir.signature import Carry, Length, Linked, Ring, Role, Rows, SignatureError, State, make_facts, make_role
 
 INPUTS = {
     "tokens": sig.TOKENS,
@@ -15,6 +15,7 @@ INPUTS = {
     "mask": sig.MASK,
     "token_types": sig.TOKEN_TYPES,
     "positions": sig.POSITIONS,
+    "length(limit=4096, each=true)": Length(4096, each=True),
     'linked(graph="an encoder", name="hidden")': Linked("an encoder", "hidden"),
     "rows(batch=0, axis=1)": Rows(batch=0, axis=1),
     "ring(batch=1, axis=0, most=7)": Ring(batch=1, axis=0, most=7),
@@ -44,6 +45,7 @@ def test_a_role_reads_back_equal(text: str, role: Role) -> None:
         ("rows", {"batch": False, "axis": True}, r"rows\(batch: int, axis: int\), not with"),
         ("ring", {"batch": 0, "axis": 1}, r"ring\(batch: int, axis: int, most: int\), not with"),
         ("carry", {"batch": 0.0}, r"carry\(batch: int\), not with"),
+        ("length", {"limit": 7, "each": 1}, r"length\(limit: int, each: bool\), not with"),
         ("linked", {"graph": "encoder", "name": 1}, r"linked\(graph: str, name: str\), not with"),
     ],
 )

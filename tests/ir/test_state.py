@@ -110,6 +110,7 @@ CASES: list[tuple[str, str, dict[str, Any], str]] = [
     ("positions", "i32[B, S] | i32[B]", {}, PAST),
     ("rope", "f32[B, S, 2, 8] | i32[B, S] | f32[4]", {}, INDEPENDENT),
     ("rope", "f32[B, S, 2, 8] | i32[1, S] | f32[4]", {}, INDEPENDENT),
+    ("rope", "f32[B, S, 2, 8] | i32[B, S] | f32[B, 4]", {}, INDEPENDENT),
     ("attention", QKV, {"causal": True}, "of q, rows of k, rows of v, the past"),
     ("attention", f"{QKV} | _ | i32[B] is count", {"causal": True}, "of q, rows of k, rows of v, the past"),
     ("attention", f"{QKV} | _ | i32[B] is count", {"causal": True, "window": 3}, "_, _, 2 before k, 2 before v"),

@@ -94,6 +94,10 @@ class Oracle:
         takes = "token_type_ids" in inspect.signature(self.model.forward).parameters
         return int(getattr(self.config, "type_vocab_size", 0) or 0) if takes else 0
 
+    @cached_property
+    def _by_length(self) -> bool:
+        return "dynamic" in str(getattr(self.config, "rope_parameters", ""))
+
     def ids(self) -> np.ndarray:
         """i32[3, LENGTH], those behind COUNTS being padding."""
         ids, pad = self._real(0), getattr(self.config, "pad_token_id", None)
@@ -122,6 +126,8 @@ class Oracle:
             given = {"input_ids": ids} if source is None else {"input_ids": source, "decoder_input_ids": ids}
             given |= {"token_type_ids": types} if types is not None and self.types else {}
             with torch.no_grad():
+                if self._by_length:  # its frequencies are those of the longest text until a short one comes
+                    self.model(input_ids=torch.tensor([ids[:1]]))
                 out = self.model(**{k: torch.tensor([v], dtype=torch.long) for k, v in given.items()})
             self._known[asked] = (out.logits if "logits" in out else out.last_hidden_state)[0].numpy()
         return self._known[asked]

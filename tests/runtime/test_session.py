@@ -265,3 +265,57 @@ def test_a_probe_is_handed_on() -> None:
     source = Refusing(parse(FEEDERS))
     read_source(source, {"encoder": source.module.graphs["encoder"]}, IDS, probe=probe)
     assert source.probes == [probe]
+
+
+# ----------------------------------------------------------------------------------------------------- texts by length
+
+#: each token counts as often as its text has tokens, at least three times and at most MOST times
+BY_LENGTH = """module {
+  graph f(%ids: i32[B, S] is tokens, %mask: i32[B, S] is mask, %past: i32[B] is past,
+          %length: i32[B] is length(limit=3, each=EACH), %sum: i32[B] is carry(batch=0), %x: i32[B, S] is token_types) {
+    %0: i32[B, S] = mul(%ids, %mask)
+    %1: i32[B] = reduce_sum(%0, axes=[1], keepdims=false)
+    %2: i32[B] = maximum(%length, i32(3))
+    %3: i32[B] = minimum(%2, i32(MOST))
+    %4: i32[B] = mul(%1, %3)
+    %5: i32[B] = add(%sum, %4)
+    return sum=%5 is carry(batch=0), seen=%5, x=%x
+  }
+}"""
+
+
+def by_length(each: str) -> Session:
+    text = BY_LENGTH.replace("EACH", each).replace("MOST", "99" if each == "true" else "4")
+    return Session.start(Interpreter(parse(text)), "f", 2, 8)
+
+
+def test_a_text_that_grows_beyond_a_length_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, or with each token; sequences that did not grow so far are read again beside it, to the same."""
+    monkeypatch.setattr("burnish.runtime.session.CHUNK", 2)
+    steps = [([[1, 10], [2, 0]], [2, 1]), ([[100], [0]], [1, 0]), ([[1000], [0]], [1, 0]), ([[10000], [20]], [1, 1])]
+    for each, expected in {
+        "false": [[33, 6], [333, 6], [4444, 6], [44444, 66]],
+        "true": [[33, 6], [333, 6], [4444, 6], [55555, 66]],
+    }.items():
+        session, found = by_length(each), []
+        for ids, count in steps:
+            found.append(session.step(np.array(ids, "i4"), np.array(count, "i4"))["seen"].tolist())
+        assert found == expected, each
+        assert session.past.tolist() == session.length.tolist() == [5, 2]
+
+
+def test_what_is_known_of_a_length_beforehand_spares_reading_again() -> None:
+    session, length = by_length("true"), np.array([4, 2])
+    for token, sums in ((1, [4, 3]), (10, [44, 33])):
+        seen = session.step(np.full((2, 1), token, "i4"), length=length)["seen"]
+        assert seen.tolist() == sums
+    copy = session.copy()
+    assert copy.step(np.array([[100], [0]], "i4"), np.array([1, 0]), length=length)["seen"].tolist() == [444, 33]
+    assert session.step(np.array([[7], [7]], "i4"))["seen"].tolist() == [54, 54], "it has become shorter"
+
+
+def test_what_stood_beside_a_text_cannot_be_read_again() -> None:
+    session, beside = by_length("false"), {"x": np.ones((2, 3), "i4")}
+    session.step(IDS, beside=beside)
+    with pytest.raises(BindError, match="a text of 6 tokens is read again, and not what was given beside it"):
+        session.step(IDS, beside=beside)

@@ -117,6 +117,18 @@ def test_each_token_is_classified(name: str, tmp_path: Path) -> None:
     assert module.facts.labels == ("bad", "fair", "good")
 
 
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen3", "GPT2", "GPTNeoX", "SmolLM3"])
+def test_questions_are_answered(name: str, tmp_path: Path) -> None:
+    """Their base model is called `transformer` in some, `model` in others."""
+    oracle, module = loaded(f"{name}ForQuestionAnswering", (CLASSIFIED | {"SmolLM3": PHI3})[name], tmp_path)
+    ids = models.tokens((2, 9))
+    with torch.no_grad():
+        expected = oracle(input_ids=torch.tensor(ids).long())
+    found = run(module, "forward", ids=ids)
+    for key in ("start_logits", "end_logits"):
+        assert_near(found[key], expected[key].numpy())
+
+
 def test_a_token_that_has_no_row_in_the_table_of_positions_is_refused(tmp_path: Path) -> None:
     oracle, module = loaded("GPT2LMHeadModel", GPT2 | {"n_positions": 12}, tmp_path)
     ids = models.tokens((1, 13))
@@ -157,7 +169,7 @@ def test_laws(name: str) -> None:
     ("name", "config", "changes", "message"),
     [
         ("GPT2LMHeadModel", GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
-        ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "longrope"}, "rope_parameters": None}, "longrope"),
+        ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "yarn"),
         ("Qwen2ForCausalLM", SIZES, {"layer_types": ["chunked_attention"] * 2}, "layer_types"),
         ("GPTNeoXForCausalLM", NEOX, {"num_attention_heads": 5}, "not a multiple"),
     ],

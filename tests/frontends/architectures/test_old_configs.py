@@ -65,6 +65,67 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"partial_rotary_factor": 0.5, "pad_token_id": 3}
         | {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}},
     ),
+    **{
+        f"Phi-3 for long texts, more than {n} tokens": (
+            "Phi3ForCausalLM",
+            GROUPED
+            | {"original_max_position_embeddings": n, "pad_token_id": 3, "rope_theta": 10000.0}
+            | {"rope_scaling": {"long_factor": [1.0, *range(2, 9)], "short_factor": [1.0] * 8, "type": "longrope"}},
+        )
+        for n in (12, 8)
+    },
+    "Qwen 2.5, for long texts": (
+        "Qwen2ForCausalLM",
+        GROUPED
+        | {"rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 8, "type": "yarn"}}
+        | {"max_window_layers": 70, "sliding_window": 131072, "use_sliding_window": False, "rope_theta": 1000000.0},
+    ),
+    "Qwen 3, for long texts": (
+        "Qwen3ForCausalLM",
+        GROUPED
+        | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}, "head_dim": 16}
+        | {"attention_bias": False, "max_window_layers": 36, "sliding_window": None, "use_sliding_window": False},
+    ),
+    "Llama 3.2": (
+        "LlamaForCausalLM",
+        GROUPED
+        | {"rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "rope_type": "llama3"}}
+        | {"rope_theta": 500000.0, "head_dim": 16, "mlp_bias": False, "attention_bias": False, "pretraining_tp": 1},
+    ),
+    "a Llama whose base grows": (
+        "LlamaForCausalLM",
+        GROUPED | {"rope_scaling": {"factor": 2.0, "type": "dynamic"}, "max_position_embeddings": 6},
+    ),
+    "EXAONE 4": (
+        "Exaone4ForCausalLM",
+        GROUPED
+        | {"sliding_window": 4, "sliding_window_pattern": "LLLG", "head_dim": 16}
+        | {"layer_types": ["sliding_attention", "full_attention"], "rope_theta": 1000000, "rope_scaling": None},
+    ),
+    "Hunyuan": (
+        "HunYuanDenseV1ForCausalLM",
+        GROUPED
+        | {"rope_scaling": {"alpha": 1000.0, "beta_fast": 32, "beta_slow": 1, "factor": 1.0, "type": "dynamic"}}
+        | {"add_classification_head": False, "attention_head_dim": 16, "cla_share_factor": 2, "class_num": 0}
+        | {"dense_list": [48, 0], "eod_token_id": 127960, "head_dim": 16, "im_end_id": 5, "im_newline_id": 11}
+        | {"im_start_id": 4, "mask_init_id": 12, "norm_type": "rms", "org_vocab_size": 96, "pad_id": 127961}
+        | {"pool_type": "last", "sep_token_id": 127962, "text_end_id": 7, "text_start_id": 6, "use_cla": False}
+        | {"use_qk_norm": True, "use_rotary_pos_emb": True, "mlp_bias": False, "attention_bias": False},
+    ),
+    "SmolLM 3": (
+        "SmolLM3ForCausalLM",
+        GROUPED
+        | {"bos_token_id": None, "eos_token_id": 12, "no_rope_layer_interval": 4, "no_rope_layers": [1, 0]}
+        | {"max_window_layers": 28, "mlp_bias": False}
+        | {"rope_scaling": None, "rope_theta": 5000000.0, "sliding_window": None, "use_sliding_window": False}
+        | {"layer_types": ["full_attention"] * 2, "pretraining_tp": 2, "pad_token_id": 4},
+    ),
+    "Granite 3": (
+        "GraniteForCausalLM",
+        GROUPED
+        | {"attention_multiplier": 0.015625, "embedding_multiplier": 12.0, "logits_scaling": 8.0, "mlp_bias": False}
+        | {"residual_multiplier": 0.22, "rope_scaling": None, "rope_theta": 10000.0, "tie_word_embeddings": True},
+    ),
     "Cohere": (
         "CohereForCausalLM",
         {k: v for k, v in GROUPED.items() if k != "rms_norm_eps"}
@@ -135,6 +196,8 @@ def test_numbers_are_the_oracles(case: str, tmp_path: Path) -> None:
         ("Llama, of a family of tools", "rope_interleaved", True),
         ("Qwen2", "use_mrope", True),
         ("Phi-3", "attention_bias", True),
+        ("Llama 3.2", "layer_types", ["full_attention"] * 2),
+        ("Hunyuan", "use_cla", True),
         ("Phi-4-mini", "lm_head_bias", True),
         ("BART, more blocks in its encoder than in its decoder", "normalize_before", True),
         ("Mamba, sizes under two names", "ssm_cfg", {"layer": "Mamba2"}),

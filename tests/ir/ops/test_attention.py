@@ -132,6 +132,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (op("rope"), (one, ids, Type("f32", (4,))), "3 against 5"),
         (op("rope"), (one, Type("i32", (2, 3)), Type("f32", (4,))), "rope"),
         (op("rope"), (q, Type("i32", (2, 3)), Type("f32", (5,))), "more frequencies"),
+        (op("rope"), (q, Type("i32", (2, 3)), Type("f32", (3, 4))), "3 against 2|2 against 3"),
         (op("relative_bias", query=2, key=2, bidirectional=True), (Type("f32", (3, 2)),), "has not the buckets"),
     ]
     for wrong, operands, message in refused:
