@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from burnish.frontends.architectures.hunyuan import HunYuanDenseV1
 from burnish.frontends.config import Config
 from burnish.frontends.templates.experts import Experts
@@ -16,7 +14,6 @@ class HunYuanMoEV1(HunYuanDenseV1, Experts):
     keys = {"num_experts": ("num_experts", "num_local_experts"), "moe_intermediate_size": "intermediate_size"}
     keys |= {"num_experts_per_tok": ("moe_topk", "num_experts_per_tok")}
     defaults = {**HunYuanDenseV1.defaults, "moe_intermediate_size": 11008, "num_experts": 1, "num_experts_per_tok": 1}
-    inert: ClassVar[tuple[str, ...]] = ()
     spelling = {"mlp.gate": "mlp.gate.wg", "shared_experts": "shared_mlp"}
 
     def setup(self, c: Config) -> None:
