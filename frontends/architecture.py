@@ -207,10 +207,8 @@ class Layers(Ops):
         """
         w = self.parameters(f"experts.{name}.weight", experts, out, x.shape[-1])
         with self.scope(f"experts.{name}"):
-            y = self.emit(ExpertLinear(), [x, w, chosen])
-            if not bias:
-                return y
-            return y + self.cast(self.gather(self.parameter("bias", experts, out), chosen, axis=0), to=y.dtype)
+            b = self.parameter("bias", experts, out) if bias else None
+            return self.emit(ExpertLinear(), [x, w, chosen, b])
 
     def embedding(self, name: str, ids: Value, rows: int, width: int) -> Value:
         """Rows of weight[rows, width], in f32: what the products of a checkpoint in bf16 compute with."""
