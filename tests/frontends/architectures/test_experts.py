@@ -27,12 +27,29 @@ def checkpoint(name: str, folder: Path, variant: int = 0, **options: Any) -> tup
     return oracle, models.saved(oracle, folder, **options)
 
 
-@pytest.mark.parametrize(
-    "name", ["MixtralForCausalLM", "Qwen3MoeForCausalLM", "PhimoeForCausalLM", "GraniteMoeForCausalLM"]
-)
+#: fields of published files that transformers does not write
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "GptOssForCausalLM": {"experts_per_token": 3, "initial_context_length": 12},
+    "Ernie4_5_MoeForCausalLM": {"moe_capacity": [64], "moe_gate": "topk", "moe_use_aux_free": True}
+    | {"num_nextn_predict_layers": 1},
+    "Dots1ForCausalLM": {"moe_layer_freq": 1, "scoring_func": "noaux_tc", "pretraining_tp": 1},
+    "PhimoeForCausalLM": {"architectures": ["PhiMoEForCausalLM"], "hidden_dropout": 0.0, "input_jitter_noise": 0.01},
+    "Qwen3MoeForCausalLM": {"max_window_layers": 48, "rope_scaling": None, "torch_dtype": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_configs_as_published_ones_have_them(name: str, tmp_path: Path) -> None:
+    oracle, folder = checkpoint(name, tmp_path, variant=1)
+    models.change_config(folder, **PUBLISHED[name])
+    ids = models.tokens((1, 20), 40)
+    assert_near(run(burnish.load(folder), "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
+
+
+@pytest.mark.parametrize("name", ["Mixtral", "Qwen3Moe", "Phimoe", "GraniteMoe", "Ernie4_5_Moe"])
 def test_as_transformers_has_it_in_memory(name: str, tmp_path: Path) -> None:
     """gate and up of all experts as one tensor, under the modules' names of today."""
-    oracle, folder = checkpoint(name, tmp_path, save_original_format=False)
+    oracle, folder = checkpoint(f"{name}ForCausalLM", tmp_path, save_original_format=False)
     stored = load_file(folder / "model.safetensors")
     assert any(n.endswith("experts.gate_up_proj") for n in stored), sorted(stored)
     ids = models.tokens((2, 9), 40)
