@@ -38,6 +38,7 @@ from burnish.ir.origin import Origin
 from burnish.ir.registry import Registry
 from burnish.ir.signature import COUNT, EMBEDDING, HIDDEN, TOKEN_TYPES, TOKENS, Facts, Length, Role
 from burnish.ir.types import InferError, Type
+from burnish.ir.weights import StackedWeights
 
 __all__ = [
     "ARCHITECTURES",
@@ -146,6 +147,23 @@ class Layers(Ops):
             value = self._leaf_of(place.stored, self._lookup.leaf(place.stored, place.shape), place.canonical)
         return rows.take(self, value) if rows else value
 
+    def parameters(self, name: str, count: int, *shape: Dim) -> Value:
+        """The parameter [count, *shape] of that path, `experts.w`, or a stack of `experts.0.w`, `experts.1.w`, ….
+
+        A stack is one leaf where its parts are tensors of one plain type: models have ten thousands of experts.
+        """
+        stack, first = self._lookup.find(self.path(name), (count, *shape)), name.partition(".")
+        if stack.rows is not None or stack.stored in self._lookup.types:
+            return self.parameter(name, count, *shape)
+        names = [f"{first[0]}.{i}.{first[2]}" for i in range(count)]
+        places = [self._lookup.find(self.path(n), shape) for n in names]
+        if not self._lookup.tensors.containers and not any(p.rows for p in places):
+            types = {self._lookup.leaf(p.stored, p.shape) for p in places}
+            if len(types) == 1 and (one := types.pop()).format is None:
+                self._lookup.stacks[stack.stored] = tuple(p.stored for p in places)
+                return self._leaf_of(stack.stored, one.with_shape((count, *shape)), stack.canonical)
+        return self.stack(*(self.parameter(n, *shape) for n in names))
+
     def optional(self, name: str, *shape: Dim) -> Value | None:
         """The parameter of that name; None where its source has none."""
         place = self._lookup.find(self.path(name), shape)
@@ -190,14 +208,10 @@ class Layers(Ops):
 
         Of one, the path is experts.name.weight, of others experts.0.name.weight, experts.1.name.weight, …; b is one.
         """
-        path, shape = f"experts.{name}.weight", (experts, out, x.shape[-1])
-        if self._lookup.is_one(self.path(path), shape):
-            w = self.parameter(path, *shape)
-        else:
-            w = self.stack(*(self.parameter(f"experts.{i}.{name}.weight", *shape[1:]) for i in range(experts)))
+        w = self.parameters(f"experts.{name}.weight", experts, out, x.shape[-1])
         with self.scope(f"experts.{name}"):
-            y = self.emit(ExpertLinear(), [x, w, chosen])
-            return y + self.gather(self.parameter("bias", experts, out), chosen, axis=0) if bias else y
+            b = self.parameter("bias", experts, out) if bias else None
+            return self.emit(ExpertLinear(), [x, w, chosen, b])
 
     def embedding(self, name: str, ids: Value, rows: int, width: int) -> Value:
         """Rows of weight[rows, width], in f32: what the products of a checkpoint in bf16 compute with."""
@@ -267,7 +281,8 @@ def build_module(name: str, config: Config, tensors: Tensors, sentence: Sentence
         raise LoadError(f"{config.where}: the checkpoint does not fit {name}: {'; '.join(complaints)}")
     about_text = sentence.facts if sentence is not None else {}
     module.facts = replace(module.facts, architecture=name, left_out=lookup.left_out(), **about_text)
-    module.source = tensors.source
+    stacks, source = lookup.stacks, tensors.source
+    module.source = StackedWeights(source, stacks) if stacks and source is not None else source
     return module
 
 

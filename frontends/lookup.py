@@ -50,6 +50,8 @@ class Lookup:
     asked: dict[str, Type] = field(default_factory=dict)
     #: by stored name, the canonical names that it stands for
     canonical: dict[str, list[str]] = field(default_factory=dict)
+    #: by the name of a weight that is a stack, the stored names of its parts
+    stacks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -70,19 +72,16 @@ class Lookup:
             called = self._without_base(called)
         return Place(same[0], self.tensors.prefixes[0] + called, rows, rows.shape(shape) if rows else shape)
 
-    def is_one(self, name: str, shape: tuple[Dim, ...]) -> bool:
-        """Whether a parameter is stored as that, or as a part of a tensor, and not in parts of its own."""
-        place = self.find(name, shape)
-        return place.rows is not None or place.stored in self.types
-
     def leaf(self, at: str, shape: tuple[Dim, ...]) -> Type:
         """The type of the tensor stored under `at`, which must be of this shape; one that is wrong is noted."""
-        stored, wanted = self.types.get(at), Type("f32", shape)
-        fits = stored is None or (stored.shape == shape and (stored.is_float or stored.format is not None))
-        if at not in self.asked and not fits:
-            self.wrong.append(f"{at!r} is {stored}, but must be {wanted}, or of another float type")
-            stored = None
-        return self.asked.setdefault(at, stored or wanted)
+        stored = self.types.get(at)
+        fits = stored is not None and stored.shape == shape and (stored.is_float or stored.format is not None)
+        if stored is None or not fits:
+            wanted = Type("f32", shape)
+            if stored is not None and at not in self.asked:
+                self.wrong.append(f"{at!r} is {stored}, but must be {wanted}, or of another float type")
+            return self.asked.setdefault(at, wanted)
+        return self.asked.setdefault(at, stored)
 
     def complaints(self) -> list[str]:
         """What is wrong, each tensor named: of another shape, missing, or read by nothing."""

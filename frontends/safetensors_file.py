@@ -81,24 +81,26 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> StoredTensor:
-    where = f"{path}: tensor {shown(name)}"
-    if any("\ud800" <= c <= "\udfff" for c in name):  # half of a pair: JSON can say it, UTF-8 cannot
-        raise LoadError(f"{where}: its name is not Unicode")
+    def fault(what: str) -> LoadError:
+        return LoadError(f"{path}: tensor {shown(name)}: {what}")
+
+    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):  # half of a pair: UTF-8 cannot say it
+        raise fault("its name is not Unicode")
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        raise LoadError(f"{where}: its entry needs dtype, shape and data_offsets")
+        raise fault("its entry needs dtype, shape and data_offsets")
     dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise LoadError(f"{where}: dtype {shown(entry['dtype'])} is not supported")
+        raise fault(f"dtype {shown(entry['dtype'])} is not supported")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _counts(shape) or len(shape) > 8:
-        raise LoadError(f"{where}: its shape {shown(shape)} is not a list of sizes")
+        raise fault(f"its shape {shown(shape)} is not a list of sizes")
     if not _counts(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= size - start:
-        raise LoadError(f"{where}: its data_offsets {shown(offsets)} do not lie in the {size - start} bytes of data")
+        raise fault(f"its data_offsets {shown(offsets)} do not lie in the {size - start} bytes of data")
     wanted = NUMPY[dtype].itemsize
     for d in shape:
         wanted *= d
     if wanted != offsets[1] - offsets[0]:
-        raise LoadError(f"{where}: {entry['dtype']}{shape} needs {wanted} bytes, has {offsets[1] - offsets[0]}")
+        raise fault(f"{entry['dtype']}{shape} needs {wanted} bytes, has {offsets[1] - offsets[0]}")
     return StoredTensor(path, start + offsets[0], Type(dtype, tuple(shape)))
 
 

@@ -112,7 +112,8 @@ def spelled(name: str, spelling: Spelling) -> tuple[str, RowMap | None]:
         return found
 
     if spelling:
-        name = re.sub(r"\.{2,}", ".", _parts(tuple(spelling)).sub(stored, name)).strip(".")
+        name = _parts(tuple(spelling)).sub(stored, name).strip(".")
+        name = re.sub(r"\.{2,}", ".", name) if ".." in name else name
     return name, rows[0] if rows else None
 
 

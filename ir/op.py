@@ -214,7 +214,11 @@ class Op:
     @classmethod
     def fields(cls) -> tuple[str, ...]:
         """The names of the attributes."""
-        return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]  # made a dataclass above
+        found = _FIELDS.get(cls)
+        if found is None:
+            found = tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]  # made a dataclass above
+            _FIELDS[cls] = found
+        return found
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -244,6 +248,8 @@ class Op:
 
     def bind(self, sizes: Mapping[str, Dim]) -> Self:
         """The op with the symbols in its attributes replaced."""
+        if not sizes:
+            return self
         bound = {k: new for k in self.fields() if (new := _bound(old := getattr(self, k), sizes)) is not old}
         return self.changed(**bound)
 
@@ -255,6 +261,7 @@ class Op:
 
 OPS: Registry[type[Op]] = Registry("op")
 _OPERANDS: dict[type[Op], tuple[Operand, ...]] = {}
+_FIELDS: dict[type[Op], tuple[str, ...]] = {}
 _ANNOTATIONS: dict[type[Op], dict[str, Any]] = {}
 
 

@@ -79,7 +79,8 @@ class Type:
                 FORMATS[self.dtype].check(self.shape[-1])
             except FormatError as e:
                 raise InferError(str(e)) from None
-        require(all(not isinstance(d, int) or d >= 0 for d in self.shape), f"{self} has a negative size")
+        if any(isinstance(d, int) and d < 0 for d in self.shape):
+            raise InferError(f"{self} has a negative size")
 
     def __str__(self) -> str:
         layout = f".{self.layout}" if self.layout else ""

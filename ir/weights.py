@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ from burnish.ir.format import Packed
 from burnish.ir.op import Array
 from burnish.ir.types import NUMPY, Type
 
-__all__ = ["MemoryWeights", "ReadError", "StoredTensor", "StoredWeights", "WeightSource", "WeightsOf"]
+__all__ = ["MemoryWeights", "ReadError", "StackedWeights", "StoredTensor", "StoredWeights", "WeightSource", "WeightsOf"]
 
 
 class ReadError(OSError):
@@ -179,3 +179,34 @@ class WeightsOf:
     def read_part(self, name: str, box: Box) -> Array:
         """From the source that has it."""
         return self.sources[name].read_part(name, box)
+
+
+@dataclass
+class StackedWeights:
+    """Those of a source, and stacks of them, of which each has another first axis: the experts of a layer."""
+
+    source: WeightSource
+    stacks: Mapping[str, Sequence[str]]  # the weight's name -> those of its parts, which have one plain type
+
+    def read(self, name: str) -> Array:
+        """All parts of a stack."""
+        parts = self.stacks.get(name)
+        return self.source.read(name) if parts is None else _stacked(map(self.source.read, parts), len(parts))
+
+    def read_part(self, name: str, box: Box) -> Array:
+        """Of the parts that the box asks for, what it asks of each."""
+        if (every := self.stacks.get(name)) is None:
+            return self.source.read_part(name, box)
+        parts = every[box[0]]
+        if not parts:
+            return self.source.read_part(every[0], box[1:])[None][:0]
+        return _stacked((self.source.read_part(n, box[1:]) for n in parts), len(parts))
+
+
+def _stacked(parts: Iterable[Array], count: int) -> Array:
+    """The parts one behind the other, no more than one of them being held beside that."""
+    out: Array = None
+    for i, part in enumerate(parts):
+        out = np.empty((count, *part.shape), part.dtype) if out is None else out
+        out[i] = part
+    return out

@@ -7,7 +7,6 @@ from functools import partial
 
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Graph, Node, Value
-from burnish.ir.leaves import Constant
 from burnish.ir.module import Module
 from burnish.ir.op import Array
 from burnish.ir.run import evaluate_numpy
@@ -62,7 +61,7 @@ class Canonicalize(Pass):
     def _join(self, graph: Graph, ctx: Context) -> None:
         seen: dict[tuple[object, ...], Node] = {}
         for node in graph.order():
-            if node.bodies or isinstance(node.op, Constant):
+            if node.bodies or node.is_leaf:  # of leaves, a graph holds no two that are equal
                 continue
             key = (node.op, tuple(node.inputs), tuple(o.type for o in node.outputs))
             first = seen.setdefault(key, node)

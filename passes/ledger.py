@@ -113,15 +113,15 @@ class Ledger:
         return touched
 
     def _node(self, node: Node) -> str | None:
-        known = self.nodes.get(node)
+        known, now = self.nodes.get(node), _entry(node)
+        if known is not None and known == now:
+            return None
         graph = node.graph
         if graph is not None and node is graph.ret:
             same = _signature(graph) == self.graphs.get(graph)
             return None if same else f"the outputs of graph {graph.name} were changed"
         if known is None:
             return f"a node was made\n{neighbourhood(node)}"
-        if known == (now := _entry(node)):
-            return None
         parts = zip(("graph", "op", "operands", "types", "graphs", "origin"), known, now, strict=True)
         what = next(part for part, a, b in parts if a != b)
         return f"the {what} of a node were changed\n{neighbourhood(node)}"

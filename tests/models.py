@@ -12,6 +12,11 @@ import numpy as np
 import torch
 import transformers
 
+import burnish.frontends.checkpoint  # noqa: F401  # registers the architectures
+from burnish.frontends.architecture import find_architecture, parameters
+from burnish.frontends.config import Config
+from burnish.frontends.safetensors_file import header_of
+
 torch.set_num_threads(1)  # such small products: a second thread would wait, and burn a core while it does
 transformers.utils.logging.disable_progress_bar()  # it writes to standard error, which tests of commands read
 
@@ -85,6 +90,17 @@ def saved(model: Any, folder: Path, **options: Any) -> Path:
     """The model as a checkpoint."""
     model.save_pretrained(folder, **options)
     return folder
+
+
+def header_alone(name: str, folder: Path, **config: Any) -> int:
+    """A checkpoint whose tensors are a hole in the file, however large they are: how many there are."""
+    whole = Config(config | {"architectures": [name]})
+    types = parameters(find_architecture(name, whole)[0], whole)
+    (folder / "config.json").write_text(json.dumps(whole.values))
+    with (folder / "model.safetensors").open("wb") as f:
+        f.write(header := header_of(types))
+        f.truncate(len(header) + sum(int(t.nbytes) for t in types.values()))  # type: ignore[arg-type]
+    return len(types)
 
 
 def saved_in_full(model: Any, folder: Path, **changes: Any) -> Path:

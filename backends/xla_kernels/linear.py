@@ -61,11 +61,13 @@ class ExpertLinearByRows(_ByRows):
     name = "expert_linear.rows"
     op = "expert_linear"
 
-    def why_not(self, op: Op, x: Type, w: Type, chosen: Type) -> str | None:
+    def why_not(self, op: Op, x: Type, w: Type, chosen: Type, b: Type | None = None) -> str | None:
         """Takes all that the op takes: layouts of which rows cannot be read are none of its."""
         return None
 
-    def __call__(self, op: Op, dtypes: Sequence[str], x: Array, w: Array, chosen: Array) -> tuple[Array, ...]:
+    def __call__(
+        self, op: Op, dtypes: Sequence[str], x: Array, w: Array, chosen: Array, b: Array | None = None
+    ) -> tuple[Array, ...]:
         experts, outputs, inputs = w.shape
         given = floats(jnp.broadcast_to(x, (*chosen.shape, inputs)).reshape(-1, inputs))
         choices = jnp.clip(chosen, 0, experts - 1).reshape(-1).astype("int32")
@@ -89,6 +91,7 @@ class ExpertLinearByRows(_ByRows):
 
         turns = len(choices) if few else experts
         y = repeated(turns * blocks, step, jnp.zeros((len(choices), outputs), given.dtype))
+        y = y if b is None else y + floats(jnp.take(b, choices, axis=0))
         return (y.reshape(*chosen.shape, outputs).astype(NUMPY[dtypes[0]]),)
 
 

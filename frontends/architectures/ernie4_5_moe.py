@@ -33,11 +33,14 @@ class ErnieMoe(Experts):
     defaults = {"vocab_size": 103424, "hidden_size": 2560, "intermediate_size": 12288, "num_hidden_layers": 28}
     defaults |= {"num_attention_heads": 20, "num_key_value_heads": 4, "max_position_embeddings": 131072}
     defaults |= {"num_experts": 64, "num_experts_per_tok": 6, "moe_intermediate_size": 1536, "rope_theta": 500000.0}
+    inert = ("moe_capacity", "num_nextn_predict_layers")  # of training; tensors that are left out
+    fixed = {"moe_gate": "topk", "moe_use_aux_free": True}
     eps = ("rms_norm_eps", 1e-5)
     ties = interleaved = True
     unused = ("mtp",)  # they guess the tokens after the next
 
     def setup(self, c: Config) -> None:
+        self.in_memory = {**self.in_memory, "mlp.moe_statics": "mlp.gate.moe_statics"}
         self.shared = self.inner * c.integer("moe_num_shared_experts", 2, least=0)
         self.route = Balanced(c.number("moe_norm_min", 1e-12))
         self.biased = (*ATTENTION, *MLP, "lm_head") if c.flag("use_bias", False) else ()

@@ -51,6 +51,7 @@ class Dots1(Experts):
     defaults |= {"num_attention_heads": 32, "num_key_value_heads": 32, "moe_intermediate_size": 1408}
     defaults |= {"sliding_window": 4096, "max_position_embeddings": 2048}
     bias_fields = Qwen3.bias_fields
+    fixed = {"moe_layer_freq": 1, "scoring_func": "noaux_tc"}
     each_head, sparse = Qwen3.each_head, Glm4Moe.sparse
 
     def setup(self, c: Config) -> None:

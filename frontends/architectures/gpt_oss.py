@@ -24,6 +24,7 @@ class GptOss(Experts):
     defaults |= {"max_position_embeddings": 131072, "num_experts": 128, "num_experts_per_tok": 4}
     defaults |= {"rope_theta": 150000.0}
     defaults |= {"rope_parameters": {"rope_type": "yarn", "factor": 32.0, "truncate": False} | _CONTEXT}
+    inert = ("experts_per_token", "initial_context_length")  # what other fields say
     eps = ("rms_norm_eps", 1e-5)
     bias_fields = {"attention_bias": True}
     route_bias = True

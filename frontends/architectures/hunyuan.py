@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from burnish.frontends.architecture import Layers
 from burnish.frontends.rotary import Rotation, rope_section
 from burnish.frontends.templates.decoder import Decoder
@@ -17,7 +19,7 @@ class HunYuanDenseV1(Decoder):
     defaults |= {"num_attention_heads": 32}
     eps = ("rms_norm_eps", 1e-5)
     bias_fields = {"attention_bias": False}
-    inert = (  # beside alpha; of heads, and of models that see
+    inert: ClassVar[tuple[str, ...]] = (  # beside alpha; of heads, and of models that see
         *("factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_head_dim", "eod_token_id"),
         *("add_classification_head", "cla_share_factor", "class_num", "dense_list", "pool_type", "mask_init_id"),
         *("im_end_id", "im_newline_id", "im_start_id", "org_vocab_size", "pad_id", "text_end_id", "text_start_id"),

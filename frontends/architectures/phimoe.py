@@ -8,7 +8,8 @@ import numpy as np
 
 from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.mistral import Mistral
-from burnish.frontends.config import Config
+from burnish.frontends.config import Config, LoadError
+from burnish.frontends.rotary import Rotation, rope_section
 from burnish.frontends.templates.experts import Experts, Routed
 from burnish.frontends.templates.transformer import windows
 from burnish.ir.graph import Value
@@ -56,6 +57,16 @@ class PhiMoe(Experts):
         self.windows = windows(c, lambda layer: c.has("sliding_window"))
         self.in_memory = {**self.in_memory, "mlp.gate": "mlp.router"}
         self.route = SparseMixer(c.number("router_jitter_noise", 0.01))
+
+    def frequencies(self, layer: int) -> Rotation:
+        """In long texts too, those of short ones: only the factor depends on the length, in transformers."""
+        rotation, section = super().frequencies(layer), rope_section(self.config)
+        if section.get("rope_type") in (None, "default") and section.get("type") in (None, "default"):
+            return rotation
+        short, long = (section.number(key, least=1e-6) for key in ("short_mscale", "long_mscale"))
+        if short != long:
+            raise LoadError(f"{section.where}: short_mscale {short:g} and long_mscale {long:g} must be the same")
+        return Rotation(rotation.inv_freq, short)
 
     def logits(self, op: Layers, x: Value) -> Value:
         return op.linear("lm_head", x, self.vocabulary, self.config.flag("lm_head_bias", False))

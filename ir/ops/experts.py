@@ -31,10 +31,10 @@ class TopK(Op):
 
 
 class ExpertLinear(Op):
-    """x[…, j, :] @ w[chosen[…, j]].T: x[…, k, K], or x[…, 1, K] for all k, w[E, N, K], chosen[…, k] -> […, k, N].
+    """x[…, j, :] @ w[e].T + b[e], e = chosen[…, j]: x[…, k, K], or x[…, 1, K] for all k, chosen[…, k] -> […, k, N].
 
-    w may be stored in any float type or quantized: it is widened, or unpacked, an expert at a time. Choices out of
-    bounds are clipped to the nearest.
+    w[E, N, K] may be stored in any float type or quantized: it is widened, or unpacked, an expert at a time; b[E, N].
+    Choices out of bounds are clipped to the nearest.
     """
 
     kind = "linear"
@@ -42,23 +42,27 @@ class ExpertLinear(Op):
     widen = False
     takes_packed = True
 
-    def infer(self, x: Type, w: Type, chosen: Type) -> Type:
+    def infer(self, x: Type, w: Type, chosen: Type, b: Type | None = None) -> Type:
         where = f"expert_linear({x}, {w}, {chosen})"
         require(x.is_float and (w.is_float or w.format is not None), f"{where}: inputs and weights are not floats")
         require(w.format is None or LAYOUTS[w.layout].by_rows, f"{where}: experts cannot be read from that layout")
         require(chosen.is_integer, f"{where}: choices are not integers")
         good = w.rank == 3 and x.rank == chosen.rank + 1 >= 2 and x.shape[-1] == w.shape[-1]
         require(good, f"{where}: expected x[…, k, K] or x[…, 1, K], w[E, N, K] and chosen[…, k]")
-        for a, b in zip(x.shape[:-2], chosen.shape[:-1], strict=True):
-            assume_equal(a, b, where)
+        for given, asked in zip(x.shape[:-2], chosen.shape[:-1], strict=True):
+            assume_equal(given, asked, where)
         if x.shape[-2] != 1:
             assume_equal(x.shape[-2], chosen.shape[-1], where)
+        fits = b is None or (b.is_float and b.shape == w.shape[:2])
+        require(fits, f"{where}: a bias {b} is not one of each output of each expert")
         return Type(x.dtype, (*chosen.shape, w.shape[1]))
 
-    def along(self, x: Type, w: Type, chosen: Type) -> tuple[Axes, ...]:
-        return (*range(x.rank - 1), None), (None, x.rank - 1, None), tuple(range(chosen.rank))
+    def along(self, x: Type, w: Type, chosen: Type, *b: Type | None) -> tuple[Axes, ...]:
+        last = x.rank - 1
+        biases = (() if t is None else (None, last) for t in b)
+        return (*range(last), None), (None, last, None), tuple(range(chosen.rank)), *biases
 
-    def eval(self, xp: Arrays, x: Array, w: Array, chosen: Array) -> Array:
+    def eval(self, xp: Arrays, x: Array, w: Array, chosen: Array, b: Array | None = None) -> Array:
         experts, outputs, inputs = w.shape
         rows = _floats(xp.broadcast_to(x, (*chosen.shape, inputs)).reshape(-1, inputs))
         choices = xp.clip(chosen, 0, experts - 1).reshape(-1)
@@ -71,6 +75,7 @@ class ExpertLinear(Op):
                 y[mine] = rows[mine] @ matrix
             else:
                 y = xp.where(mine[:, None], rows @ matrix, y)
+        y = y if b is None else y + _floats(xp.take(b, choices, axis=0))
         return y.reshape(*chosen.shape, outputs)
 
 

@@ -384,12 +384,13 @@ def chosen(k: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     return oracle
 
 
-def by_expert(x: np.ndarray, w: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def by_expert(x: np.ndarray, w: np.ndarray, chosen: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     """The product with each chosen expert's matrix, one after the other."""
     x = np.broadcast_to(x, (*chosen.shape, x.shape[-1]))
     y = np.empty((*chosen.shape, w.shape[1]))
     for at, expert in np.ndenumerate(chosen.astype("i4")):
-        y[at] = w[min(max(expert, 0), len(w) - 1)] @ x[at]
+        expert = min(max(expert, 0), len(w) - 1)
+        y[at] = w[expert] @ x[at] + (0 if b is None else b[expert])
     return y
 
 
@@ -678,6 +679,7 @@ ORACLES: dict[str, list[Example]] = {
         sums(
             op("expert_linear"), (normal(5, 1, 64), packed("q8_0", 4, 3, 64, layout="planes"), CHOICES), by_expert, 64
         ),
+        sums(op("expert_linear"), (normal(5, 1, 64), packed("q8_0", 4, 3, 64), CHOICES, normal(4, 3)), by_expert, 65),
     ],
     # normalisation
     # half of the error of the mean of squares, which has no signs, and five operations

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from burnish.ir.types import Type
-from burnish.ir.weights import ReadError, StoredTensor, StoredWeights
+from burnish.ir.weights import ReadError, StackedWeights, StoredTensor, StoredWeights
 
 DATA = np.arange(64, dtype="f4")
 
@@ -80,6 +80,21 @@ def test_digests_are_compared(tmp_path: Path) -> None:
     wrong = StoredWeights({"x": StoredTensor(tmp_path / "w", 0, Type("f32", (64,)))}, {tmp_path / "w": "0" * 64})
     with pytest.raises(ReadError, match="w: its sha256 is not the one that was written down"):
         wrong.verify()
+
+
+def test_a_stack_reads_those_parts_that_are_asked_for(tmp_path: Path) -> None:
+    data = np.arange(3 * 4 * 5, dtype="f4").reshape(3, 4, 5)
+    (tmp_path / "file").write_bytes(data.tobytes())
+    parts = {f"w{i}": StoredTensor(tmp_path / "file", 80 * i, Type("f32", (4, 5))) for i in range(3)}
+    source = StoredWeights(parts)
+    stacked = StackedWeights(source, {"w": ("w2", "w0", "w1")})
+    assert (stacked.read("w") == data[[2, 0, 1]]).all() and (stacked.read("w1") == data[1]).all()
+    assert (stacked.read_part("w1", (slice(1, 2), slice(0, 5))) == data[1, 1:2]).all()
+    before = source.bytes_read
+    box = (slice(1, 3), slice(2, 4), slice(0, 5))
+    assert (stacked.read_part("w", box) == data[[0, 1], 2:4]).all()
+    assert source.bytes_read - before == 2 * 2 * 5 * 4
+    assert stacked.read_part("w", (slice(1, 1), *box[1:])).shape == (0, 2, 5)
 
 
 # ---------------------------------------------------------------------------------------------------- as tensors lie

@@ -47,6 +47,8 @@ def test_what_a_token_gives_each_of_its_experts(x: Type) -> None:
         ((X, W, Type("f32", (B, 2))), "choices are not integers"),
         ((Type("int8_32", (B, 1, 64)), W, AT), "are not floats"),
         ((X, Type("i8", W.shape), AT), "are not floats"),
+        ((X, W, AT, Type("f32", (4, 64))), "not one of each output of each expert"),
+        ((X, W, AT, Type("i32", (4, 6))), "not one of each output of each expert"),
     ],
 )
 def test_what_does_not_fit_is_refused(types: tuple[Type, ...], message: str) -> None:

@@ -3,6 +3,10 @@
 from tests.parity.model_type import LLAMA, ModelType
 
 FEW = LLAMA | {"num_experts_per_tok": 2}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 12}
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 12, "factor": 4.0}
+LONG |= {"short_factor": [1.0 + i / 4 for i in range(8)], "long_factor": [3.0 + i for i in range(8)]}
+LONG |= {"short_mscale": 1.25, "long_mscale": 1.25}
 LOCAL, OWN = FEW | {"num_local_experts": 4}, FEW | {"num_experts": 4, "moe_intermediate_size": 48}
 DEEP = FEW | {"n_routed_experts": 4, "moe_intermediate_size": 48}
 
@@ -42,9 +46,9 @@ TYPES = [
     ),
     ModelType(
         "GptOssForCausalLM",
-        LOCAL | {"head_dim": 24, "sliding_window": 7, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+        LOCAL | {"head_dim": 24, "sliding_window": 7, "rope_parameters": YARN},
         [
-            {},
+            {"rope_parameters": YARN | {"truncate": False}},
             {"num_experts_per_tok": 3, "attention_bias": False, "swiglu_limit": 0.5, "swiglu_alpha": 2.0}
             | {"layer_types": ["full_attention", "sliding_attention"], "tie_word_embeddings": True},
         ],
@@ -72,7 +76,8 @@ TYPES = [
         "PhimoeForCausalLM",
         LOCAL,
         [
-            {"router_jitter_noise": 0.5},
+            {"router_jitter_noise": 0.5, "rope_parameters": LONG},
+            {"rope_parameters": YARN | {"short_mscale": 1.5, "long_mscale": 1.5}},
             {"attention_bias": True, "lm_head_bias": True, "router_jitter_noise": 0.2, "num_local_experts": 8}
             | {"sliding_window": 7},
         ],
@@ -93,6 +98,15 @@ TYPES = [
             {"moe_num_shared_experts": 0, "moe_layer_start_index": 0, "tie_word_embeddings": False},
             {"num_hidden_layers": 4, "moe_layer_interval": 2, "moe_layer_end_index": 2, "use_bias": True}
             | {"moe_layer_start_index": 0, "moe_norm_min": 0.9},
+        ],
+    ),
+    ModelType(
+        "HunYuanMoEV1ForCausalLM",
+        LLAMA | {"num_experts": 4, "moe_topk": 2, "head_dim": 16},
+        [
+            {"head_dim": 24, "moe_topk": 1},
+            {"attention_bias": True, "tie_word_embeddings": True, "max_position_embeddings": 12}
+            | {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "alpha": 50.0, "factor": 1.0}},
         ],
     ),
 ]
