@@ -48,7 +48,17 @@ _KINDS: Sequence[tuple[tuple[str, ...], str, str]] = (
         "give the one that is meant in place of the folder",
     ),
     (
-        ("*.npz", "*.mlpackage", "*.tflite", "*.engine", "openvino_model.*"),
+        ("*.pdparams",),
+        "Paddle files of other names than model_state.pdparams",
+        "give the one that is meant in place of the folder",
+    ),
+    (
+        ("*.npz",),
+        "NumPy files of other names than weights.npz",
+        "give the one that is meant in place of the folder",
+    ),
+    (
+        ("*.mlpackage", "*.tflite", "*.engine", "openvino_model.*"),
         "a form that is not read",
         "get safetensors",
     ),
