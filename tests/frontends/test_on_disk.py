@@ -111,6 +111,8 @@ def test_the_only_gguf_file_of_a_folder_is_the_model(tmp_path: Path) -> None:
     assert kind_of(tmp_path) == kind_of(file) == "gguf"
     assert burnish.load(tmp_path) == burnish.load(file)
     assert tokenizer_of(tmp_path) is None
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    assert kind_of(tmp_path) == "checkpoint"
 
 
 # ---------------------------------------------------------------------------------------------- files that are others
