@@ -11,6 +11,7 @@ from burnish.frontends.architecture import build_module, find_architecture
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.generation_config import with_generation
 from burnish.frontends.heads import Hidden
+from burnish.frontends.on_disk import TENSORFLOW
 from burnish.frontends.sentence import Sentence, model_folder, read_sentence
 from burnish.frontends.stored import Tensors, containers_of
 from burnish.frontends.weight_files import form_of, read_weights, weights_in
@@ -35,12 +36,11 @@ def load_checkpoint(source: Path) -> Module:
     containers_of(config)  # weights in a form that is not read are named before they are looked at
     stored = weights_in(folder) if source.is_dir() else read_weights(source)
     form = form_of(next(iter(stored.values())).path) if stored else None
+    if any(name.endswith(":0") for name in stored):
+        raise LoadError(f"{source}: has the names of {TENSORFLOW}")
     if sentence is not None:
         stored |= sentence.tensors
-    first: dict[StoredTensor, str] = {}
-    names = {n: first.setdefault(t, n) if t.type.elements else n for n, t in stored.items()}  # of the same bytes
-    types = {n: t.type for n, t in stored.items() if names[n] == n}
-    aliases = {n: same for n, same in names.items() if same != n}
+    types, aliases = _by_first_name(stored)
     container = form.container if form is not None else ""
     module = module_of(config, types, StoredWeights(stored), folder, sentence, aliases, container)
     if form is not None and not form.uniform:
@@ -74,6 +74,14 @@ def module_of(
     module = build_module(name, config, tensors, sentence)
     module.facts = with_generation(module.facts, folder, config)
     return module
+
+
+def _by_first_name(stored: Mapping[str, StoredTensor]) -> tuple[dict[str, Type], dict[str, str]]:
+    """The type of each range of bytes by the first of its names, and that one by its further names."""
+    first: dict[StoredTensor, str] = {}
+    names = {n: first.setdefault(t, n) if t.type.elements else n for n, t in stored.items()}
+    types = {n: t.type for n, t in stored.items() if names[n] == n}
+    return types, {n: same for n, same in names.items() if same != n}
 
 
 def _check_told(module: Module, source: Path) -> None:

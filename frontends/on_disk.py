@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["begins_as", "listed", "not_there", "other_case", "tokenizer_there", "unreadable"]
+__all__ = ["TENSORFLOW", "begins_as", "listed", "not_there", "other_case", "tokenizer_there", "unreadable"]
 
 _SAVE = "load it with transformers and `save_pretrained` it, which writes model.safetensors"
+TENSORFLOW = f"TensorFlow's weights, which are not read: {_SAVE} (version 4, `from_tf=True`)"
 _TOKENIZER = "`AutoTokenizer.from_pretrained(…).save_pretrained(…)` of transformers writes a tokenizer.json"
 
 #: what a folder may hold in place of weights that are read: patterns of names (the first that fits counts), what that

@@ -92,6 +92,11 @@ def test_a_file_of_another_form(tmp_path: Path) -> None:
         assert f"{tmp_path / name}: {what}" in refused(tmp_path / name)
 
 
+def test_names_of_tensorflow(folder: Path) -> None:
+    save_file({"model/embed_tokens/weight:0": torch.zeros(3)}, folder / "model.safetensors")
+    assert "has the names of TensorFlow's weights, which are not read: load it with transformers" in refused(folder)
+
+
 def test_a_file_of_several_and_a_link_to_nothing(tmp_path: Path) -> None:
     shards = models.saved(models.llama(num_hidden_layers=1), tmp_path / "shards", max_shard_size="40KB")
     assert f"is one of several files of a model: give its folder, {shards}" in refused(next(shards.glob("model-*")))
