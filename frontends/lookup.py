@@ -124,7 +124,7 @@ class Lookup:
         """The tensors by their names of today, without what stands before those of the whole model."""
         names = dict.fromkeys(self.types)
         if self.tensors.containers:  # any module's weight may be in one
-            names |= dict.fromkeys(f"{n.rpartition('.')[0]}.weight" for n in self.types)
+            names |= dict.fromkeys(f"{n.rpartition('.')[0]}.weight" for n in self.types if not n.endswith(".bias"))
         return self._called(names)
 
     @cached_property

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["begins_as", "listed", "not_there", "other_case", "tokenizer_there", "unreadable"]
+__all__ = ["TENSORFLOW", "begins_as", "listed", "not_there", "other_case", "tokenizer_there", "unreadable"]
 
 _SAVE = "load it with transformers and `save_pretrained` it, which writes model.safetensors"
+TENSORFLOW = f"TensorFlow's weights, which are not read: {_SAVE} (version 4, `from_tf=True`)"
 _TOKENIZER = "`AutoTokenizer.from_pretrained(…).save_pretrained(…)` of transformers writes a tokenizer.json"
 
 #: what a folder may hold in place of weights that are read: patterns of names (the first that fits counts), what that
@@ -47,7 +48,17 @@ _KINDS: Sequence[tuple[tuple[str, ...], str, str]] = (
         "give the one that is meant in place of the folder",
     ),
     (
-        ("*.npz", "*.mlpackage", "*.tflite", "*.engine", "openvino_model.*"),
+        ("*.pdparams",),
+        "Paddle files of other names than model_state.pdparams",
+        "give the one that is meant in place of the folder",
+    ),
+    (
+        ("*.npz",),
+        "NumPy files of other names than weights.npz",
+        "give the one that is meant in place of the folder",
+    ),
+    (
+        ("*.mlpackage", "*.tflite", "*.engine", "openvino_model.*"),
         "a form that is not read",
         "get safetensors",
     ),

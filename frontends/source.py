@@ -200,7 +200,11 @@ class Gguf(Source):
         return gguf_tokenizer(file) if "tokenizer.ggml.model" in file.metadata else None
 
     def _file(self, path: Path) -> Path | None:
+        from burnish.frontends.weight_files import has_weights
+
         if path.is_file():
             return path if path.suffix.lower() == ".gguf" else None
+        if has_weights(path):
+            return None
         found = [p for p in path.glob("*") if p.suffix.lower() in (".gguf", ".safetensors")]
         return found[0] if len(found) == 1 and found[0].suffix.lower() == ".gguf" else None

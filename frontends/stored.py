@@ -143,8 +143,8 @@ class Container:
     """
 
     name: ClassVar[str]
-    #: whether the names of tensors tell it (`holds`), not a config
-    told_by_names: ClassVar[bool] = False
+    #: whether the form of a file tells it, or the names of tensors (`holds`), not a config
+    of_files: ClassVar[bool] = False
     #: whether it makes matrices [outputs, inputs] in families that store them [inputs, outputs] too
     by_outputs: ClassVar[bool] = False
 
@@ -157,8 +157,8 @@ class Container:
 
     @classmethod
     def holds(cls, types: Mapping[str, Type]) -> bool:
-        """Whether tensors of these names are stored so."""
-        raise NotImplementedError
+        """Whether tensors of these names are stored so, in files of any form."""
+        return False
 
     def parameter(self, op: Layers, name: str, shape: tuple[Dim, ...]) -> Value | None:
         """The parameter of that (stored) name and shape, out of `op.stored(…)`; None where it is not stored so.
@@ -194,12 +194,13 @@ _OTHERS = {
 }
 
 
-def containers_of(config: Config, types: Mapping[str, Type] | None = None) -> list[Container]:
-    """The containers that a config's `quantization_config` and the tensors' names tell.
+def containers_of(config: Config, types: Mapping[str, Type] | None = None, form: str = "") -> list[Container]:
+    """The containers that a config's `quantization_config` tells, the tensors' names, and what a `form` of file is in.
 
     Raises LoadError for one that there is not.
     """
-    return [*_quantized(config), *(c(config) for c in CONTAINERS.values() if c.told_by_names and c.holds(types or {}))]
+    of_files = (c for n, c in CONTAINERS.items() if c.of_files and (n == form or c.holds(types or {})))
+    return [*_quantized(config), *(c(config) for c in of_files)]
 
 
 def _quantized(config: Config) -> list[Container]:
@@ -214,14 +215,14 @@ def _quantized(config: Config) -> list[Container]:
     if method is None and any(section.has(f"load_in_{bits}bit") for bits in (4, 8)):
         method = "bitsandbytes"
     cls = CONTAINERS.get(method) if isinstance(method, str) else None
-    if cls is None or cls.told_by_names:
+    if cls is None or cls.of_files:
         what = _OTHERS.get(method, "") if isinstance(method, str) else ""
         raise _not_read(section, f"quant_method {shown(method)}", what)
     return [cls(section)]
 
 
 def _not_read(config: Config, field: str, what: str) -> LoadError:
-    methods = sorted(name for name, c in CONTAINERS.items() if not c.told_by_names)
+    methods = sorted(name for name, c in CONTAINERS.items() if not c.of_files)
     known = f"supported are {', '.join(methods) or 'none'}, and what a --plugin defines"
     do = "take the model as it was before that, and `--quantize` it, or a .gguf file of it"
     how = f"the weights are quantized by {what}" if what else "the weights are quantized in another way"

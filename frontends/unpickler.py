@@ -18,7 +18,6 @@ from burnish.frontends.window import Window
 __all__ = ["Calls", "Inert", "Name", "Record", "Span", "read_pickle"]
 
 _MOST = 1 << 21  # opcodes: 40 of them say what a tensor is
-_SPAN = 1 << 12  # bytes that are data rather than a detail
 
 #: what stands for a class or a function, by its name, when it is called
 Calls = Mapping[str, "Callable[..., Any]"]
@@ -116,7 +115,7 @@ class _Machine:
 
     def bytes(self, width: int) -> None:
         length = self.data.number(width)
-        self.push(self.data.take(length) if length < _SPAN else Span(self.data.skip(length), length))
+        self.push(Span(self.data.skip(length), length))
 
     def named(self) -> None:
         module, name = self.data.line(), self.data.line()

@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from burnish.frontends.config import LoadError, read_object, shown
 from burnish.frontends.msgpack_file import read_msgpack
+from burnish.frontends.npz_file import read_npz
 from burnish.frontends.on_disk import listed, other_case, unreadable
+from burnish.frontends.paddle_file import read_paddle
 from burnish.frontends.safetensors_file import read_header
 from burnish.frontends.torch_file import read_torch
 from burnish.ir.weights import StoredTensor
 
-__all__ = ["has_weights", "is_weights", "read_weights", "weights_in"]
+__all__ = ["form_of", "has_weights", "is_weights", "read_weights", "weights_in"]
 
 
 class Form(NamedTuple):
@@ -28,6 +30,10 @@ class Form(NamedTuple):
     endings: tuple[str, ...]
     read: Callable[[Path], dict[str, StoredTensor]]
     separator: str = "."
+    #: how its tensors are stored: the name of a container
+    container: str = ""
+    #: whether all files of it have the matrices of products alike
+    uniform: bool = True
 
 
 #: the first that a folder has is read, whatever else it has
@@ -35,6 +41,8 @@ FORMS = (
     Form("model.safetensors", (".safetensors",), lambda path: read_header(path)[0]),
     Form("pytorch_model.bin", (".bin", ".pt", ".pth", ".ckpt"), read_torch),
     Form("flax_model.msgpack", (".msgpack",), read_msgpack, "/"),
+    Form("model_state.pdparams", (".pdparams",), read_paddle, container="paddle"),
+    Form("weights.npz", (".npz",), read_npz, uniform=False),
 )
 
 
@@ -48,11 +56,16 @@ def has_weights(folder: Path) -> bool:
     return any((folder / f"{form.name}{end}").exists() for form in FORMS for end in ("", ".index.json"))
 
 
+def form_of(path: Path) -> Form:
+    """The form of a file that `is_weights`."""
+    return next(form for form in FORMS if path.suffix.lower() in form.endings)
+
+
 def read_weights(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one file that `is_weights`. Raises LoadError."""
     if re.search(r"-\d{5}-of-\d{5}\.", path.name):
         raise LoadError(f"{path}: is one of several files of a model: give its folder, {path.parent}")
-    return next(form for form in FORMS if path.suffix.lower() in form.endings).read(path)
+    return form_of(path).read(path)
 
 
 def weights_in(folder: Path) -> dict[str, StoredTensor]:

@@ -19,14 +19,14 @@ class Window:
     """The bytes of `file` from `at` up to `end`, of which it may take `most` into memory."""
 
     def __init__(self, path: Path, file: BinaryIO, at: int, end: int, most: int) -> None:
-        self.path, self.at, self.end, self.left = path, at, end, most
+        self.path, self.at, self.end, self.most, self.left = path, at, end, most, most
         self._file = file
         file.seek(at)
 
     def take(self, length: int) -> bytes:
         """The next bytes. Raises LoadError."""
         if length > self.left:
-            raise LoadError(f"{self.path}: what says what it holds is longer than what is read of such a file")
+            raise LoadError(f"{self.path}: what says what it holds is longer than the {self.most} bytes that are read")
         self._require(length)
         data = self._file.read(length)
         if len(data) < length:

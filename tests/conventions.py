@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -195,4 +196,57 @@ def as_consolidated(
             torch.save({**tensors, "rope.freqs": torch.ones(3)}, folder / f"consolidated.{i:02}.pth")
         else:
             save_file(piece, folder / "consolidated.safetensors")
+    return folder
+
+
+# ----------------------------------------------------------------------------------------------------- NumPy and Paddle
+
+
+def as_npz(model: Any, folder: Path, arrays: Mapping[str, np.ndarray] | None = None, compressed: bool = False) -> Path:
+    """weights.npz, under transformers' names or those that are given."""
+    write = np.savez_compressed if compressed else np.savez
+    if arrays is None:
+        arrays = {n: a for n, a in arrays_of(model).items() if n not in model.all_tied_weights_keys}
+    write(beside(model, folder) / "weights.npz", **arrays)
+    return folder
+
+
+_PADDLE = {
+    **{"encoder.layer.": "encoder.layers.", "attention.self.query": "self_attn.q_proj"},
+    **{"attention.self.key": "self_attn.k_proj", "attention.self.value": "self_attn.v_proj"},
+    **{"attention.output.dense": "self_attn.out_proj", "attention.output.LayerNorm": "norm1"},
+    **{"intermediate.dense": "linear1", "output.dense": "linear2", "output.LayerNorm": "norm2"},
+    "embeddings.LayerNorm": "embeddings.layer_norm",
+}
+
+
+def paddle_names(model: Any) -> Arrays:
+    """What PaddleNLP calls the parameters of BERT, Llama and T5, and how they lie there."""
+    found: Arrays = {}
+    kinds = dict(model.named_modules())
+    tied, base = (
+        set(model.all_tied_weights_keys),
+        type(model).__name__.partition("For")[0].removesuffix("Model").lower(),
+    )
+    for name, array in arrays_of(model).items():
+        if name in tied:
+            continue
+        module, _, leaf = name.rpartition(".")
+        if leaf == "weight" and type(kinds[module]).__name__ == "Linear":
+            array = np.ascontiguousarray(array.T)
+        if base == "bert":
+            for theirs, paddles in _PADDLE.items():
+                name = name.replace(theirs, paddles)
+        found[name if name.startswith("lm_head") else f"{base}.{name.removeprefix('model.')}"] = array
+    return found
+
+
+def as_paddle(model: Any, folder: Path, protocol: int = 4, named: bool = False) -> Path:
+    """model_state.pdparams; `named`: each beside the name that Paddle gave it, and a table of these."""
+    arrays: dict[str, Any] = dict(paddle_names(model))
+    if named:
+        arrays = {n: (f"linear_{i}.w_0", a) for i, (n, a) in enumerate(arrays.items())}
+        arrays["StructuredToParameterName@@"] = {n: "x" for n in arrays}
+    with (beside(model, folder) / "model_state.pdparams").open("wb") as f:
+        pickle.dump(arrays, f, protocol)
     return folder

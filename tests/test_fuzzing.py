@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from burnish.frontends.config import LoadError
-from tests import fuzzing, models
+from tests import conventions, fuzzing, models
 from tests.frontends import checkpoint_mutants, onnx_mutants
 from tests.fuzzing import ended, every_command, fault_of, faults
 from tests.ir import text_mutants
@@ -27,7 +27,7 @@ SAMPLES = [range(10), pytest.param(range(10, 40), marks=pytest.mark.slow)]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `models`: a decoder (in shards, pickles), an encoder-decoder, a sentence encoder with a Dense."""
+    """A folder with `models`: a decoder in every form, an encoder-decoder, a sentence encoder with a Dense."""
     place = tmp_path_factory.mktemp("mutants")
     folder = place / "models"
     for name, options in (("llama", {}), ("shards", {"max_shard_size": "40KB"})):
@@ -37,6 +37,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tensors = load_file(folder / name / "model.safetensors")
         torch.save(tensors, folder / name / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
         (folder / name / "model.safetensors").unlink()
+    small = models.llama(vocab_size=300, num_hidden_layers=1)
+    conventions.as_flax(small, folder / "flax")
+    conventions.as_npz(small, folder / "npz")
+    conventions.as_paddle(small, folder / "paddle")
+    conventions.as_consolidated(small, folder / "parts", {"hidden_dim": 96, "rope_theta": 1e4}, parts=2)
     models.saved(models.t5(num_layers=1, vocab_size=300), folder / "t5")
     sentence = models.saved(models.bert(num_hidden_layers=1, vocab_size=300), folder / "sentence")
     for kind, config in (("1_Pooling", {"pooling_mode": "mean"}), ("2_Dense", {"in_features": 64, "out_features": 8})):
@@ -126,6 +131,6 @@ def test_how_a_command_may_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_fault_of_a_command_is_one_of_its_mutant(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of mutants that would pass, none does where loading one ends in an error of ours."""
-    monkeypatch.setattr("burnish.frontends.weight_files.read_header", lambda path: {}[path])
+    monkeypatch.setattr("burnish.frontends.weight_files.has_weights", lambda folder: {}[folder])
     found = [fault_of(checkpoint_mutants.attempt, (), i, place) for i in range(5)]
     assert sum("ended with 70" in f and "KeyError" in f for f in found) > 1

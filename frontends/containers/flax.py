@@ -24,7 +24,7 @@ class Flax(Container):
     """
 
     name = "flax"
-    told_by_names = True
+    of_files = True
 
     @classmethod
     def holds(cls, types: Mapping[str, Type]) -> bool:

@@ -16,7 +16,7 @@ class TensorParallel(Container):
     """The weight of a module is in `module.00`, `module.01`, …, along the axis that is cut, or whole in each."""
 
     name = "tensor-parallel"
-    told_by_names = True
+    of_files = True
 
     @classmethod
     def holds(cls, types: Mapping[str, Type]) -> bool:

@@ -412,7 +412,7 @@ def test_opcodes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_bytes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("burnish.frontends.torch_file.LARGEST", 1000)
     (tmp_path / "w.bin").write_bytes(archive(weights(text("x" * 1000) + b"N")))
-    with pytest.raises(LoadError, match="longer than what is read of such a file"):
+    with pytest.raises(LoadError, match="longer than the 1000 bytes that are read"):
         read_torch(tmp_path / "w.bin")
 
 

@@ -59,7 +59,9 @@ def refused(path: Path) -> str:
             ["model.safetensors.incomplete"],
             "a download that has not ended: model.safetensors.incomplete; fetch the rest",
         ),
-        (["weights.npz"], "a form that is not read"),
+        (["w.npz"], "NumPy files of other names than weights.npz: w.npz; give the one"),
+        (["w.pdparams"], "Paddle files of other names than model_state.pdparams: w.pdparams; give the one"),
+        (["model.tflite"], "a form that is not read"),
         ([f"{i}.gguf" for i in range(9)], "0.gguf, 1.gguf, 2.gguf, 3.gguf, 4.gguf and 4 more"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
@@ -85,9 +87,14 @@ def test_what_lies_beside_weights_is_left_alone(folder: Path) -> None:
 
 
 def test_a_file_of_another_form(tmp_path: Path) -> None:
-    for name, what in (("a.txt.gz", "cannot tell"), ("a.h5", "is TensorFlow's"), ("a.npz", "is a form that")):
+    for name, what in (("a.txt.gz", "cannot tell"), ("a.h5", "is TensorFlow's"), ("a.tflite", "is a form that")):
         (tmp_path / name).write_bytes(b"x")
         assert f"{tmp_path / name}: {what}" in refused(tmp_path / name)
+
+
+def test_names_of_tensorflow(folder: Path) -> None:
+    save_file({"model/embed_tokens/weight:0": torch.zeros(3)}, folder / "model.safetensors")
+    assert "has the names of TensorFlow's weights, which are not read: load it with transformers" in refused(folder)
 
 
 def test_a_file_of_several_and_a_link_to_nothing(tmp_path: Path) -> None:
@@ -109,6 +116,8 @@ def test_the_only_gguf_file_of_a_folder_is_the_model(tmp_path: Path) -> None:
     assert kind_of(tmp_path) == kind_of(file) == "gguf"
     assert burnish.load(tmp_path) == burnish.load(file)
     assert tokenizer_of(tmp_path) is None
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    assert kind_of(tmp_path) == "checkpoint"
 
 
 # ---------------------------------------------------------------------------------------------- files that are others

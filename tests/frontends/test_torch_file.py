@@ -6,8 +6,10 @@ import collections
 import io
 import json
 import shutil
+import struct
 import tarfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,7 +107,7 @@ def test_hooks_attributes_and_classes_of_tensors(zipped: bool, tmp_path: Path) -
     attributed = torch.nn.Parameter(torch.ones(2))
     attributed.note = "x"  # saved by another function
     buffer = torch.nn.Buffer(torch.arange(3.0))
-    tensors = collections.OrderedDict(a=attributed, b=buffer)
+    tensors = collections.OrderedDict(a=attributed, b=buffer, c=torch.ones(3).as_subclass(Marked))
     tensors._metadata = {"": {"version": 1}}  # type: ignore[attr-defined]
     assert_same(saved(tensors, tmp_path / "w.pt", zipped), tensors)
 
@@ -118,10 +120,38 @@ def test_tied_weights_are_one_range_of_bytes(tmp_path: Path) -> None:
         assert tensors["c"].offset == tensors["a"].offset + 2 * 4 * 4
 
 
-def test_more_entries_and_bytes_than_a_plain_zip_archive_has(tmp_path: Path) -> None:
-    """zip64, by the number of entries."""
+def test_many_tensors(tmp_path: Path) -> None:
     tensors = {f"{i}": torch.tensor([i]) for i in range(1 << 12)}
     assert_same(saved(tensors, tmp_path / "w.pt"), tensors)
+
+
+def test_more_bytes_than_a_plain_zip_archive_has(tmp_path: Path) -> None:
+    """Torch's own archive, its first storage made 5 GiB of nothing: sizes and offsets are those of zip64."""
+    more, file = 5 << 30, tmp_path / "w.pt"
+    saved({"a": torch.zeros(2), "b": torch.arange(3.0)}, tmp_path / "small.pt")
+    with zipfile.ZipFile(tmp_path / "small.pt") as z:
+        contents = {i.filename.partition("/")[2]: z.read(i) for i in z.infolist()}
+    # BININT1 for the elements of the storage and for the size of the tensor
+    long = b"\x8a\x05" + (more // 4).to_bytes(5, "little")
+    contents["data.pkl"] = contents["data.pkl"].replace(b"K\x02tq", long + b"tq").replace(b"K\x02\x85", long + b"\x85")
+    with file.open("wb") as f:
+        directory = b""
+        for name, content in contents.items():
+            raw, size, at = f"w/{name}".encode(), more if name == "data/0" else len(content), f.tell()
+            f.write(struct.pack("<4s5H3L2H", b"PK\3\4", 45, 0, 0, 0, 0, 0, 0, 0, len(raw), 0) + raw)
+            f.write(content) if size == len(content) else f.seek(size, 1)
+            wide = struct.pack("<HHQQQ", 1, 24, size, size, at)
+            fields = (45, 45, 0, 0, 0, 0, 0, 0xFFFFFFFF, 0xFFFFFFFF, len(raw), 24 + 4, 0, 0, 0, 0, 0xFFFFFFFF)
+            directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", *fields) + raw + wide
+        start, count = f.tell(), len(contents)
+        end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(directory), start)
+        locator = struct.pack("<4sLQL", b"PK\6\7", 0, start + len(directory), 1)
+        f.write(directory + end + locator)
+        f.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, *[0xFFFF] * 2, *[0xFFFFFFFF] * 2, 0))
+    tensors = read_torch(file)
+    assert tensors["a"].type.sizes == (more // 4,) and tensors["b"].offset > more
+    assert StoredWeights(tensors).read("b").tolist() == [0.0, 1.0, 2.0]
+    assert torch.load(file, mmap=True, weights_only=True)["b"].tolist() == [0.0, 1.0, 2.0]
 
 
 # -------------------------------------------------------------------------------------------------------- whole models
@@ -207,6 +237,10 @@ BESIDE = {
     "queue": collections.deque([1]),
     "by name": collections.defaultdict(list, {"x": [1]}),
 }
+
+
+class Marked(torch.Tensor):
+    """A class of its own, of which nothing need be known."""
 
 
 class Settings:

@@ -31,6 +31,9 @@ MODELS: dict[str, Callable[[], Any]] = {
     "llama": models.llama,
     "t5": models.t5,
     "t5, tied": lambda: models.t5(feed_forward_proj="relu", tie_word_embeddings=True),
+    "distilbert, tied, the head with a bias": lambda: models.made(
+        "DistilBertForMaskedLM", vocab_size=96, dim=64, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=64
+    ),
     "gpt2": lambda: models.made("GPT2LMHeadModel", n_embd=32, n_layer=2, n_head=2, vocab_size=96, n_positions=32),
 }
 LAYERS = {"bert": "layer", "llama": "layers", "gpt2": "h"}
