@@ -25,7 +25,7 @@ LONGEST_ANSWER = 15  # tokens
 Outputs = Mapping[str, np.ndarray]  # of one sequence, by name and without the axis of the batch
 
 
-def _ids(ids: Sequence[int], plain: bool) -> str:
+def _ids(ids: Sequence[int]) -> str:
     return " ".join(map(str, ids))
 
 
@@ -45,13 +45,13 @@ class Asked:
     words: Sequence[int | None] = ()
     #: the token that stands for a word that is asked for
     mask: int | None = None
-    #: the text of tokens, with or (True) without special ones
-    text_of: Callable[[Sequence[int], bool], str] = _ids
+    #: the text of tokens, special ones included
+    text_of: Callable[[Sequence[int]], str] = _ids
 
     def place(self, first: int, last: int) -> dict[str, Any]:
         """The text of tokens first … last, and where it is: in characters, or in tokens where there is no text."""
         if not self.texts:
-            return {"text": self.text_of(self.ids[first : last + 1], False), "first_token": first, "last_token": last}
+            return {"text": self.text_of(self.ids[first : last + 1]), "first_token": first, "last_token": last}
         start, end = self.spans[first][0], self.spans[last][1]
         return {"text": self.texts[self.parts[first] or 0][start:end], "start": start, "end": end}
 
@@ -207,14 +207,15 @@ def _span(windows: Sequence[tuple[np.ndarray, np.ndarray, Asked]], wanted: Wante
 
 def _words(scores: np.ndarray, asked: Asked, wanted: Wanted) -> Answer:
     masks = [i for i, token in enumerate(asked.ids) if token == asked.mask]
+    inside = [i for i in range(len(asked.ids)) if not asked.parts or asked.parts[i] is not None]
     found, lines = [], []
     for i in masks:
         p = _softmax(scores[i])
         rows: list[dict[str, Any]] = []
         for token in map(int, np.argsort(-p, kind="stable")[: wanted.best or MOST_WORDS]):
-            filled = [*asked.ids[:i], token, *asked.ids[i + 1 :]]
-            word, whole = asked.text_of([token], False), asked.text_of(filled, len(masks) == 1)
-            rows.append({"word": word, "score": float(p[token]), "token": token, "text": whole})
+            filled = [token if j == i else asked.ids[j] for j in inside]
+            row = {"word": asked.text_of([token]), "score": float(p[token]), "token": token}
+            rows.append(row | {"text": asked.text_of(filled)})
         lines += [f"{r['word'].strip()}: {r['score']:.4f}  {r['text']}" for r in rows]
         found.append(rows)
     return Answer({"masks": found}, lines)

@@ -127,7 +127,7 @@ class TextModel:
     def _with_mask(self, asked: Asked) -> Asked:
         """The same, with a mask where the model is one that fills masks. Raises ValueError."""
         if self.model.module.facts.task == "fill-mask" and asked.mask is not None and asked.mask not in asked.ids:
-            raise ValueError(f"the text has no {asked.text_of([asked.mask], False)}, the word that is asked for")
+            raise ValueError(f"the text has no {asked.text_of([asked.mask])}, the word that is asked for")
         return asked
 
     def checked(self, asked: list[Asked]) -> list[Asked]:

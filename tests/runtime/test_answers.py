@@ -81,7 +81,7 @@ def test_no_answer_is_said_where_it_may_be() -> None:
 
 
 def test_a_mask_has_words() -> None:
-    asked = Asked([1, 3, 2], mask=3, text_of=lambda ids, plain: " ".join(f"w{t}" for t in ids))
+    asked = Asked([1, 3, 2], mask=3, text_of=lambda ids: " ".join(f"w{t}" for t in ids))
     scores = np.full((3, 8), -90, "f4")
     scores[1, 6], scores[1, 4] = np.log(3), 0
     answer = said(Facts(task="fill-mask"), scores, asked, best=2)
