@@ -15,7 +15,7 @@ from burnish.frontends.generation_config import with_generation
 from burnish.frontends.heads import Hidden
 from burnish.frontends.on_disk import listed, other_case, unreadable
 from burnish.frontends.safetensors_file import read_header
-from burnish.frontends.sentence import Sentence, model_folder, read_sentence
+from burnish.frontends.sentence import Sentence, model_folder, read_sentence, reranker
 from burnish.frontends.stored import Tensors, containers_of
 from burnish.ir.module import Module
 from burnish.ir.types import Type
@@ -41,7 +41,10 @@ def load_checkpoint(source: Path) -> Module:
     if sentence is not None:
         stored |= sentence.tensors
     types = {n: t.type for n, t in stored.items()}
-    return module_of(config, types, StoredWeights(stored), folder, sentence)
+    config, about_texts = reranker(whole, config)
+    module = module_of(config, types, StoredWeights(stored), folder, sentence)
+    module.facts = replace(module.facts, **about_texts)
+    return module
 
 
 def module_of(

@@ -109,6 +109,34 @@ def test_a_reranker_scores_pairs_as_a_cross_encoder(made: Made, config: dict[str
     assert np.allclose([a["score"] for a in burnish.open(folder)(pairs)], expected, atol=1e-4, rtol=0)
 
 
+def test_a_reranker_of_sentence_transformers_6_keeps_it_beside_the_model(made: Made) -> None:
+    """As its `CrossEncoder.save_pretrained` writes a folder; an activation in config.json is an older one."""
+    folder, _ = made("BertForSequenceClassification", num_labels=1)
+    raw = burnish.open(folder, scores="raw")((TEXTS[0], TEXTS[1]))
+    models.change_config(folder, sbert_ce_default_activation_function="torch.nn.modules.activation.Sigmoid")
+    entry = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    own = {"activation_fn": "torch.nn.modules.linear.Identity", "default_prompt_name": None, "prompts": {}}
+    own |= {"model_type": "CrossEncoder", "__version__": {"sentence_transformers": "6.2.0"}}
+    ways = {"transformer_task": "sequence-classification", "module_output_name": "scores"}
+    ways |= {"modality_config": {"text": {"method": "forward", "method_output_name": "logits"}}}
+
+    def write(own: dict[str, Any], ways: dict[str, Any]) -> Path:
+        (folder / "modules.json").write_text(json.dumps([entry]))
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(own))
+        (folder / "sentence_bert_config.json").write_text(json.dumps(ways))
+        return folder
+
+    assert burnish.open(write(own, ways))((TEXTS[0], TEXTS[1])) == raw
+    cut = burnish.open(write(own, ways | {"max_seq_length": 8}))
+    assert [len(a.ids) for a in cut.ask((TEXTS[0], TEXTS[1]))] == [8]
+    for key, value in (("prompts", {"query": "who "}), ("activation_fn", "torch.nn.GELU"), ("pooling", "mean")):
+        with pytest.raises(LoadError, match=f"{'scores by' if key == 'activation_fn' else key}"):
+            burnish.open(write(own | {key: value}, ways))
+    for key, value in (("transformer_task", "text-generation"), ("module_output_name", "x"), ("modality_config", {})):
+        with pytest.raises(LoadError, match=key):
+            burnish.open(write(own, ways | {key: value}))
+
+
 def test_a_score_by_another_function_is_refused(made: Made) -> None:
     folder, _ = made("BertForSequenceClassification", num_labels=1)
     models.change_config(folder, sbert_ce_default_activation_function="torch.nn.modules.activation.Tanh")
@@ -260,6 +288,7 @@ def test_pairs_are_as_near_as_their_embeddings(sentences: Any, own: Any, nearnes
     folder = sentences(**own)
     model, expected = burnish.open(folder), mean_states(folder, TEXTS)
     assert np.allclose(model.embed(TEXTS, batch=2), expected, atol=1e-4, rtol=0)
+    assert np.allclose(model.embed(TEXTS[0]), expected[0], atol=1e-4, rtol=0)
     pairs = list(zip(TEXTS, reversed(TEXTS), strict=True))
     near = [nearness(a, b) for a, b in zip(expected, expected[::-1], strict=True)]
     assert np.allclose([a["similarity"] for a in model(pairs)], near, atol=1e-4, rtol=1e-4)
