@@ -78,6 +78,14 @@ class Wanted:
     #: a text may hold no answer
     unanswerable: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what there is not."""
+        for name, value, known in (("scores", self.scores, ("", *SCORES)), ("group", self.group, GROUPS)):
+            if value not in known:
+                raise ValueError(f"{name} is one of {', '.join(filter(None, known))}, not {value!r}")
+        if self.best is not None and self.best < 1:
+            raise ValueError(f"best is a number from 1 on, not {self.best}")
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -108,7 +116,7 @@ def answer_of(
         case "text-classification" if scores and first.ndim == 1:
             return _labels(first, facts, wanted)
         case "token-classification" if scores:
-            return _entities(_softmax(first), facts.labels, asked, wanted)
+            return _entities(_softmax(first), _labels_of(facts, first.shape[-1]), asked, wanted)
         case "question-answering" if len(scores) == 2:
             return _span([(o[scores[0]], o[scores[1]], a) for o, a in read], wanted)
         case "fill-mask" if scores and asked.mask is not None and asked.mask in asked.ids:
@@ -122,7 +130,7 @@ def answer_of(
 def _labels(logits: np.ndarray, facts: Facts, wanted: Wanted) -> Answer:
     how = wanted.scores or facts.scores or ("sigmoid" if len(logits) == 1 else "softmax")
     scores = logits if how == "raw" else _sigmoid(logits) if how == "sigmoid" else _softmax(logits)
-    labels = facts.labels or [f"LABEL_{i}" for i in range(len(scores))]
+    labels = _labels_of(facts, len(scores))
     found: dict[str, float] = {}
     for i in np.argsort(-scores, kind="stable"):
         found.setdefault(labels[i], float(scores[i]))  # of two labels of one name, the higher score
@@ -132,6 +140,11 @@ def _labels(logits: np.ndarray, facts: Facts, wanted: Wanted) -> Answer:
     if alone and labels[0] in ("", "LABEL_0"):
         lines = [f"{scores[0]:.4f}"]
     return Answer({"labels": found, **alone}, lines)
+
+
+def _labels_of(facts: Facts, number: int) -> Sequence[str]:
+    """The names of labels; numbers, where the model has not as many: an ONNX file names none."""
+    return facts.labels if len(facts.labels) == number else [f"LABEL_{i}" for i in range(number)]
 
 
 def _entities(p: np.ndarray, labels: Sequence[str], asked: Asked, wanted: Wanted) -> Answer:
