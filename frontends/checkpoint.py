@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from burnish.frontends import architectures, containers
@@ -12,7 +13,7 @@ from burnish.frontends.generation_config import with_generation
 from burnish.frontends.heads import Hidden
 from burnish.frontends.multimodal import is_multimodal, text_model
 from burnish.frontends.on_disk import TENSORFLOW
-from burnish.frontends.sentence import Sentence, model_folder, read_sentence
+from burnish.frontends.sentence import Sentence, model_folder, read_sentence, reranker
 from burnish.frontends.stored import Tensors, containers_of
 from burnish.frontends.weight_files import form_of, read_weights, weights_in
 from burnish.ir.graph import Value
@@ -42,7 +43,9 @@ def load_checkpoint(source: Path) -> Module:
         stored |= sentence.tensors
     types, aliases = _by_first_name(stored)
     container = form.container if form is not None else ""
+    config, about_texts = reranker(whole, config)
     module = module_of(config, types, StoredWeights(stored), folder, sentence, aliases, container)
+    module.facts = replace(module.facts, **about_texts)
     if form is not None and not form.uniform:
         _check_told(module, source)
     return module

@@ -21,9 +21,9 @@ from burnish.ir.weights import StoredTensor
 if TYPE_CHECKING:
     from burnish.frontends.architecture import Layers
 
-__all__ = ["Sentence", "lowered", "model_folder", "module_folders", "read_sentence"]
+__all__ = ["Sentence", "lowered", "model_folder", "module_folders", "read_sentence", "reranker"]
 
-MODULES = "modules.json"
+MODULES, _OWN = "modules.json", "config_sentence_transformers.json"
 #: how older files say a mode, in the order in which several are joined
 _FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -159,6 +159,31 @@ def module_folders(folder: Path) -> list[str]:
     return [path for path in found if path != "."]
 
 
+def reranker(folder: Path, config: Config) -> tuple[Config, dict[str, Any]]:
+    """The config of the model in `folder`, and facts of its texts, with what is kept beside it if it is a reranker.
+
+    Format: what `CrossEncoder.save_pretrained` of sentence-transformers 6 writes; earlier ones kept it in config.json.
+    Raises LoadError.
+    """
+    file = folder / _OWN
+    own = Config(read_object(file) if file.exists() else {}, str(file))
+    if own.get("model_type") != "CrossEncoder":
+        return config, {}
+    activation = own.get("activation_fn")
+    if any((own.get("prompts") or {}).values()) or own.get("default_prompt_name"):
+        raise LoadError(f"{own.where}: prompts of a reranker are not supported")
+    _all_read(own, "keep_in_fp32_modules", "requirements")
+    c = _settings_file(folder)
+    c.choice("transformer_task", ["sequence-classification"], "sequence-classification")
+    c.choice("module_output_name", ["scores"], "scores")
+    if c.get("modality_config") not in (None, {"text": _TEXT | {"method_output_name": "logits"}}):
+        raise LoadError(f"{c.where}: modality_config {shown(c.get('modality_config'))} is not supported")
+    longest = {"longest": c.integer("max_seq_length", most=_LONGEST)} if c.has("max_seq_length") else {}
+    _all_read(c, "unpad_inputs", "tokenizer_name_or_path")
+    kept = {"sentence_transformers": {"activation_fn": activation}} if activation else {}
+    return Config({**config.values, **kept}, config.where), longest
+
+
 def _modules(folder: Path) -> list[Config]:
     file = folder / MODULES
     if not file.exists():
@@ -286,7 +311,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _prompts(folder: Path) -> dict[str, Any]:
-    file = folder / "config_sentence_transformers.json"
+    file = folder / _OWN
     c = Config(read_object(file) if file.exists() else {}, str(file))
     c.choice("model_type", ["SentenceTransformer"], "SentenceTransformer")
     given = c.get("prompts") or {}

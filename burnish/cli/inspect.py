@@ -70,6 +70,8 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "ends at", f"token {_listed(known['eos'])}"
     if "labels" in known:
         yield "labels", _listed(known["labels"], 8)
+    if "rules" in known:
+        yield "rules", _listed(known["rules"], 8)
     if "decoder_start" in known:
         yield "starts with", f"token {known['decoder_start']}"
     yield "parameters", _parameters(facts)

@@ -117,7 +117,7 @@ def command(
     """
     if lines is not None and any(x is not None for x in (prompt, file, prompt_ids, pair, logprobs, dump_logits)):
         raise click.UsageError(
-            "--lines has the texts: --prompt, --file, --prompt-ids, --pair, --logprobs and --dump-logits are for one"
+            "--lines has the texts: no other text goes with it, and no --logprobs and --dump-logits"
         )
     if lines is None and (prompt_ids is None or prompt is not None or file is not None):
         prompt = _prompt(prompt, file, prompt_ids)

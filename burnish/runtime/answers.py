@@ -25,7 +25,7 @@ LONGEST_ANSWER = 15  # tokens
 Outputs = Mapping[str, np.ndarray]  # of one sequence, by name and without the axis of the batch
 
 
-def _ids(ids: Sequence[int], plain: bool) -> str:
+def _ids(ids: Sequence[int]) -> str:
     return " ".join(map(str, ids))
 
 
@@ -45,13 +45,13 @@ class Asked:
     words: Sequence[int | None] = ()
     #: the token that stands for a word that is asked for
     mask: int | None = None
-    #: the text of tokens, with or (True) without special ones
-    text_of: Callable[[Sequence[int], bool], str] = _ids
+    #: the text of tokens, special ones included
+    text_of: Callable[[Sequence[int]], str] = _ids
 
     def place(self, first: int, last: int) -> dict[str, Any]:
         """The text of tokens first … last, and where it is: in characters, or in tokens where there is no text."""
         if not self.texts:
-            return {"text": self.text_of(self.ids[first : last + 1], False), "first_token": first, "last_token": last}
+            return {"text": self.text_of(self.ids[first : last + 1]), "first_token": first, "last_token": last}
         start, end = self.spans[first][0], self.spans[last][1]
         return {"text": self.texts[self.parts[first] or 0][start:end], "start": start, "end": end}
 
@@ -77,6 +77,14 @@ class Wanted:
     group: str = "simple"
     #: a text may hold no answer
     unanswerable: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what there is not."""
+        for name, value, known in (("scores", self.scores, ("", *SCORES)), ("group", self.group, GROUPS)):
+            if value not in known:
+                raise ValueError(f"{name} is one of {', '.join(filter(None, known))}, not {value!r}")
+        if self.best is not None and self.best < 1:
+            raise ValueError(f"best is a number from 1 on, not {self.best}")
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ def answer_of(
         case "text-classification" if scores and first.ndim == 1:
             return _labels(first, facts, wanted)
         case "token-classification" if scores:
-            return _entities(_softmax(first), facts.labels, asked, wanted)
+            return _entities(_softmax(first), _labels_of(facts, first.shape[-1]), asked, wanted)
         case "question-answering" if len(scores) == 2:
             return _span([(o[scores[0]], o[scores[1]], a) for o, a in read], wanted)
         case "fill-mask" if scores and asked.mask is not None and asked.mask in asked.ids:
@@ -122,7 +130,7 @@ def answer_of(
 def _labels(logits: np.ndarray, facts: Facts, wanted: Wanted) -> Answer:
     how = wanted.scores or facts.scores or ("sigmoid" if len(logits) == 1 else "softmax")
     scores = logits if how == "raw" else _sigmoid(logits) if how == "sigmoid" else _softmax(logits)
-    labels = facts.labels or [f"LABEL_{i}" for i in range(len(scores))]
+    labels = _labels_of(facts, len(scores))
     found: dict[str, float] = {}
     for i in np.argsort(-scores, kind="stable"):
         found.setdefault(labels[i], float(scores[i]))  # of two labels of one name, the higher score
@@ -132,6 +140,11 @@ def _labels(logits: np.ndarray, facts: Facts, wanted: Wanted) -> Answer:
     if alone and labels[0] in ("", "LABEL_0"):
         lines = [f"{scores[0]:.4f}"]
     return Answer({"labels": found, **alone}, lines)
+
+
+def _labels_of(facts: Facts, number: int) -> Sequence[str]:
+    """The names of labels; numbers, where the model has not as many: an ONNX file names none."""
+    return facts.labels if len(facts.labels) == number else [f"LABEL_{i}" for i in range(number)]
 
 
 def _entities(p: np.ndarray, labels: Sequence[str], asked: Asked, wanted: Wanted) -> Answer:
@@ -207,14 +220,15 @@ def _span(windows: Sequence[tuple[np.ndarray, np.ndarray, Asked]], wanted: Wante
 
 def _words(scores: np.ndarray, asked: Asked, wanted: Wanted) -> Answer:
     masks = [i for i, token in enumerate(asked.ids) if token == asked.mask]
+    inside = [i for i in range(len(asked.ids)) if not asked.parts or asked.parts[i] is not None]
     found, lines = [], []
     for i in masks:
         p = _softmax(scores[i])
         rows: list[dict[str, Any]] = []
         for token in map(int, np.argsort(-p, kind="stable")[: wanted.best or MOST_WORDS]):
-            filled = [*asked.ids[:i], token, *asked.ids[i + 1 :]]
-            word, whole = asked.text_of([token], False), asked.text_of(filled, len(masks) == 1)
-            rows.append({"word": word, "score": float(p[token]), "token": token, "text": whole})
+            filled = [token if j == i else asked.ids[j] for j in inside]
+            row = {"word": asked.text_of([token]), "score": float(p[token]), "token": token}
+            rows.append(row | {"text": asked.text_of(filled)})
         lines += [f"{r['word'].strip()}: {r['score']:.4f}  {r['text']}" for r in rows]
         found.append(rows)
     return Answer({"masks": found}, lines)

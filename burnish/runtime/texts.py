@@ -62,12 +62,14 @@ class TextModel:
             answers = [dict(a.values) for a in self.answers([self.ask(t) for t in many], batch)]
         return answers if isinstance(texts, list) else answers[0]
 
-    def embed(self, texts: list[str], batch: int = 16, prompt_name: str | None = None) -> np.ndarray:
-        """The embeddings of texts, f32[texts, H], each behind the model's default prompt or the one of that name."""
+    def embed(self, texts: str | list[str], batch: int = 16, prompt_name: str | None = None) -> np.ndarray:
+        """The embeddings of texts, f32[texts, H], or of one, f32[H], behind the model's default prompt or that one."""
         if (name := self._embedding) is None:
             raise BindError("the model has no embedding of a text: its folder says nothing of sentence-transformers")
-        asked = [self.ask(t, [prompt_name] if prompt_name else ()) for t in texts]
-        return np.stack(list(self._each(asked, batch, lambda read: read[0][0][name])))
+        many = texts if isinstance(texts, list) else [texts]
+        asked = [self.ask(t, [prompt_name] if prompt_name else ()) for t in many]
+        found = np.stack(list(self._each(asked, batch, lambda read: read[0][0][name])))
+        return found if isinstance(texts, list) else np.asarray(found[0])
 
     @overload
     def generate(
@@ -127,7 +129,7 @@ class TextModel:
     def _with_mask(self, asked: Asked) -> Asked:
         """The same, with a mask where the model is one that fills masks. Raises ValueError."""
         if self.model.module.facts.task == "fill-mask" and asked.mask is not None and asked.mask not in asked.ids:
-            raise ValueError(f"the text has no {asked.text_of([asked.mask], False)}, the word that is asked for")
+            raise ValueError(f"the text has no {asked.text_of([asked.mask])}, the word that is asked for")
         return asked
 
     def checked(self, asked: list[Asked]) -> list[Asked]:

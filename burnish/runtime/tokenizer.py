@@ -87,7 +87,7 @@ class Tokenizer:
             list(encoded.sequence_ids),
             list(encoded.word_ids),
             masks[0] if masks else None,
-            lambda ids, plain: str(self._inner.decode(list(ids), skip_special_tokens=plain)),
+            lambda ids: str(self._inner.decode(list(ids), skip_special_tokens=False)),
         )
 
     def id_of(self, token: str) -> int | None:

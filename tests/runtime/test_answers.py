@@ -1,10 +1,13 @@
 """What the numbers of a model that makes no text say, where there is no pipeline to compare with: test_texts.py."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from burnish.cli import _texts
 from burnish.ir.signature import EMBEDDING, HIDDEN, LOGITS, Facts
-from burnish.runtime.answers import Answer, Asked, Wanted, answer_of
+from burnish.runtime.answers import GROUPS, SCORES, Answer, Asked, Wanted, answer_of
 
 TEXTS = ("who came?", "Anna came late.")
 #: [CLS] who came ? [SEP] Anna came late . [SEP]
@@ -81,7 +84,7 @@ def test_no_answer_is_said_where_it_may_be() -> None:
 
 
 def test_a_mask_has_words() -> None:
-    asked = Asked([1, 3, 2], mask=3, text_of=lambda ids, plain: " ".join(f"w{t}" for t in ids))
+    asked = Asked([1, 3, 2], mask=3, text_of=lambda ids: " ".join(f"w{t}" for t in ids))
     scores = np.full((3, 8), -90, "f4")
     scores[1, 6], scores[1, 4] = np.log(3), 0
     answer = said(Facts(task="fill-mask"), scores, asked, best=2)
@@ -95,3 +98,30 @@ def test_else_the_numbers_themselves(task: str) -> None:
     assert answer_of(Facts(task=task), roles, [(outputs, IDS)]).lines == ["0.500000 1.000000"]
     answer = answer_of(Facts(task=task), {"hidden": HIDDEN}, [({"hidden": np.ones((3, 9), "f4")}, IDS)])
     assert answer.lines[2] == "6: " + " ".join(["1.000000"] * 8) + " …"
+
+
+def test_labels_without_names_have_numbers() -> None:
+    """Those of an ONNX file."""
+    assert said(Facts(task="text-classification"), [0.0, 2.0], scores="raw").lines == [
+        "LABEL_1: 2.0000",
+        "LABEL_0: 0.0000",
+    ]
+    assert said(Facts(task="token-classification"), np.zeros((3, 2)), IDS).lines == ["4 5 6: LABEL_0 0.5000"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"scores": "odds"}, "scores is one of softmax, sigmoid, raw, not 'odds'"),
+        ({"group": "word"}, "group is one of none, simple, first, max, average, not 'word'"),
+        ({"best": 0}, "best is a number from 1 on, not 0"),
+    ],
+)
+def test_what_is_asked_for_is_checked(wanted: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Wanted(**wanted)
+
+
+def test_the_command_offers_what_there_is() -> None:
+    """It names them itself, for it loads nothing before it runs."""
+    assert (_texts.SCORES, _texts.GROUPS) == (SCORES, GROUPS)

