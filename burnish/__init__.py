@@ -5,19 +5,20 @@
     module = burnish.optimize(module)                   # passes; or "recover,quantize-weights{recipe=q4_0},fuse"
     burnish.compile(module, "out")                      # a package, free of any target
     executable = burnish.executable(module)             # prefill, decode, generate; optimises what was not optimised
+    chat = burnish.chat("path/to/model")                # chat.send("Hello") gives the answer, piece by piece
 
 The command `burnish` has the same doors.
 """
 
 from typing import TYPE_CHECKING
 
-from burnish.runtime.doors import compile, executable, load, optimize
+from burnish.runtime.doors import chat, compile, executable, load, optimize
 
 if TYPE_CHECKING:
     from burnish.ir.module import Module
 
 __version__ = "0.1.0"
-__all__ = ["Module", "compile", "executable", "load", "optimize"]
+__all__ = ["Module", "chat", "compile", "executable", "load", "optimize"]
 
 
 def __getattr__(name: str) -> object:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from burnish.frontends.config import LoadError, shown
 from burnish.frontends.on_disk import begins_as, not_there, unreadable
 from burnish.ir.module import Module
 from burnish.ir.registry import Registry
+
+if TYPE_CHECKING:
+    from burnish.frontends.chat_template import ChatTemplate
 
 __all__ = ["LARGEST_GRAPH", "SOURCES", "Source", "find_source"]
 
@@ -47,6 +50,16 @@ class Source:
         """
         file = (path if path.is_dir() else path.parent) / "tokenizer.json"
         return read_tokenizer(file) if file.exists() else None
+
+
+    def chat_template(self, path: Path) -> ChatTemplate | None:
+        """What makes one text of a conversation: that of the files beside it, unless a source knows better.
+
+        Raises LoadError.
+        """
+        from burnish.frontends.chat_template import read_chat_template
+
+        return read_chat_template(path if path.is_dir() else path.parent)
 
 
 SOURCES: Registry[Source] = Registry("source")
@@ -149,6 +162,12 @@ class Checkpoint(Source):
         text = super().tokenizer(folder)
         return None if text is None else lowered(folder, text)
 
+    def chat_template(self, path: Path) -> ChatTemplate | None:
+        """That of the model's own folder."""
+        from burnish.frontends.sentence import model_folder
+
+        return super().chat_template(model_folder(path if path.is_dir() else path.parent))
+
 
 class Gguf(Source):
     """A model, its config and its tokenizer in one file, which may be the only one in a folder."""
@@ -176,6 +195,14 @@ class Gguf(Source):
             return beside
         file = read_gguf(own)
         return gguf_tokenizer(file) if "tokenizer.ggml.model" in file.metadata else None
+
+    def chat_template(self, path: Path) -> ChatTemplate | None:
+        """That of the file, unless one lies beside it."""
+        from burnish.frontends.chat_template import gguf_chat_template
+        from burnish.frontends.gguf_file import read_gguf
+
+        beside, own = super().chat_template(path), self._file(path)
+        return gguf_chat_template(read_gguf(own)) if beside is None and own is not None else beside
 
     def _file(self, path: Path) -> Path | None:
         if path.is_file():

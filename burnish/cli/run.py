@@ -7,13 +7,14 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from burnish.cli._generation import advice, check_stops, generation_options, sampler_of, show_pieces
 from burnish.cli._options import (
     activations_option,
     backend_option,
@@ -26,12 +27,11 @@ from burnish.cli._options import (
     threads_option,
     verify_option,
 )
-from burnish.cli._progress import show_progress, stop_progress
+from burnish.cli._progress import show_progress
 
 if TYPE_CHECKING:
     from burnish.runtime.answers import Asked
     from burnish.runtime.executable import Executable
-    from burnish.runtime.sampling import Sampling
     from burnish.runtime.tokenizer import Tokenizer
 
 LONGEST_PROMPT = 64 << 20  # bytes
@@ -43,24 +43,11 @@ LONGEST_PROMPT = 64 << 20  # bytes
 @click.option("-f", "--file", metavar="FILE", type=click.File("rb"), help="A file that holds it; - is what is piped.")
 @click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
 @click.option("--prompt-name", metavar="NAME", help="Which of an embedding model's own prompts to put before the text.")
+@click.option("--chat", "as_chat", is_flag=True, help="The prompt is a message of a conversation: print the answer.")
+@click.option("--system", metavar="TEXT", help="A system message before it; --chat goes without saying.")
 @click.option("--pair", metavar="TEXT", help="A second text, for a model of pairs: the context of a question.")
 @click.option("-n", "--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
-@click.option(
-    "--temperature",
-    metavar="T",
-    type=float,
-    help="0 takes the likeliest token; above, tokens are drawn from softmax(logits / T).  [default: 0]",
-)
-@click.option("--top-k", metavar="K", type=int, help="Draw among the K likeliest tokens only.")
-@click.option("--top-p", metavar="P", type=float, help="Draw among the likeliest tokens whose sum reaches P.")
-@click.option("--min-p", metavar="P", type=float, help="Draw among tokens at least P times as likely as the likeliest.")
-@click.option(
-    "--repetition-penalty", metavar="R", type=float, help="Above 1, tokens that came already are less likely."
-)
-@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="For what is drawn.")
-@click.option(
-    "--stop", "stops", metavar="TEXT", multiple=True, help="Ends the text before TEXT; may be given several times."
-)
+@generation_options
 @click.option(
     "--logprobs",
     metavar="N",
@@ -86,6 +73,8 @@ def command(
     file: IO[bytes] | None,
     prompt_ids: str | None,
     prompt_name: str | None,
+    as_chat: bool,
+    system: str | None,
     pair: str | None,
     max_new_tokens: int,
     stops: tuple[str, ...],
@@ -104,7 +93,7 @@ def command(
     """
     if prompt_ids is None or prompt is not None or file is not None:
         prompt = _prompt(prompt, file, prompt_ids)
-    sampler = _sampler(sampling)
+    sampler = sampler_of(sampling)
     import numpy as np
 
     from burnish.frontends.on_disk import tokenizer_there
@@ -118,7 +107,14 @@ def command(
     tokenizer = tokenizer_of(source)
     if tokenizer is None and prompt_ids is None:
         raise click.UsageError(tokenizer_there(source))
-    asked = _asked(prompt, pair, prompt_ids, prompt_name, tokenizer, model)
+    ends = None
+    if as_chat or system is not None:
+        if not model.is_generative or prompt_ids is not None or prompt_name is not None or pair is not None:
+            raise click.UsageError("--chat and --system are for a text that a model goes on from, and for nothing else")
+        asked, ends = _message(prompt, system, tokenizer, model)
+    else:
+        asked = _asked(prompt, pair, prompt_ids, prompt_name, tokenizer, model)
+    model.check_ids(asked.ids)
     limit = _room(model, asked.ids, max_new_tokens)
     if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
         fault = "its folder is not there" if model.is_generative else "the model makes no text"
@@ -130,13 +126,12 @@ def command(
     drawn = {name: value for name, value in sampling.items() if value is not None and name != "seed"}
     if not model.is_generative and (drawn or stops or logprobs is not None):
         raise click.UsageError("the model makes no text: sampling, --stop and --logprobs are not for it")
-    if not all(stops) or (stops and tokenizer is None):
-        raise click.UsageError("--stop takes a text, and needs a tokenizer.json beside the model")
+    check_stops(stops, tokenizer is not None)
     notes = note_choices(model)
     times.mark()
     if model.is_generative:
         if not drawn:
-            notes += _advice(model.module.facts.sampling)
+            notes += advice(model.module.facts.sampling)
         rows: list[np.ndarray] = []
 
         def watch(step: int, logits: np.ndarray) -> None:
@@ -144,8 +139,8 @@ def command(
             if dump_logits is not None:
                 rows.append(logits)
 
-        text = Continuation(model, tokenizer, stops, logprobs)
-        _show(text.write(asked.ids, limit, sampler, watch), quiet=as_json)
+        text = Continuation(model, tokenizer, stops, logprobs, ends)
+        show_pieces(text.write(asked.ids, limit, sampler, watch), quiet=as_json)
         if dump_logits is not None:
             with replace_file(dump_logits) as out:
                 np.save(out, np.stack(rows))
@@ -197,23 +192,19 @@ def _is_piped() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
-def _sampler(given: dict[str, Any]) -> Sampling:
-    """What the options ask for; the likeliest token, unless a temperature is given."""
-    from burnish.runtime.sampling import Sampling
+def _message(
+    prompt: str | None, system: str | None, tokenizer: Tokenizer | None, model: Executable
+) -> tuple[Asked, Collection[int]]:
+    """A conversation's first message as tokens, and the tokens that end its answer."""
+    from burnish.runtime.answers import Asked
+    from burnish.runtime.chat import conversation_ids, turn_ends
 
-    settings = {name: value for name, value in given.items() if value is not None}
-    limits = [f"--{name.replace('_', '-')}" for name in ("top_k", "top_p", "min_p") if name in settings]
-    if limits and "temperature" not in settings:
-        raise click.UsageError(f"{limits[0]} is for tokens that are drawn: give --temperature too, 1 for instance")
-    try:
-        return Sampling(**{"temperature": 0.0} | settings)
-    except ValueError as e:
-        raise click.UsageError(f"--{str(e).replace('_', '-')}") from None
-
-
-def _advice(settings: Sequence[str]) -> list[str]:
-    options = " ".join("--" + s.replace("_", "-").replace("=", " ") for s in settings)
-    return [f"the likeliest token is taken each time; the model's makers advise {options}"] if options else []
+    assert tokenizer is not None  # or there would be ids
+    if not prompt or not prompt.strip():
+        raise click.UsageError("the prompt is empty")
+    said = [] if system is None else [{"role": "system", "content": system}]
+    ids = conversation_ids(tokenizer, [*said, {"role": "user", "content": prompt}])
+    return Asked(ids), turn_ends(tokenizer, model.module.facts)
 
 
 def _asked(
@@ -227,7 +218,7 @@ def _asked(
     from burnish.runtime.answers import Asked
     from burnish.runtime.tokenizer import prompted
 
-    facts, rows = model.module.facts, model.vocabulary
+    facts = model.module.facts
     if prompt_ids is not None:
         if pair is not None:
             raise click.UsageError("--pair is a text: give --prompt beside it")
@@ -246,9 +237,6 @@ def _asked(
             raise click.UsageError(str(e)) from None
     if not asked.ids:
         raise click.UsageError("the prompt is empty")
-    bad = [i for i in asked.ids if i < 0 or (rows is not None and i >= rows)]
-    if bad:
-        raise click.UsageError(f"token {bad[0]} is not in the vocabulary of {rows}")
     return asked
 
 
@@ -261,17 +249,6 @@ def _room(model: Executable, ids: Sequence[int], wanted: int) -> int:
         least = " and needs room for a new one" if model.is_generative and not model.has_encoder else ""
         raise click.UsageError(f"the prompt has {len(ids)} tokens{least}; the model's context is {model.context}")
     return min(wanted, room)
-
-
-def _show(pieces: Iterable[str], quiet: bool) -> None:
-    """Each piece of a text as it comes."""
-    for piece in pieces:
-        stop_progress()
-        if piece and not quiet:
-            click.echo(piece, nl=False)
-            sys.stdout.flush()
-    if not quiet:
-        click.echo()
 
 
 def _answer(model: Executable, asked: Asked, quiet: bool) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from burnish.ir.module import Module
     from burnish.passes.engine import Controller, Observer
+    from burnish.runtime.chat import Chat
     from burnish.runtime.executable import Executable
     from burnish.runtime.package import PackageReport
     from burnish.runtime.progress import Progress
 
-__all__ = ["compile", "executable", "load", "optimize"]
+__all__ = ["chat", "compile", "executable", "load", "optimize"]
 
 
 def load(source: str | Path, plugins: Sequence[str | Path] = (), task: str = "", verify: bool = False) -> Module:
@@ -48,7 +49,8 @@ def optimize(
 def compile(module: Module, out: str | Path, tokenizer: str | Path | None = None, force: bool = False) -> PackageReport:
     """Write a package: weight-time work done, weights in four kinds of parts, one graph. See docs/package.md.
 
-    `tokenizer` is a `tokenizer.json`. Raises LoadError where `out` is in the way and `force` is not given.
+    `tokenizer` is a `tokenizer.json`, with the chat template beside it. Raises LoadError where `out` is in the way and
+    `force` is not given.
     """
     from burnish.runtime.package import write_package
     from burnish.runtime.tokenizer import Tokenizer
@@ -79,3 +81,19 @@ def executable(
     if passes and done.isdisjoint(p.name for p in passes):
         module = optimize(module, pipeline, observers=[PassesDone(passes, progress)] if progress is not None else ())
     return Executable(module, backend, activations, progress)
+
+
+def chat(source: str | Path, system: str = "", backend: str = "numpy", **variables: object) -> Chat:
+    """A conversation with a model: `send(text)` gives its answer, in pieces as they come.
+
+    `variables` are what its chat template may know beside the messages. Raises LoadError for a model without a
+    tokenizer or a chat template.
+    """
+    from burnish.frontends.config import LoadError
+    from burnish.frontends.on_disk import tokenizer_there
+    from burnish.runtime.chat import Chat
+    from burnish.runtime.sources import tokenizer_of
+
+    if (tokenizer := tokenizer_of(Path(source))) is None:
+        raise LoadError(f"{source}: {tokenizer_there(Path(source))}")
+    return Chat(executable(load(source), backend), tokenizer, system, **variables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,12 @@ class Executable:
                     size = node["w"].shape[0]
                     return size if isinstance(size, int) else None
         return None
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Raise BindError for a token that the model does not have."""
+        rows = self.vocabulary
+        if bad := [i for i in ids if i < 0 or (rows is not None and i >= rows)]:
+            raise BindError(f"token {bad[0]} is not in the vocabulary of {rows}")
 
     @property
     def plain(self) -> Backend:
@@ -163,23 +169,28 @@ class Executable:
         prompt: Sequence[int],
         max_new_tokens: int,
         sampler: Sampler = greedy,
-        stop: Sequence[int] | None = None,
+        stop: Collection[int] | None = None,
         watch: Watch | None = None,
+        session: Session | None = None,
     ) -> Iterator[int]:
         """Token after token behind `prompt`, until one of `stop` (the module's `eos`, unless given) or the limit.
 
         `sampler(logits[V], ids) -> token` is given the tokens so far, the prompt's among them, and is greedy unless
         given; `watch(step, logits[V])` sees the logits first. The prompt of an encoder-decoder is its encoder's input.
+        A `session` holds the beginning of the prompt: what it has read is not read again.
         """
         facts = self.module.facts
-        ids = np.array([list(prompt)], np.int32)
-        if self.has_encoder:
+        ids, before = np.array([list(prompt)], np.int32), 0
+        if session is not None:
+            before = int(session.past[0])
+            ids = ids[:, before:]
+        elif self.has_encoder:
             session = self.start(1, max_new_tokens, encoder_ids=ids)  # the last one is not read again
             ids = np.array([[facts.decoder_start or 0]], np.int32)
         else:
             session = self.start(1, ids.shape[1] + max_new_tokens)
         ends = facts.eos if stop is None else stop
-        return generate(session, ids, max_new_tokens, sampler, ends, watch)
+        return generate(session, ids, max_new_tokens, sampler, ends, watch, prompt[:before])
 
 
 def _takes_packed(module: Module) -> int:

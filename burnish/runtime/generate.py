@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -41,13 +41,19 @@ def prefill(session: Session, ids: np.ndarray, count: np.ndarray | None = None, 
 
 
 def generate(
-    session: Session, ids: np.ndarray, limit: int, sampler: Sampler, ends: Collection[int], watch: Watch | None = None
+    session: Session,
+    ids: np.ndarray,
+    limit: int,
+    sampler: Sampler,
+    ends: Collection[int],
+    watch: Watch | None = None,
+    before: Sequence[int] = (),
 ) -> Iterator[int]:
     """Token after token behind ids[1, S], until one of `ends`, which is not part of the text, or `limit` of them.
 
-    Raises NotFinite where there are no logits to choose from.
+    `before` is what the session holds, for the sampler. Raises NotFinite where there are no logits to choose from.
     """
-    so_far = ids[0].tolist()
+    so_far = [*before, *ids[0].tolist()]
     for i in range(limit):
         logits = prefill(session, ids)[0]
         if watch is not None:

@@ -64,5 +64,6 @@ def load_plugins(plugins: Sequence[Path]) -> None:
 
 def tokenizer_of(path: Path) -> Tokenizer | None:
     """The tokenizer that belongs to a source, or None: then the model runs on ids. Raises LoadError."""
-    text = find_source(path).tokenizer(path)
-    return None if text is None else Tokenizer(text, f"the tokenizer of {path}")
+    source = find_source(path)
+    text = source.tokenizer(path)
+    return None if text is None else Tokenizer(text, f"the tokenizer of {path}", source.chat_template(path))

@@ -48,7 +48,7 @@ def test_a_folder_without_a_tokenizer_runs_on_ids(cli: Cli, t5: Path) -> None:
 def says(ids: Sequence[int]) -> Callable[..., Iterator[int]]:
     """What a model does that says just this."""
 
-    def generate(self, *_, watch, **__):
+    def generate(self, prompt, limit, sampler, ends, watch, session):
         for i, token in enumerate(ids):
             watch(i, np.zeros(1))
             yield token
