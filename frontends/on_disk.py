@@ -49,7 +49,10 @@ _KINDS: Sequence[tuple[tuple[str, ...], str, str]] = (
         "get safetensors",
     ),
 )
-_TOKENIZERS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "tekken.json")
+_TOKENIZERS = """
+    tokenizer.model spiece.model sentencepiece.bpe.model spm.model source.spm vocab.txt vocab.json tekken.json
+    tiktoken.model qwen.tiktoken bpe.codes
+""".split()
 #: what a file begins with that is not what its name says
 _STARTS: Sequence[tuple[bytes, str]] = (
     (b"version https://git-lfs", "is a pointer of git-lfs, not the file itself: `git lfs pull` fetches that"),
@@ -101,11 +104,14 @@ def other_case(path: Path) -> str:
 
 def tokenizer_there(path: Path) -> str:
     """Why there is no text for a model at `path`, and what to do."""
+    from burnish.frontends.tokenizer_files import why_not
+
     folder = path if path.is_dir() else path.parent
     found = [n for n in _TOKENIZERS if (folder / n).exists()]
     if not found:
         return "there is no tokenizer.json beside the model: give --prompt-ids"
-    return f"there is no tokenizer.json beside the model, and {listed(found)} is not read: {_TOKENIZER}"
+    why = f" ({reason})" if (reason := why_not(folder)) else ""
+    return f"there is no tokenizer.json beside the model, and {listed(found)} is not read{why}: {_TOKENIZER}"
 
 
 def _cache() -> Path:

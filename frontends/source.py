@@ -44,12 +44,14 @@ class Source:
         raise NotImplementedError
 
     def tokenizer(self, path: Path) -> str | None:
-        """The text of the `tokenizer.json` that belongs to it: the file beside it, unless a source knows better.
+        """The text of the `tokenizer.json` that belongs to it: the files beside it, unless a source knows better.
 
-        None: there is none, and the model runs on ids. Raises LoadError.
+        None: there are none, and the model runs on ids. Raises LoadError.
         """
+        from burnish.frontends.tokenizer_files import tokenizer_of_files
+
         file = (path if path.is_dir() else path.parent) / "tokenizer.json"
-        return read_tokenizer(file) if file.exists() else None
+        return read_tokenizer(file) if file.exists() else tokenizer_of_files(file.parent)
 
 
     def chat_template(self, path: Path) -> ChatTemplate | None:
@@ -79,16 +81,19 @@ def find_source(path: Path) -> Source:
 
 
 def read_tokenizer(file: Path) -> str:
-    """The text of a `tokenizer.json`, to the byte. Raises LoadError."""
+    """The text of a `tokenizer.json`, to the byte unless what lies beside it says otherwise. Raises LoadError."""
+    from burnish.frontends.tokenizer_settings import with_settings
+
     try:
         if file.stat().st_size > _LARGEST_TOKENIZER:
             raise LoadError(f"{file}: {file.stat().st_size} bytes are too many for a tokenizer")
         raw = file.read_bytes()
         if known := begins_as(raw[:64]):
             raise LoadError(f"{file}: {known}")
-        return raw.decode("utf-8")
+        text = raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise LoadError(f"{file}: {e}") from None
+    return with_settings(text, file)
 
 
 class Text(Source):

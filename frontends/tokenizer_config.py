@@ -12,7 +12,7 @@ from typing import Any
 
 from burnish.frontends.config import Config, LoadError, read_object, shown
 
-__all__ = ["NAMED", "TokenizerConfig", "read_tokenizer_config"]
+__all__ = ["NAMED", "Added", "TokenizerConfig", "read_tokenizer_config", "token_of"]
 
 #: what tokens with a task of their own are called, in the order in which they are added; then come those whose task
 #: only some models know (`image_token`)
@@ -30,6 +30,8 @@ class TokenizerConfig:
     named: Mapping[str, Added] = field(default_factory=dict)
     extra: tuple[Added, ...] = ()
     by_id: Mapping[int, Added] = field(default_factory=dict)
+    #: named tokens that are stated not to be there
+    without: frozenset[str] = frozenset()
 
     @property
     def tokenizer_class(self) -> str:
@@ -52,19 +54,20 @@ def read_tokenizer_config(folder: Path) -> TokenizerConfig:
         if not isinstance(stated, dict):
             raise LoadError(f"{file}: added_tokens_decoder must be an object from ids to tokens, not {shown(stated)}")
         for key, token in stated.items():
-            by_id[_id(key, file)] = _token(token, file, special=False)
+            by_id[_id(key, file)] = token_of(token, file, special=False)
     else:
         values |= _object(folder / "special_tokens_map.json")
     others = [k for k, v in values.items() if k.endswith("_token") and k not in NAMED and isinstance(v, str | dict)]
-    named = {name: _token(values[name], file) for name in (*NAMED, *others) if values.get(name) is not None}
+    named = {name: token_of(values[name], file) for name in (*NAMED, *others) if values.get(name) is not None}
     extra = _extra(values, file)
     if stated is None:
         special = {t["content"] for t in (*named.values(), *extra)}
         for text, id in _object(folder / "added_tokens.json").items():
-            by_id[_id(id, folder / "added_tokens.json")] = _token(text, file, special=text in special)
+            by_id[_id(id, folder / "added_tokens.json")] = token_of(text, file, special=text in special)
     known = {t["content"]: t for t in by_id.values()}
     named = {name: {**known.get(t["content"], t), "special": True} for name, t in named.items()}
-    return TokenizerConfig(settings, named, extra, by_id)
+    without = frozenset(name for name in NAMED if name in values and values[name] is None)
+    return TokenizerConfig(settings, named, extra, by_id, without)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -87,17 +90,17 @@ def _extra(values: Mapping[str, Any], file: Path) -> tuple[Added, ...]:
     listed = list(given.values()) if isinstance(given, dict) else given
     if not isinstance(listed, list):
         raise LoadError(f"{file}: additional_special_tokens must be a list of tokens, not {shown(given)}")
-    return tuple(_token(t, file) for t in listed)
+    return tuple(token_of(t, file) for t in listed)
 
 
-def _token(given: object, file: Path, special: bool = True) -> Added:
+def token_of(given: object, where: Path | str, special: bool = True) -> Added:
     """A token that is its text, or an object that says more; special ones are not normalized unless that is said."""
     values = {"content": given} if isinstance(given, str) else given
     if not isinstance(values, dict) or not isinstance(text := values.get("content"), str) or not text:
-        raise LoadError(f"{file}: a token must be a text, or an object with its content, not {shown(given)}")
+        raise LoadError(f"{where}: a token must be a text, or an object with its content, not {shown(given)}")
     flags = {"special": special, "normalized": not special} | {k: values[k] for k in _FLAGS if k in values}
     if wrong := [k for k, v in flags.items() if not isinstance(v, bool)]:
         raise LoadError(
-            f"{file}: {wrong[0]} of token {shown(text)} must be true or false, not {shown(flags[wrong[0]])}"
+            f"{where}: {wrong[0]} of token {shown(text)} must be true or false, not {shown(flags[wrong[0]])}"
         )
     return {"content": text, **dict.fromkeys(_FLAGS, False), **flags}
