@@ -167,23 +167,31 @@ def sentencepiece_decoder(strip: bool) -> Part:
 # -------------------------------------------------------------------------------------------------- tokens of their own
 
 
-def template(ids: Mapping[str, int], single: str, pair: str | None = None) -> Part | None:
+def template(ids: Mapping[str, int], single: str | Sequence[str], pair: str | None = None) -> Part | None:
     """Special tokens around each text: `[CLS] $A [SEP]`, of a pair `… $B:1 [SEP]:1`; None where there are none.
 
-    Without `pair`, that is both one after the other.
+    Without `pair`, that is both one after the other. A list holds tokens as they are, with spaces and colons.
     """
-    pair = f"{single} {single.replace('$A', '$B')}" if pair is None else pair
     special = {}
 
-    def piece(word: str) -> Part:
-        name, _, type_id = word.rpartition(":") if word[-2:] in (":0", ":1") else (word, "", "0")
+    def piece(name: str, type_id: int) -> Part:
         if name in ("$A", "$B"):
-            return {"Sequence": {"id": name[1], "type_id": int(type_id)}}
+            return {"Sequence": {"id": name[1], "type_id": type_id}}
         special[name] = {"id": name, "ids": [ids[name]], "tokens": [name]}
-        return {"SpecialToken": {"id": name, "type_id": int(type_id)}}
+        return {"SpecialToken": {"id": name, "type_id": type_id}}
 
-    pieces = {name: [piece(word) for word in text.split()] for name, text in (("single", single), ("pair", pair))}
-    return {"type": "TemplateProcessing", **pieces, "special_tokens": special} if special else None
+    def pieces(text: str | Sequence[str]) -> list[Part]:
+        if not isinstance(text, str):
+            return [piece(name, 0) for name in text]
+        return [piece(word.removesuffix(":1"), int(word.endswith(":1"))) for word in text.split()]
+
+    one, other = pieces(single), ["$B" if name == "$A" else name for name in (single if pair is None else ())]
+    made = {
+        "type": "TemplateProcessing",
+        "single": one,
+        "pair": [*one, *pieces(other)] if pair is None else pieces(pair),
+    }
+    return {**made, "special_tokens": special} if special else None
 
 
 def roberta_ends(ids: Mapping[str, int], cls: str, sep: str, add_prefix_space: bool = False) -> Part:
