@@ -19,15 +19,8 @@ __all__ = ["ChatTemplate", "gguf_chat_template", "read_chat_template"]
 _LARGEST = 4 << 20  # bytes
 DEFAULT, TOOLS = "default", "tool_use"
 #: what GGUF calls the tokens that a template may name
-_GGUF_TOKENS = {
-    "bos_token": "bos",
-    "eos_token": "eos",
-    "unk_token": "unknown",
-    "sep_token": "seperator",
-    "pad_token": "padding",
-    "cls_token": "cls",
-    "mask_token": "mask",
-}
+_GGUF_TOKENS = {f"{name}_token": name for name in "bos eos cls mask".split()}
+_GGUF_TOKENS |= {"unk_token": "unknown", "sep_token": "seperator", "pad_token": "padding"}
 
 
 @dataclass(frozen=True)

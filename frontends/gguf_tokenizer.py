@@ -62,10 +62,11 @@ _PRE = {
 }
 
 _KEY = "tokenizer.ggml."
-#: names of further tokens, and counts
+#: what all read; names of further tokens, and counts
 _INERT = """
-    token_type_count padding_token_id mask_token_id eot_token_id eom_token_id fim_pre_token_id fim_suf_token_id
-    fim_mid_token_id fim_pad_token_id fim_rep_token_id fim_sep_token_id prefix_token_id suffix_token_id middle_token_id
+    model tokens token_type token_type_count padding_token_id mask_token_id eot_token_id eom_token_id
+    fim_pre_token_id fim_suf_token_id fim_mid_token_id fim_pad_token_id fim_rep_token_id
+    fim_sep_token_id prefix_token_id suffix_token_id middle_token_id
 """.split()
 _ENDS = "bos_token_id eos_token_id add_bos_token add_eos_token".split()
 #: what the kinds read, beside the tokens and their types; and what has no meaning for them
@@ -102,7 +103,7 @@ def gguf_tokenizer(file: GgufFile) -> str:
     read, inert = _READ[kind]
     for key, value in keys.values.items():
         name = key.removeprefix(_KEY)
-        known = name in ("model", "tokens", "token_type", *read, *inert, *_INERT)
+        known = name in (*read, *inert, *_INERT)
         if not known and (name not in _FALSE or keys.flag(key, False)):
             raise LoadError(f"{keys.where}: {key} = {shown(value)} is not supported")
     return _KINDS[kind](_Tokens.of(keys, kind))
@@ -118,7 +119,7 @@ class _Tokens:
 
     @classmethod
     def of(cls, keys: Config, kind: str) -> _Tokens:
-        texts = _strings(keys, "tokens")
+        texts = _strings(keys, "tokenizer.ggml.tokens")
         types = keys.values.get(f"{_KEY}token_type")
         if types is None and kind == "bert":  # older files: all are as they look
             types = [CONTROL if t.startswith("[") and t.endswith("]") else NORMAL for t in texts]
@@ -176,10 +177,10 @@ class _Tokens:
         return template({t: i for i, t in enumerate(self.texts)}, [*begin, "$A", *end])
 
 
-def _strings(keys: Config, name: str) -> tuple[str, ...]:
-    value = keys.values.get(f"{_KEY}{name}")
+def _strings(keys: Config, key: str) -> tuple[str, ...]:
+    value = keys.values.get(key)
     if not isinstance(value, tuple) or not value:
-        raise LoadError(f"{keys.where}: {_KEY}{name} must be a list of strings")
+        raise LoadError(f"{keys.where}: {key} must be a list of strings")
     return value
 
 
@@ -199,7 +200,7 @@ def _byte_level(tokens: _Tokens) -> str:
 def _merges(keys: Config, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
     """The pairs that are joined, the first ones first: two tokens with a space between, which may begin with one."""
     pairs = []
-    for i, text in enumerate(_strings(keys, "merges")):
+    for i, text in enumerate(_strings(keys, "tokenizer.ggml.merges")):
         at = text.find(" ", 1)
         left, right = text[:at], text[at + 1 :]
         if at < 0 or not {left, right, left + right} <= vocabulary.keys():

@@ -102,16 +102,14 @@ def other_case(path: Path) -> str:
     return next((n for n in names if n != path.name and n.lower() == path.name.lower()), "")
 
 
-def tokenizer_there(path: Path) -> str:
-    """Why there is no text for a model at `path`, and what to do."""
-    from burnish.frontends.tokenizer_files import why_not
-
+def tokenizer_there(path: Path, why: str = "") -> str:
+    """What there is in place of a tokenizer for a model at `path`, and what to do; `why` it is not read."""
     folder = path if path.is_dir() else path.parent
     found = [n for n in _TOKENIZERS if (folder / n).exists()]
     if not found:
         return "there is no tokenizer.json beside the model: give --prompt-ids"
-    why = f" ({reason})" if (reason := why_not(folder)) else ""
-    return f"there is no tokenizer.json beside the model, and {listed(found)} is not read{why}: {_TOKENIZER}"
+    reason = f" ({why})" if why else ""
+    return f"there is no tokenizer.json beside the model, and {listed(found)} is not read{reason}: {_TOKENIZER}"
 
 
 def _cache() -> Path:

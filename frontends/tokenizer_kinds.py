@@ -8,7 +8,7 @@ from typing import Any
 from burnish.frontends.config import LoadError
 from burnish.frontends.sentencepiece_file import CONTROL, USER, SentencePiece
 from burnish.frontends.tokenizer_config import Added, token_of
-from burnish.frontends.tokenizer_files import SENTENCEPIECE, Files, Made, kind
+from burnish.frontends.tokenizer_kind import SENTENCEPIECE, Files, Made, kind
 from burnish.frontends.tokenizer_parts import (
     BERT_SPLIT,
     BYTES,
@@ -35,7 +35,7 @@ __all__ = ["llama_scheme"]
 
 
 def _bert_ends(files: Files) -> Callable[[Mapping[str, int]], Part | None]:
-    cls, sep = files["cls"], files["sep"]
+    cls, sep = files["cls_token"], files["sep_token"]
     return lambda ids: template(ids, f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1")
 
 
@@ -52,7 +52,12 @@ _BERT = dict(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]")
 def _bert(files: Files) -> Made:
     ids = files.words()
     return Made(
-        word_pieces(ids, files["unk"]), ids, _bert_normalizer(files), BERT_SPLIT, WORDPIECE_DECODER, _bert_ends(files)
+        word_pieces(ids, files["unk_token"]),
+        ids,
+        _bert_normalizer(files),
+        BERT_SPLIT,
+        WORDPIECE_DECODER,
+        _bert_ends(files),
     )
 
 
@@ -75,7 +80,7 @@ def _bert_normalizer(files: Files) -> Part:
 )
 def _mpnet(files: Files) -> Made:
     made = _bert(files)
-    made.ends = lambda ids: roberta_ends(ids, files["cls"], files["sep"])
+    made.ends = lambda ids: roberta_ends(ids, files["cls_token"], files["sep_token"])
     return made
 
 
@@ -117,7 +122,7 @@ def _qwen2(files: Files) -> Made:
 def _roberta(files: Files) -> Made:
     made = _gpt2(files)
     space = files.flag("add_prefix_space", False)
-    made.ends = lambda ids: roberta_ends(ids, files["cls"], files["sep"], space)
+    made.ends = lambda ids: roberta_ends(ids, files["cls_token"], files["sep_token"], space)
     return made
 
 
@@ -156,7 +161,7 @@ def llama_scheme(add_prefix_space: bool, legacy: bool) -> str:
 def _gemma(files: Files) -> Made:
     spm = files.sentencepiece()
     ids = spm.vocabulary
-    model = _byte_pairs(spm, ids, unk_token=files["unk"], fuse_unk=True, byte_fallback=True)
+    model = _byte_pairs(spm, ids, unk_token=files["unk_token"], fuse_unk=True, byte_fallback=True)
     before = split(" ", "MergedWithPrevious", regex=False)
     return Made(model, ids, replace(" ", "▁"), before, sentencepiece_decoder(strip=False), extra=_own_tokens(spm))
 
@@ -181,14 +186,16 @@ def _t5(files: Files) -> Made:
     sentinels = [f"<extra_id_{i}>" for i in reversed(range(count))]
     made = _pieces(files, [*spm.pieces, *_free(*sentinels)], 2, spm)
     made.extra = [*made.extra, *(token_of(t, "") for t in sentinels)]
-    made.ends = lambda ids: template(ids, f"$A {files['eos']}", f"$A {files['eos']} $B {files['eos']}")
+    made.ends = lambda ids: template(
+        ids, f"$A {files['eos_token']}", f"$A {files['eos_token']} $B {files['eos_token']}"
+    )
     return made
 
 
 @kind("XLMRobertaTokenizer", SENTENCEPIECE, **_FAIRSEQ, mask="<mask>")
 def _xlm_roberta(files: Files) -> Made:
-    spm, (begin, end) = files.sentencepiece(), (files["bos"], files["eos"])
-    first, last = _free(begin, files["pad"], end, files["unk"]), _free(files["mask"])
+    spm, (begin, end) = files.sentencepiece(), (files["bos_token"], files["eos_token"])
+    first, last = _free(begin, files["pad_token"], end, files["unk_token"]), _free(files["mask_token"])
     made = _pieces(files, [*first, *spm.pieces[3:], *last], 3, spm)
     made.ends = lambda ids: template(ids, f"{begin} $A {end}", f"{begin} $A {end} {end} $B {end}")
     return made
@@ -196,9 +203,9 @@ def _xlm_roberta(files: Files) -> Made:
 
 @kind("CamembertTokenizer", SENTENCEPIECE, **_FAIRSEQ, mask={"content": "<mask>", "lstrip": True})
 def _camembert(files: Files) -> Made:
-    spm, (begin, end) = files.sentencepiece(), (files["bos"], files["eos"])
-    first = [*_free("<s>NOTUSED", files["pad"], "</s>NOTUSED", files["unk"]), ("<unk>NOTUSED", -100.0)]
-    made = _pieces(files, [*first, *spm.pieces[1:], *_free(files["mask"])], 3, spm)
+    spm, (begin, end) = files.sentencepiece(), (files["bos_token"], files["eos_token"])
+    first = [*_free("<s>NOTUSED", files["pad_token"], "</s>NOTUSED", files["unk_token"]), ("<unk>NOTUSED", -100.0)]
+    made = _pieces(files, [*first, *spm.pieces[1:], *_free(files["mask_token"])], 3, spm)
     made.ends = lambda ids: template(ids, f"{begin} $A {end}", f"{begin} $A {end} {end} $B {end}")
     return made
 
@@ -260,7 +267,11 @@ _MBART50 = f"""{_MBART}
 
 @kind("MBartTokenizer", SENTENCEPIECE, **_FAIRSEQ, mask={"content": "<mask>", "lstrip": True})
 def _mbart(files: Files) -> Made:
-    made, end, language = _of_languages(files, _MBART.split()), files["eos"], files.settings.text("src_lang", "en_XX")
+    made, end, language = (
+        _of_languages(files, _MBART.split()),
+        files["eos_token"],
+        files.settings.text("src_lang", "en_XX"),
+    )
     made.normalizer = None
     made.ends = lambda ids: template(ids, f"$A {end} {language}", f"$A $B {end} {language}")
     return made
@@ -268,7 +279,11 @@ def _mbart(files: Files) -> Made:
 
 @kind("MBart50Tokenizer", SENTENCEPIECE, **_FAIRSEQ, mask={"content": "<mask>", "lstrip": True})
 def _mbart50(files: Files) -> Made:
-    made, end, language = _of_languages(files, _MBART50.split()), files["eos"], files.settings.text("src_lang", "en_XX")
+    made, end, language = (
+        _of_languages(files, _MBART50.split()),
+        files["eos_token"],
+        files.settings.text("src_lang", "en_XX"),
+    )
     _of_sentences(made, made.normalizer)
     made.ends = lambda ids: template(ids, f"{language} $A {end}", f"{language} $A $B {end}")
     return made
@@ -282,8 +297,8 @@ def _of_sentences(made: Made, normalizer: Part | None) -> None:
 
 def _of_languages(files: Files, codes: Sequence[str]) -> Made:
     spm = files.sentencepiece()
-    first = _free(files["bos"], files["pad"], files["eos"], files["unk"])
-    made = _pieces(files, [*first, *spm.pieces[3:], *_free(*codes, files["mask"])], 3, spm)
+    first = _free(files["bos_token"], files["pad_token"], files["eos_token"], files["unk_token"])
+    made = _pieces(files, [*first, *spm.pieces[3:], *_free(*codes, files["mask_token"])], 3, spm)
     made.extra = [*made.extra, *(token_of(t, "") for t in codes)]
     return made
 
@@ -292,12 +307,12 @@ def _of_languages(files: Files, codes: Sequence[str]) -> Made:
 def _nllb(files: Files) -> Made:
     if not files.config.by_id:
         raise LoadError(f"{files.settings.where}: needs an added_tokens_decoder with the ids of the languages")
-    spm, end, language = files.sentencepiece(), files["eos"], files.settings.text("src_lang", "eng_Latn")
-    first = [files["bos"], files["pad"], end, files["unk"]]
+    spm, end, language = files.sentencepiece(), files["eos_token"], files.settings.text("src_lang", "eng_Latn")
+    first = [files["bos_token"], files["pad_token"], end, files["unk_token"]]
     ids = {text: i for i, text in enumerate([*first, *(t for t, _ in spm.pieces if t not in first)])}
     old = spm.vocabulary
     merges = derived_merges(old, old.__getitem__)
-    made = Made(bpe(ids, merges, unk_token=files["unk"], fuse_unk=True), ids, extra=_own_tokens(spm))
+    made = Made(bpe(ids, merges, unk_token=files["unk_token"], fuse_unk=True), ids, extra=_own_tokens(spm))
     _of_sentences(made, charsmap(spm.charsmap))
     if files.flag("legacy_behaviour", False):
         made.ends = lambda ids: template(ids, f"$A {end} {language}", f"$A $B {end} {language}")
@@ -308,12 +323,12 @@ def _nllb(files: Files) -> Made:
 
 @kind("PegasusTokenizer", SENTENCEPIECE, eos="</s>", unk="<unk>", pad="<pad>", mask="<mask_2>", mask_sent="<mask_1>")
 def _pegasus(files: Files) -> Made:
-    spm, end = files.sentencepiece(), files["eos"]
+    spm, end = files.sentencepiece(), files["eos_token"]
     offset = files.settings.integer("offset", 103, least=2, most=10_000)
     unused = [(f"<unk_{i}>", -100.0) for i in range(2, offset)]
-    masks = _free(files["mask"], files["mask_sent"]) if "mask_token" in files.named else []
-    made = _pieces(files, [*_free(files["pad"], end), *masks, *unused, *spm.pieces[2:]], 0, spm)
-    made.model["unk_id"] = made.ids[files["unk"]]
+    masks = _free(files["mask_token"], files["mask_sent_token"]) if "mask_token" in files.named else []
+    made = _pieces(files, [*_free(files["pad_token"], end), *masks, *unused, *spm.pieces[2:]], 0, spm)
+    made.model["unk_id"] = made.ids[files["unk_token"]]
     _of_sentences(made, charsmap(spm.charsmap) or replace(r"\n", " ", regex=True))
     made.extra = [*made.extra, *(token_of(t, "") for t, _ in unused)]
     made.ends = lambda ids: template(ids, f"$A {end}", f"$A $B {end}")

@@ -177,7 +177,7 @@ def template(ids: Mapping[str, int], single: str | Sequence[str], pair: str | No
     def piece(name: str, type_id: int) -> Part:
         if name in ("$A", "$B"):
             return {"Sequence": {"id": name[1], "type_id": type_id}}
-        special[name] = {"id": name, "ids": [ids[name]], "tokens": [name]}
+        special[name] = dict(id=name, ids=[ids[name]], tokens=[name])
         return {"SpecialToken": {"id": name, "type_id": type_id}}
 
     def pieces(text: str | Sequence[str]) -> list[Part]:

@@ -59,15 +59,14 @@ def command(
     sampler = sampler_of(sampling)
     from burnish.backends.binding import BindError
     from burnish.frontends.config import LoadError
-    from burnish.frontends.on_disk import tokenizer_there
     from burnish.runtime.chat import Chat
     from burnish.runtime.doors import executable
-    from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.sources import no_tokenizer, tokenizer_of
 
     model = executable(load_module(source), backend, activations or "", progress=show_progress)
     tokenizer = tokenizer_of(source)
     if tokenizer is None:
-        raise click.UsageError(tokenizer_there(source))
+        raise click.UsageError(no_tokenizer(source))
     if not model.is_generative or model.has_encoder:
         raise click.UsageError("chat is for models that go on from a text, as `burnish run` says what others do")
     check_stops(stops, True)

@@ -96,17 +96,16 @@ def command(
     sampler = sampler_of(sampling)
     import numpy as np
 
-    from burnish.frontends.on_disk import tokenizer_there
     from burnish.runtime.continuation import Continuation
     from burnish.runtime.doors import executable
     from burnish.runtime.replace_folder import replace_file
-    from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.sources import no_tokenizer, tokenizer_of
 
     times = _Times()
     model = executable(load_module(source), backend, activations or "", progress=show_progress)
     tokenizer = tokenizer_of(source)
     if tokenizer is None and prompt_ids is None:
-        raise click.UsageError(tokenizer_there(source))
+        raise click.UsageError(no_tokenizer(source))
     ends = None
     if as_chat or system is not None:
         if not model.is_generative or prompt_ids is not None or prompt_name is not None or pair is not None:

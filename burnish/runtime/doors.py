@@ -90,10 +90,9 @@ def chat(source: str | Path, system: str = "", backend: str = "numpy", **variabl
     tokenizer or a chat template.
     """
     from burnish.frontends.config import LoadError
-    from burnish.frontends.on_disk import tokenizer_there
     from burnish.runtime.chat import Chat
-    from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.sources import no_tokenizer, tokenizer_of
 
     if (tokenizer := tokenizer_of(Path(source))) is None:
-        raise LoadError(f"{source}: {tokenizer_there(Path(source))}")
+        raise LoadError(f"{source}: {no_tokenizer(Path(source))}")
     return Chat(executable(load(source), backend), tokenizer, system, **variables)
