@@ -43,8 +43,8 @@ class ChatTemplate:
             raise LoadError(f"{self.where}: has templates {', '.join(sorted(self.templates))}, none of them {DEFAULT}")
         return self.templates[name]
 
-    def as_config(self) -> dict[str, Any]:
-        """What a `tokenizer_config.json` says of it."""
+    def as_json(self) -> dict[str, Any]:
+        """What a `chat_template.json` says of it: `read_chat_template` reads it again."""
         named = [{"name": name, "template": text} for name, text in self.templates.items()]
         return {**self.tokens, "chat_template": named if len(named) > 1 else named[0]["template"]}
 
@@ -54,16 +54,22 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
 
     None where none of them has one. Raises LoadError.
     """
-    file, older = folder / "chat_template.jinja", folder / "chat_template.json"
+    file, older, tokens = (
+        folder / "chat_template.jinja",
+        folder / "chat_template.json",
+        read_tokenizer_config(folder).texts,
+    )
     beside = {p.stem: p for p in sorted(folder.glob("additional_chat_templates/*.jinja"))}
     if file.exists():
         where, found = file, {DEFAULT: _read(file)} | {name: _read(p) for name, p in beside.items()}
     elif older.exists():
-        where, found = older, _templates(read_object(older).get("chat_template"), older)
+        values = read_object(older)
+        where, found = older, _templates(values.get("chat_template"), older)
+        tokens = {k: v for k, v in values.items() if k.endswith("_token") and isinstance(v, str)} or tokens
     else:
         where = folder / "tokenizer_config.json"
         found = _templates(read_object(where).get("chat_template"), where) if where.exists() else {}
-    return ChatTemplate(found, read_tokenizer_config(folder).texts, str(where)) if found else None
+    return ChatTemplate(found, tokens, str(where)) if found else None
 
 
 def _read(file: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from burnish.frontends import tokenizer_kinds
+from burnish.frontends import sentencepiece_kinds, tokenizer_kinds
 from burnish.frontends.config import LoadError, read_object, shown
 from burnish.frontends.tokenizer_config import TokenizerConfig, read_tokenizer_config, token_of
 from burnish.frontends.tokenizer_kind import KINDS, SENTENCEPIECE, Files, Kind
@@ -17,7 +17,7 @@ from burnish.frontends.tokenizer_parts import Part, added_tokens, template, toke
 
 __all__ = ["class_of", "tokenizer_of_files", "why_not"]
 
-assert tokenizer_kinds  # imported so that they are registered
+assert sentencepiece_kinds and tokenizer_kinds  # imported so that they are registered
 
 #: of config.json, for folders that do not name a class
 _CLASS_OF = {
@@ -36,6 +36,7 @@ _CLASS_OF = {
     "deberta-v2": "DebertaV2Tokenizer",
     "mbart": "MBartTokenizer",
     "pegasus": "PegasusTokenizer",
+    "marian": "MarianTokenizer",
 }
 
 

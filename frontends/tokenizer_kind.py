@@ -10,11 +10,14 @@ from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.on_disk import begins_as
 from burnish.frontends.sentencepiece_file import SentencePiece, read_sentencepiece
 from burnish.frontends.tokenizer_config import Added, TokenizerConfig
-from burnish.frontends.tokenizer_parts import Part
+from burnish.frontends.tokenizer_parts import Part, template
 
-__all__ = ["KINDS", "SENTENCEPIECE", "Files", "Kind", "Made", "kind"]
+__all__ = ["BERT", "FAIRSEQ", "KINDS", "SENTENCEPIECE", "Files", "Kind", "Made", "bert_ends", "kind"]
 
 _LARGEST = 64 << 20  # bytes of a list of words or merges
+#: what tokens are called, for `kind`
+BERT = dict(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]")
+FAIRSEQ = dict(bos="<s>", eos="</s>", unk="<unk>", sep="</s>", pad="<pad>", cls="<s>")
 SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 
 
@@ -122,3 +125,9 @@ def kind(classes: str, *reads: str | Sequence[str], **named: str | Added) -> Cal
         return make
 
     return register
+
+
+def bert_ends(files: Files) -> Callable[[Mapping[str, int]], Part | None]:
+    """`[CLS] $A [SEP]`, the second text of a pair of another type."""
+    cls, sep = files["cls_token"], files["sep_token"]
+    return lambda ids: template(ids, f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1")

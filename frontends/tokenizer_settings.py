@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.frontends.config import LoadError, parse_object
+from burnish.frontends.sentencepiece_kinds import llama_scheme
 from burnish.frontends.tokenizer_config import TokenizerConfig, read_tokenizer_config
 from burnish.frontends.tokenizer_files import class_of
 from burnish.frontends.tokenizer_parts import added_tokens, metaspace, sentencepiece_decoder
@@ -54,8 +55,6 @@ def _settle(values: dict[str, Any], config: TokenizerConfig, name: str) -> None:
             part["add_prefix_space"] = says.flag("add_prefix_space", False)
     is_llama = name == "LlamaTokenizer" and not any(p.get("type") == "ByteLevel" for p in words)
     if is_llama and values["model"].get("type") == "BPE" and (says.has("legacy") or says.has("add_prefix_space")):
-        from burnish.frontends.tokenizer_kinds import llama_scheme
-
         space = says.flag("add_prefix_space", True)
         values["normalizer"] = None
         values["pre_tokenizer"] = metaspace(llama_scheme(space, says.flag("legacy", False)), split=False)

@@ -310,8 +310,8 @@ def test_a_tokenizer_that_is_not_read_is_named(name: str, cli: Cli, t5: Path, tm
     assert (ran.code, ran.out) == (2, "")
     assert f"there is no tokenizer.json beside the model, and {name} is not read (T5Tokenizer needs tok" in ran.err
     assert "`AutoTokenizer.from_pretrained(" in ran.err
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "MarianTokenizer"}')
-    assert f"{name} is not read (tokenizer_class 'MarianTokenizer' is not supported; sup" in cli(
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "M2M100Tokenizer"}')
+    assert f"{name} is not read (tokenizer_class 'M2M100Tokenizer' is not supported; sup" in cli(
         "run", folder, "--prompt", "a"
     ).err
     assert cli("run", folder, "--prompt-ids", "5", "-n", 1).code == 0

@@ -311,7 +311,41 @@ def test_older_files_add_their_tokens(tmp_path: Path) -> None:
     assert ours.decode([size, size + 1]) == theirs.decode([size, size + 1], skip_special_tokens=True)
 
 
+def marian(folder: Path) -> Path:
+    """A translator's files: pieces of two languages, with one list of numbers."""
+    source, target = spm("unigram"), spm("bpe", vocab_size=200)
+    (folder / "source.spm").write_bytes(source)
+    (folder / "target.spm").write_bytes(target)
+    pieces = [p.piece for raw in (source, target) for p in protobuf_of(raw).pieces if p.type == 1]
+    names = dict.fromkeys(["</s>", "<unk>", ">>fr<<", *reversed(pieces), "Ω", "<pad>"])
+    write(folder, {"vocab.json": {t: i for i, t in enumerate(names)}, "tokenizer_config.json": {}})
+    write(folder, {"config.json": {"model_type": "marian"}})
+    return folder
+
+
+def test_a_translator_s_numbers_are_those_of_its_list(tmp_path: Path) -> None:
+    folder = marian(tmp_path)
+    theirs = transformers.MarianTokenizer.from_pretrained(folder)
+    ours = tokenizers.Tokenizer.from_str(tokenizer_of_files(folder) or "")
+    for text in (t for t in texts(400) if not any(s in t for s in ("</s>", "<unk>", "<pad>"))):
+        ids = theirs(text).input_ids
+        assert ours.encode(text).ids == ids, text
+        assert ours.decode(ids).strip() == theirs.decode(ids, skip_special_tokens=True), text
+    assert ours.encode(">>fr<< the coats").ids == theirs(">>fr<< the coats").input_ids
+    omega = ours.encode("Ω").ids
+    assert omega[-2] == ours.token_to_id("<unk>"), "a letter of the target alone is unknown here, and a token there"
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    assert ours.decode([vocabulary["Ω"]]) == "Ω"
+    for changes, message in (({"x": 9999}, "the ids are not 0 to"), ({"<unk>": None}, "token '<unk>' must have an id")):
+        write(folder, {"vocab.json": vocabulary | changes})
+        with pytest.raises(LoadError, match=message):
+            tokenizer_of_files(folder)
+    write(folder, {"vocab.json": vocabulary, "tokenizer_config.json": {"separate_vocabs": True}})
+    with pytest.raises(LoadError, match="separate_vocabs true is not supported"):
+        tokenizer_of_files(folder)
+
+
 def test_every_kind_has_a_case() -> None:
-    aliases = {"CodeGenTokenizer", "CodeLlamaTokenizer"}  # of one function with those that have
+    aliases = {"MarianTokenizer", "CodeGenTokenizer", "CodeLlamaTokenizer"}  # of one function with those that have
     aliases |= {f"{n}Tokenizer" for n in "Electra MobileBert ConvBert LayoutLM Bart Longformer LED Mvp".split()}
     assert KINDS.keys() - {case.split()[0] for case in CASES} == aliases
