@@ -50,15 +50,18 @@ class _Pre:
     add_bos: bool = False  # where the file does not say
 
 
-# The tokenizer.json of SmolLM, GPT-2, Llama 3 and Qwen2. A file has only these names, given by llama.cpp's converter.
-_LLAMA3 = _Pre((split(QWEN2_SPLIT.replace(r"\p{N}|", r"\p{N}{1,3}|")), BYTES), whole_words=True, add_bos=True)
+# A file has only names, given by llama.cpp's converter, of patterns that stand in its src/llama-vocab.cpp.
+_LLAMA3 = QWEN2_SPLIT.replace(r"\p{N}|", r"\p{N}{1,3}|")
+_QWEN35 = QWEN2_SPLIT.replace(r"?\p{L}+|", r"?[\p{L}\p{M}]+|").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
+_DIGITS: Part = {"type": "Digits", "individual_digits": True}
 _PRE = {
-    "smollm": _Pre(({"type": "Digits", "individual_digits": True}, byte_level())),
-    "gpt-2": _Pre((byte_level(),)),
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _Pre((split(QWEN2_SPLIT), BYTES), normalizer={"type": "NFC"}),
+    **dict.fromkeys("smollm starcoder refact command-r codeshell exaone".split(), _Pre((_DIGITS, byte_level()))),
+    **dict.fromkeys("gpt-2 phi-2 mpt olmo jais".split(), _Pre((byte_level(),))),
+    **dict.fromkeys("llama-bpe llama3 llama-v3 falcon3 lfm2".split(), _Pre((split(_LLAMA3), BYTES), None, True, True)),
+    **dict.fromkeys("dbrx smaug-bpe".split(), _Pre((split(_LLAMA3), BYTES))),
+    **dict.fromkeys("stablelm2 deepseek-r1-qwen".split(), _Pre((split(QWEN2_SPLIT), BYTES))),
+    "qwen2": _Pre((split(QWEN2_SPLIT), BYTES), {"type": "NFC"}),
+    "qwen35": _Pre((split(_QWEN35), BYTES), {"type": "NFC"}),
 }
 
 _KEY = "tokenizer.ggml."
