@@ -270,3 +270,14 @@ def test_a_system_message_and_variables_reach_the_template(model: Executable) ->
     chat = Chat(model, tokenizer(template), "be", mood="calm")
     answer = chat.answer("hi")
     assert answer.ids == tokenizer().encode("calmsystembeuserhi")
+
+
+def test_the_door_takes_a_folder(tmp_path: Any) -> None:
+    folder = models.saved(models.llama(vocab_size=261, max_position_embeddings=256), tmp_path)
+    with pytest.raises(LoadError, match=r"there is no tokenizer\.json beside the model"):
+        burnish.chat(folder)
+    words().save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text("{{ mood }}" + CHATML)
+    chat = burnish.chat(folder, "be", mood="calm")
+    ids, _ = turn(chat, "hi")
+    assert len(ids) <= 5 and [m["role"] for m in chat.messages] == ["system", "user", "assistant"]
