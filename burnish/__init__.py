@@ -6,19 +6,20 @@
     burnish.compile(module, "out")                      # a package, free of any target
     executable = burnish.executable(module)             # prefill, decode, generate; optimises what was not optimised
     model = burnish.open("path/to/model")               # texts in; labels, answers, embeddings, texts out
+    chat = burnish.chat("path/to/model")                # chat.send("Hello") gives the answer, piece by piece
 
 The command `burnish` has the same doors.
 """
 
 from typing import TYPE_CHECKING
 
-from burnish.runtime.doors import compile, executable, load, open, optimize
+from burnish.runtime.doors import chat, compile, executable, load, open, optimize
 
 if TYPE_CHECKING:
     from burnish.ir.module import Module
 
 __version__ = "0.1.0"
-__all__ = ["Module", "compile", "executable", "load", "open", "optimize"]
+__all__ = ["Module", "chat", "compile", "executable", "load", "open", "optimize"]
 
 
 def __getattr__(name: str) -> object:

@@ -63,7 +63,10 @@ _KINDS: Sequence[tuple[tuple[str, ...], str, str]] = (
         "get safetensors",
     ),
 )
-_TOKENIZERS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json", "tekken.json")
+_TOKENIZERS = """
+    tokenizer.model spiece.model sentencepiece.bpe.model spm.model source.spm vocab.txt vocab.json tekken.json
+    tiktoken.model qwen.tiktoken bpe.codes
+""".split()
 #: what a file begins with that is not what its name says
 _STARTS: Sequence[tuple[bytes, str]] = (
     (b"version https://git-lfs", "is a pointer of git-lfs, not the file itself: `git lfs pull` fetches that"),
@@ -111,13 +114,14 @@ def other_case(path: Path) -> str:
     return next((n for n in names if n != path.name and n.lower() == path.name.lower()), "")
 
 
-def tokenizer_there(path: Path) -> str:
-    """Why there is no text for a model at `path`, and what to do."""
+def tokenizer_there(path: Path, why: str = "") -> str:
+    """What there is in place of a tokenizer for a model at `path`, and what to do; `why` it is not read."""
     folder = path if path.is_dir() else path.parent
     found = [n for n in _TOKENIZERS if (folder / n).exists()]
     if not found:
         return "there is no tokenizer.json beside the model: give --prompt-ids"
-    return f"there is no tokenizer.json beside the model, and {listed(found)} is not read: {_TOKENIZER}"
+    reason = f" ({why})" if why else ""
+    return f"there is no tokenizer.json beside the model, and {listed(found)} is not read{reason}: {_TOKENIZER}"
 
 
 def _snapshot(kept: Path) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from burnish.frontends.config import LoadError, shown
 from burnish.frontends.on_disk import begins_as, not_there, unreadable
 from burnish.ir.module import Module
 from burnish.ir.registry import Registry
+
+if TYPE_CHECKING:
+    from burnish.frontends.chat_template import ChatTemplate
 
 __all__ = ["LARGEST_GRAPH", "SOURCES", "Source", "find_source"]
 
@@ -41,12 +44,24 @@ class Source:
         raise NotImplementedError
 
     def tokenizer(self, path: Path) -> str | None:
-        """The text of the `tokenizer.json` that belongs to it: the file beside it, unless a source knows better.
+        """The text of the `tokenizer.json` that belongs to it: the files beside it, unless a source knows better.
 
-        None: there is none, and the model runs on ids. Raises LoadError.
+        None: there are none, and the model runs on ids. Raises LoadError.
         """
+        from burnish.frontends.tokenizer_files import tokenizer_of_files
+
         file = (path if path.is_dir() else path.parent) / "tokenizer.json"
-        return read_tokenizer(file) if file.exists() else None
+        return read_tokenizer(file) if file.exists() else tokenizer_of_files(file.parent)
+
+
+    def chat_template(self, path: Path) -> ChatTemplate | None:
+        """What makes one text of a conversation: that of the files beside it, unless a source knows better.
+
+        Raises LoadError.
+        """
+        from burnish.frontends.chat_template import read_chat_template
+
+        return read_chat_template(path if path.is_dir() else path.parent)
 
 
 SOURCES: Registry[Source] = Registry("source")
@@ -66,16 +81,19 @@ def find_source(path: Path) -> Source:
 
 
 def read_tokenizer(file: Path) -> str:
-    """The text of a `tokenizer.json`, to the byte. Raises LoadError."""
+    """The text of a `tokenizer.json`, to the byte unless what lies beside it says otherwise. Raises LoadError."""
+    from burnish.frontends.tokenizer_settings import with_settings
+
     try:
         if file.stat().st_size > _LARGEST_TOKENIZER:
             raise LoadError(f"{file}: {file.stat().st_size} bytes are too many for a tokenizer")
         raw = file.read_bytes()
         if known := begins_as(raw[:64]):
             raise LoadError(f"{file}: {known}")
-        return raw.decode("utf-8")
+        text = raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise LoadError(f"{file}: {e}") from None
+    return with_settings(text, file)
 
 
 class Text(Source):
@@ -151,6 +169,12 @@ class Checkpoint(Source):
         text = super().tokenizer(folder)
         return None if text is None else lowered(folder, text)
 
+    def chat_template(self, path: Path) -> ChatTemplate | None:
+        """That of the model's own folder."""
+        from burnish.frontends.sentence import model_folder
+
+        return super().chat_template(model_folder(path if path.is_dir() else path.parent))
+
 
 class Consolidated(Source):
     """Meta's and Mistral's own files, where none of transformers' lie beside them; one of them stands for all."""
@@ -198,6 +222,14 @@ class Gguf(Source):
             return beside
         file = read_gguf(own)
         return gguf_tokenizer(file) if "tokenizer.ggml.model" in file.metadata else None
+
+    def chat_template(self, path: Path) -> ChatTemplate | None:
+        """That of the file, unless one lies beside it."""
+        from burnish.frontends.chat_template import gguf_chat_template
+        from burnish.frontends.gguf_file import read_gguf
+
+        beside, own = super().chat_template(path), self._file(path)
+        return gguf_chat_template(read_gguf(own)) if beside is None and own is not None else beside
 
     def _file(self, path: Path) -> Path | None:
         from burnish.frontends.weight_files import has_weights

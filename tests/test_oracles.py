@@ -13,7 +13,7 @@ from tests import models
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-ORACLES = ("torch", "transformers", "onnxruntime", "onnx.reference", "llama_cpp", "gguf")
+ORACLES = ("torch", "transformers", "onnxruntime", "onnx.reference", "llama_cpp", "gguf", "sentencepiece")
 
 BLOCKED = f"""
 import importlib.abc, sys

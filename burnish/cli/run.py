@@ -7,13 +7,14 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from burnish.cli._generation import advice, check_stops, generation_options, sampler_of, show_pieces
 from burnish.cli._options import (
     activations_option,
     backend_option,
@@ -26,12 +27,11 @@ from burnish.cli._options import (
     threads_option,
     verify_option,
 )
-from burnish.cli._progress import show_progress, stop_progress
+from burnish.cli._progress import show_progress
 from burnish.cli._texts import answer_options, asked_for, lines_options, run_lines, usage_errors
 
 if TYPE_CHECKING:
     from burnish.runtime.answers import Asked
-    from burnish.runtime.sampling import Sampling
     from burnish.runtime.texts import TextModel
 
 LONGEST_PROMPT = 64 << 20  # bytes
@@ -43,6 +43,8 @@ LONGEST_PROMPT = 64 << 20  # bytes
 @click.option("-f", "--file", metavar="FILE", type=click.File("rb"), help="A file that holds it; - is what is piped.")
 @click.option("--prompt-ids", metavar="1,2,3", help="Token ids instead of a text.")
 @click.option("--pair", metavar="TEXT", help="A second text: what is searched for an answer, ranked or compared.")
+@click.option("--chat", "as_chat", is_flag=True, help="The prompt is a message of a conversation: print the answer.")
+@click.option("--system", metavar="TEXT", help="A system message before it; --chat goes without saying.")
 @lines_options
 @click.option(
     "--prompt-name",
@@ -54,22 +56,7 @@ LONGEST_PROMPT = 64 << 20  # bytes
 @answer_options
 @click.option("--language", metavar="TOKEN", help="The token that an answer begins with: a language to translate to.")
 @click.option("-n", "--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
-@click.option(
-    "--temperature",
-    metavar="T",
-    type=float,
-    help="0 takes the likeliest token; above, tokens are drawn from softmax(logits / T).  [default: 0]",
-)
-@click.option("--top-k", metavar="K", type=int, help="Draw among the K likeliest tokens only.")
-@click.option("--top-p", metavar="P", type=float, help="Draw among the likeliest tokens whose sum reaches P.")
-@click.option("--min-p", metavar="P", type=float, help="Draw among tokens at least P times as likely as the likeliest.")
-@click.option(
-    "--repetition-penalty", metavar="R", type=float, help="Above 1, tokens that came already are less likely."
-)
-@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="For what is drawn.")
-@click.option(
-    "--stop", "stops", metavar="TEXT", multiple=True, help="Ends the text before TEXT; may be given several times."
-)
+@generation_options
 @click.option(
     "--logprobs",
     metavar="N",
@@ -95,6 +82,8 @@ def command(
     file: IO[bytes] | None,
     prompt_ids: str | None,
     prompt_names: tuple[str, ...],
+    as_chat: bool,
+    system: str | None,
     pair: str | None,
     lines: IO[bytes] | None,
     batch: int,
@@ -121,21 +110,20 @@ def command(
         )
     if lines is None and (prompt_ids is None or prompt is not None or file is not None):
         prompt = _prompt(prompt, file, prompt_ids)
-    sampler = _sampler(sampling)
+    sampler = sampler_of(sampling)
     import numpy as np
 
-    from burnish.frontends.on_disk import tokenizer_there
     from burnish.runtime.answers import Wanted
     from burnish.runtime.continuation import Continuation
     from burnish.runtime.doors import executable
     from burnish.runtime.replace_folder import replace_file
-    from burnish.runtime.sources import tokenizer_of
+    from burnish.runtime.sources import no_tokenizer, tokenizer_of
     from burnish.runtime.texts import TextModel, in_language
 
     times = _Times()
     module, tokenizer = load_module(source), tokenizer_of(source)
     if tokenizer is None and prompt_ids is None:
-        raise click.UsageError(tokenizer_there(source))
+        raise click.UsageError(no_tokenizer(source))
     if language is not None:
         with usage_errors("--language "):
             module.facts = in_language(module.facts, tokenizer, language)
@@ -143,7 +131,13 @@ def command(
     answers = asked_for()
     wanted = Wanted(**{name: value for name, value in answers.items() if name != "cut"})
     texts = TextModel(model, tokenizer, wanted, cut="cut" in answers)
-    asked = _asked(texts, prompt, pair, prompt_ids, prompt_names) if lines is None else []
+    ends = None
+    if as_chat or system is not None:
+        if not model.is_generative or any(x not in (None, ()) for x in (lines, prompt_ids, pair, prompt_names)):
+            raise click.UsageError("--chat and --system are for a text that a model goes on from, and for nothing else")
+        asked, ends = _message(texts, prompt, system)
+    else:
+        asked = _asked(texts, prompt, pair, prompt_ids, prompt_names) if lines is None else []
     if dump_logits is not None and not (model.is_generative and dump_logits.parent.is_dir()):
         fault = "its folder is not there" if model.is_generative else "the model makes no text"
         raise click.UsageError(f"--dump-logits {dump_logits}: {fault}")
@@ -156,12 +150,11 @@ def command(
         raise click.UsageError("the model makes no text: sampling, --stop, --logprobs and --language are not for it")
     if model.is_generative and wanted != Wanted():
         raise click.UsageError("the model makes text: --best, --scores, --group and --unanswerable are not for it")
-    if not all(stops) or (stops and tokenizer is None):
-        raise click.UsageError("--stop takes a text, and needs a tokenizer.json beside the model")
+    check_stops(stops, tokenizer is not None)
     notes = note_choices(model)
     times.mark()
     if model.is_generative:
-        notes += _advice(model.module.facts.sampling, bool(drawn))
+        notes += advice(model.module.facts.sampling, bool(drawn))
     report: dict[str, Any] = {}
     fault = ""
     if lines is not None:
@@ -176,8 +169,8 @@ def command(
             if dump_logits is not None:
                 rows.append(logits)
 
-        text = Continuation(model, tokenizer, stops, logprobs)
-        _show(text.write(asked[0].ids, limit, sampler, watch), quiet=as_json)
+        text = Continuation(model, tokenizer, stops, logprobs, ends)
+        show_pieces(text.write(asked[0].ids, limit, sampler, watch), quiet=as_json)
         if dump_logits is not None:
             with replace_file(dump_logits) as out:
                 np.save(out, np.stack(rows))
@@ -237,28 +230,19 @@ def _is_piped() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
-def _sampler(given: dict[str, Any]) -> Sampling:
-    """What the options ask for; the likeliest token, unless a temperature is given."""
-    from burnish.runtime.sampling import Sampling
+def _message(texts: TextModel, prompt: str | None, system: str | None) -> tuple[list[Asked], Collection[int]]:
+    """A conversation's first message as tokens, and the tokens that end its answer."""
+    from burnish.runtime.answers import Asked
+    from burnish.runtime.chat import conversation_ids, turn_ends
 
-    settings = {name: value for name, value in given.items() if value is not None}
-    limits = [f"--{name.replace('_', '-')}" for name in ("top_k", "top_p", "min_p") if name in settings]
-    if limits and "temperature" not in settings:
-        raise click.UsageError(f"{limits[0]} is for tokens that are drawn: give --temperature too, 1 for instance")
-    try:
-        return Sampling(**{"temperature": 0.0} | settings)
-    except ValueError as e:
-        raise click.UsageError(f"--{str(e).replace('_', '-')}") from None
-
-
-def _advice(settings: Sequence[str], drawn: bool) -> list[str]:
-    """What a model's makers advise, where nothing else was asked for; the search that they advise, in any case."""
-    beams = [s.partition("=")[2] for s in settings if s.startswith("num_beams=")]
-    options = " ".join("--" + s.replace("_", "-").replace("=", " ") for s in settings if not s.startswith("num_beams="))
-    notes = [f"the model's makers advise to search {n} beams; one is searched" for n in beams]
-    if options and not drawn:
-        notes.append(f"the likeliest token is taken each time; the model's makers advise {options}")
-    return notes
+    assert texts.tokenizer is not None  # or there would be ids
+    if not prompt or not prompt.strip():
+        raise click.UsageError("the prompt is empty")
+    said = [] if system is None else [{"role": "system", "content": system}]
+    ids = conversation_ids(texts.tokenizer, [*said, {"role": "user", "content": prompt}])
+    with usage_errors():
+        asked = texts.checked([Asked(ids)])
+    return asked, turn_ends(texts.tokenizer, texts.model.module.facts)
 
 
 def _asked(
@@ -278,17 +262,6 @@ def _asked(
         except ValueError:
             raise ValueError(f"--prompt-ids takes numbers such as 1,2,3, not {prompt_ids!r}") from None
         return texts.checked([Asked(ids)])
-
-
-def _show(pieces: Iterable[str], quiet: bool) -> None:
-    """Each piece of a text as it comes."""
-    for piece in pieces:
-        stop_progress()
-        if piece and not quiet:
-            click.echo(piece, nl=False)
-            sys.stdout.flush()
-    if not quiet:
-        click.echo()
 
 
 @dataclass

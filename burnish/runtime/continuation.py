@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from burnish.runtime.stop_strings import until
 
 if TYPE_CHECKING:
     from burnish.runtime.executable import Executable
+    from burnish.runtime.session import Session
     from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["Continuation"]
@@ -23,7 +24,8 @@ __all__ = ["Continuation"]
 class Continuation:
     """A text that goes on from a prompt, or ids where there is no tokenizer.
 
-    It ends before the first of `stops`, wherever in a token it begins, at a token that ends a text, or at the limit.
+    It ends before the first of `stops`, wherever in a token it begins, at a token that ends a text (`ends`, if given,
+    and the module's otherwise), or at the limit.
     With `top`, the log probability of each token is kept, and of the `top` likeliest.
     """
 
@@ -31,21 +33,32 @@ class Continuation:
     tokenizer: Tokenizer | None
     stops: Sequence[str] = ()
     top: int | None = None
+    ends: Collection[int] | None = None
     ids: list[int] = field(default_factory=list, init=False)  # all that were made, a stop's among them
     text: str = field(default="", init=False)
     log_probs: list[tuple[LogProb, list[LogProb]]] = field(default_factory=list, init=False)
     finish_reason: str = field(default="", init=False)  # "stop" or "length", as others call it
 
     def write(
-        self, prompt: Sequence[int], limit: int, sampler: Sampler = greedy, watch: Watch | None = None
+        self,
+        prompt: Sequence[int],
+        limit: int,
+        sampler: Sampler = greedy,
+        watch: Watch | None = None,
+        session: Session | None = None,
     ) -> Iterator[str]:
-        """The text in pieces, each as soon as it is clear that it belongs to it; at most `limit` tokens of it."""
+        """The text in pieces, each as soon as it is clear that it belongs to it; at most `limit` tokens of it.
+
+        A `session` holds the beginning of the prompt.
+        """
         self.finish_reason = "stop"
-        for piece in until(self._pieces(prompt, limit, sampler, watch), self.stops):
+        for piece in until(self._pieces(prompt, limit, sampler, watch, session), self.stops):
             self.text += piece
             yield piece
 
-    def _pieces(self, prompt: Sequence[int], limit: int, sampler: Sampler, watch: Watch | None) -> Iterator[str]:
+    def _pieces(
+        self, prompt: Sequence[int], limit: int, sampler: Sampler, watch: Watch | None, session: Session | None
+    ) -> Iterator[str]:
         latest = np.empty(0)
 
         def see(step: int, logits: np.ndarray) -> None:
@@ -55,7 +68,7 @@ class Continuation:
                 watch(step, logits)
 
         more = self.tokenizer.stream() if self.tokenizer else (lambda t: "" if t is None else f"{t} ")
-        for token in self.model.generate(prompt, limit, sampler, watch=see):
+        for token in self.model.generate(prompt, limit, sampler, self.ends, see, session):
             self.ids.append(token)
             if self.top is not None:
                 self.log_probs.append(log_probs(latest, token, self.top))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from burnish.ir.module import Module
     from burnish.passes.engine import Controller, Observer
+    from burnish.runtime.chat import Chat
     from burnish.runtime.executable import Executable
     from burnish.runtime.package import PackageReport
     from burnish.runtime.progress import Progress
     from burnish.runtime.texts import TextModel
 
-__all__ = ["compile", "executable", "load", "open", "optimize"]
+__all__ = ["chat", "compile", "executable", "load", "open", "optimize"]
 
 
 def load(
@@ -57,7 +58,8 @@ def optimize(
 def compile(module: Module, out: str | Path, tokenizer: str | Path | None = None, force: bool = False) -> PackageReport:
     """Write a package: weight-time work done, weights in four kinds of parts, one graph. See docs/package.md.
 
-    `tokenizer` is a `tokenizer.json`. Raises LoadError where `out` is in the way and `force` is not given.
+    `tokenizer` is a `tokenizer.json`, with the chat template beside it. Raises LoadError where `out` is in the way and
+    `force` is not given.
     """
     from burnish.runtime.package import write_package
     from burnish.runtime.tokenizer import Tokenizer
@@ -118,3 +120,18 @@ def open(
         module.facts = in_language(module.facts, tokenizer, language)
     wanted = Wanted(best, scores, group, unanswerable)
     return TextModel(executable(module, backend, activations), tokenizer, wanted, cut)
+
+
+def chat(source: str | Path, system: str = "", backend: str = "numpy", **variables: object) -> Chat:
+    """A conversation with a model: `send(text)` gives its answer, in pieces as they come.
+
+    `variables` are what its chat template may know beside the messages. Raises LoadError for a model without a
+    tokenizer or a chat template.
+    """
+    from burnish.frontends.config import LoadError
+    from burnish.runtime.chat import Chat
+    from burnish.runtime.sources import no_tokenizer, tokenizer_of
+
+    if (tokenizer := tokenizer_of(Path(source))) is None:
+        raise LoadError(f"{source}: {no_tokenizer(Path(source))}")
+    return Chat(executable(load(source), backend), tokenizer, system, **variables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -70,6 +70,12 @@ class Executable:
                     size = node["w"].shape[0]
                     return size if isinstance(size, int) else None
         return None
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Raise BindError for a token that the model does not have."""
+        rows = self.vocabulary
+        if bad := [i for i in ids if i < 0 or (rows is not None and i >= rows)]:
+            raise BindError(f"token {bad[0]} is not in the vocabulary of {rows}")
 
     @property
     def plain(self) -> Backend:
@@ -165,15 +171,17 @@ class Executable:
         prompt: Sequence[int],
         max_new_tokens: int,
         sampler: Sampler = greedy,
-        stop: Sequence[int] | None = None,
+        stop: Collection[int] | None = None,
         watch: Watch | None = None,
+        session: Session | None = None,
     ) -> Iterator[int]:
         """Token after token behind `prompt`, until one of `stop` (the module's `eos`, unless given) or the limit.
 
         `sampler(logits[V], ids) -> token` is given the tokens so far, the prompt's among them, and is greedy unless
         given; `watch(step, logits[V])` sees the logits first. The prompt of an encoder-decoder is its encoder's input.
+        A `session` holds the beginning of the prompt: what it has read is not read again.
         """
-        for tokens in self._generate([prompt], [max_new_tokens], [sampler], stop, watch):
+        for tokens in self._generate([prompt], [max_new_tokens], [sampler], stop, watch, session):
             yield from (t for t in tokens if t is not None)
 
     def generate_batch(
@@ -181,7 +189,7 @@ class Executable:
         prompts: Sequence[Sequence[int]],
         max_new_tokens: Sequence[int],
         sampler: Sampler = greedy,
-        stop: Sequence[int] | None = None,
+        stop: Collection[int] | None = None,
     ) -> list[list[int]]:
         """The new tokens behind each prompt, as `generate` gives them, all at once; each has a copy of the sampler."""
         found: list[list[int]] = [[] for _ in prompts]
@@ -195,8 +203,9 @@ class Executable:
         prompts: Sequence[Sequence[int]],
         limits: Sequence[int],
         samplers: Sequence[Sampler],
-        stop: Sequence[int] | None,
+        stop: Collection[int] | None,
         watch: Watch | None = None,
+        session: Session | None = None,
     ) -> Iterator[list[int | None]]:
         facts, count = self.module.facts, np.array([len(p) for p in prompts], np.int32)
         ids = np.zeros((len(prompts), int(count.max())), np.int32)
@@ -205,7 +214,7 @@ class Executable:
         if self.has_encoder:
             session = self.start(len(ids), max(limits), ids, count)  # the last one is not read again
             ids, count = np.full((len(ids), 1), facts.decoder_start or 0, np.int32), np.ones(len(ids), np.int32)
-        else:
+        elif session is None:
             session = self.start(len(ids), int((count + limits).max()))
         ends = facts.eos if stop is None else stop
         if facts.rules:

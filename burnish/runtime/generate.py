@@ -51,9 +51,11 @@ def generate(
     """Token after token behind each row of ids[B, S], of which count[b] are real; None for a row that has ended.
 
     A row ends before one of `ends`, which is not part of its text, or at its limit. `watch` sees the first row's
-    logits. Raises NotFinite where there are no logits to choose from.
+    logits. A session may hold the beginning of the rows, as much of each. Raises NotFinite where there are no logits to
+    choose from.
     """
     so_far = [row[:n].tolist() for row, n in zip(ids, count, strict=True)]
+    ids, count = ids[:, (held := int(session.past[0])) :], count - held
     running = list(range(len(ids)))
     for i in range(max(limits)):
         logits = prefill(session, ids, count)

@@ -7,6 +7,7 @@
     lm.safetensors           the rest: the last norm, the head
     constants.safetensors    constants that are too long for the text, by their hash
     tokenizer.json, .txt     the tokenizer as it came; and line by line the bytes of each token in base64
+    chat_template.json       the chat template, and the special tokens that it may name, where there is one
 
 A quantized tensor is stored as U8 in its default layout; its type is in the graph. The same module gives the same
 bytes, whatever the folder, the number of threads, the processor. Nothing in it depends on a target.
@@ -207,6 +208,8 @@ def _write_tokenizer(files: _Files, tokenizer: Tokenizer) -> None:
         raise LoadError(f"{tokenizer.where}: is not a tokenizer: {e}") from None
     files.write("tokenizer.json", tokenizer.text.encode())
     files.write("tokenizer.txt", b"".join(base64.b64encode(t) + b"\n" for t in tokens))
+    if tokenizer.chat is not None:
+        files.write("chat_template.json", json.dumps(tokenizer.chat.as_json(), indent=1).encode() + b"\n")
 
 
 def _manifest(module: Module, files: Mapping[str, Any], made_by: Mapping[str, str]) -> bytes:

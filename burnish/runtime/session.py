@@ -127,6 +127,39 @@ class Session:
         if int((self.past + counts).max()) > self.capacity:
             raise BindError(f"{self.past + counts} tokens do not fit a session of {self.capacity}")
 
+    def rewind(self, past: int) -> bool:
+        """Go back to the first `past` tokens of each sequence, where the states still hold what they were then.
+
+        False, and nothing done, where they do not: of a ring, rows were overwritten; a carry is replaced in each step.
+        """
+        values = self.backend.module.graphs[self.graph].states
+        most = int(self.past.max())
+        whole = all(
+            isinstance(r := values[name].role, Rows) or (isinstance(r, Ring) and most <= x.shape[r.axis])
+            for name, x in self.states.items()
+        )
+        if whole or (self.past == past).all():
+            self.past = np.minimum(self.past, past).astype(np.int32)
+            return True
+        return False
+
+    def grown(self, tokens: int) -> Session:
+        """The same with room for `tokens`, which are more; its states take over this one's.
+
+        Raises what `start` raises.
+        """
+        larger = Session.start(self.backend, self.graph, len(self.past), tokens, self.given)
+        values = self.backend.module.graphs[self.graph].states
+        for name, empty in larger.states.items():
+            role, held = values[name].role, self.states[name]
+            if isinstance(role, Rows | Ring) and (more := empty.shape[role.axis] - held.shape[role.axis]):
+                rest = [slice(None)] * empty.ndim  # rows of positions that were not reached: nothing goes around yet
+                rest[role.axis] = slice(empty.shape[role.axis] - more, None)
+                held = held.__array_namespace__().concat([held, empty[tuple(rest)]], axis=role.axis)
+            larger.states[name] = held
+        larger.past = self.past.copy()
+        return larger
+
     def copy(self) -> Session:
         """The session as it is, to go back to: tokens of a draft may be rejected."""
         states = {k: x.copy() for k, x in self.states.items()}

@@ -20,7 +20,7 @@ from burnish.runtime import package
 from burnish.runtime.progress import Progress
 from burnish.runtime.tokenizer import Tokenizer
 
-__all__ = ["kind_of", "load_plugins", "load_source", "local", "tokenizer_of"]
+__all__ = ["kind_of", "load_plugins", "load_source", "local", "no_tokenizer", "tokenizer_of"]
 
 # Imported so that what is ours is registered: before any plugin, which is told of a name that is taken.
 assert architectures and containers and kernels and package
@@ -83,5 +83,15 @@ def load_plugins(plugins: Sequence[Path]) -> None:
 def tokenizer_of(path: Path) -> Tokenizer | None:
     """The tokenizer that belongs to a source, or None: then the model runs on ids. Raises LoadError."""
     path = local(path)
-    text = find_source(path).tokenizer(path)
-    return None if text is None else Tokenizer(text, f"the tokenizer of {path}")
+    source = find_source(path)
+    text = source.tokenizer(path)
+    return None if text is None else Tokenizer(text, f"the tokenizer of {path}", source.chat_template(path))
+
+
+def no_tokenizer(path: Path) -> str:
+    """Why a source has none, and what to do."""
+    from burnish.frontends.on_disk import tokenizer_there
+    from burnish.frontends.tokenizer_files import why_not
+
+    path = local(path)
+    return tokenizer_there(path, why_not(path if path.is_dir() else path.parent))

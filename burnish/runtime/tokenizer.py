@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from burnish.frontends.chat_template import ChatTemplate, read_chat_template
 from burnish.frontends.config import LoadError
 from burnish.frontends.source import read_tokenizer
 from burnish.ir.signature import Facts
@@ -15,12 +16,15 @@ __all__ = ["Tokenizer", "prompted"]
 
 
 class Tokenizer:
-    """What the text of a `tokenizer.json` says; `where` it came from. Raises LoadError for another text."""
+    """What the text of a `tokenizer.json` says; `where` it came from. Raises LoadError for another text.
 
-    def __init__(self, text: str, where: str) -> None:
+    `chat` is what makes one text of a conversation, for a model that was trained on some.
+    """
+
+    def __init__(self, text: str, where: str, chat: ChatTemplate | None = None) -> None:
         import tokenizers
 
-        self.text, self.where = text, where
+        self.text, self.where, self.chat = text, where, chat
         try:
             self._inner = tokenizers.Tokenizer.from_str(text)
         except Exception as e:  # the library raises the base class
@@ -30,17 +34,30 @@ class Tokenizer:
 
     @classmethod
     def load(cls, file: Path) -> Tokenizer:
-        """That of a file. Raises LoadError."""
-        return cls(read_tokenizer(file), str(file))
+        """That of a file, with the chat template beside it. Raises LoadError."""
+        return cls(read_tokenizer(file), str(file), read_chat_template(file.parent))
 
     @property
     def about(self) -> str:
         """Its kind, and how many tokens it knows: `BPE, 1,024 tokens`."""
         return f"{type(self._inner.model).__name__}, {self._inner.get_vocab_size():,} tokens"
 
-    def encode(self, text: str) -> list[int]:
-        """Ids, with the special tokens that the tokenizer adds."""
-        return list(self._inner.encode(text).ids)
+    def encode(self, text: str, ends: bool = True) -> list[int]:
+        """Ids, with the special tokens that the tokenizer adds at the `ends`."""
+        return list(self._inner.encode(text, add_special_tokens=ends).ids)
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Ids of a text in which added tokens count as what is written there, and none is added."""
+        if self._inner.normalizer is not None:
+            text = self._inner.normalizer.normalize_str(text)
+        words = [text]
+        if self._inner.pre_tokenizer is not None:
+            words = [word for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(text)]
+        return [token.id for word in words for token in self._inner.model.tokenize(word)]
+
+    def added(self) -> dict[str, tuple[int, bool]]:
+        """The tokens that are found in a text as they stand: their ids, and whether they are special."""
+        return {t.content: (id, t.special) for id, t in self._inner.get_added_tokens_decoder().items()}
 
     def ask(self, text: str, pair: str | None = None, longest: int | None = None) -> Asked:
         """A text, or a pair, with the special tokens that the tokenizer adds.

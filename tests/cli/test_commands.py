@@ -56,7 +56,7 @@ def test_every_command_is_documented(name: str) -> None:
     ("arguments", "hint"),
     [
         (("rnu", "model"), "there is no command 'rnu'; did you mean run?"),
-        (("chat", "model"), "there is no command 'chat'; there are bench, compile, debug, eval, inspect, opt, run"),
+        (("talk", "model"), "there is no command 'talk'; there are bench, chat, compile, debug, eval, inspect"),
         (("debug", "chek"), "there is no command 'chek'; did you mean check?"),
         (("run", "model", "--promt", "a"), "'--prompt'"),
         (("run", "model", "--backend", "nunpy"), "there is no 'nunpy'; did you mean numpy?"),

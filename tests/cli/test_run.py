@@ -48,7 +48,7 @@ def test_a_folder_without_a_tokenizer_runs_on_ids(cli: Cli, t5: Path) -> None:
 def says(ids: Sequence[int]) -> Callable[..., Iterator[int]]:
     """What a model does that says just this."""
 
-    def generate(self, *_, watch, **__):
+    def generate(self, prompt, limit, sampler, ends, watch, session):
         for i, token in enumerate(ids):
             watch(i, np.zeros(1))
             yield token
@@ -302,10 +302,16 @@ def test_a_sentence_is_cut_and_stands_behind_its_prompt(cli: Cli, tmp_path: Path
     assert ran.code == 2 and "the model has no prompt 'passage'; it has query, plain" in ran.err
 
 
-@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "vocab.txt", "vocab.json", "tekken.json"])
+@pytest.mark.parametrize("name", ["vocab.txt", "vocab.json", "tekken.json", "source.spm"])
 def test_a_tokenizer_that_is_not_read_is_named(name: str, cli: Cli, t5: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(t5, tmp_path / "model")
     (folder / name).write_bytes(b"x")
     ran = cli("run", folder, "--prompt", "a")
     assert (ran.code, ran.out) == (2, "")
-    assert f"there is no tokenizer.json beside the model, and {name} is not read: `AutoTokenizer" in ran.err
+    assert f"there is no tokenizer.json beside the model, and {name} is not read (T5Tokenizer needs tok" in ran.err
+    assert "`AutoTokenizer.from_pretrained(" in ran.err
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "M2M100Tokenizer"}')
+    assert f"{name} is not read (tokenizer_class 'M2M100Tokenizer' is not supported; sup" in cli(
+        "run", folder, "--prompt", "a"
+    ).err
+    assert cli("run", folder, "--prompt-ids", "5", "-n", 1).code == 0

@@ -6,11 +6,13 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 
 import burnish
 from burnish.frontends.gguf_names import gguf_names
+from burnish.runtime.chat import Chat, conversation_ids
 from burnish.runtime.sources import tokenizer_of
 
 PROMPTS = (
@@ -79,3 +81,29 @@ def test_greedy_text_is_that_of_the_dequantized_tensors(file: Path, tmp_path: Pa
     with torch.no_grad():
         theirs = oracle(torch.tensor([ids])).logits.numpy()
     assert np.abs(logits - theirs).max() < 2e-5 * np.abs(theirs).max()
+
+
+@pytest.mark.large
+def test_a_conversation_is_a_run_of_its_whole_text(file: Path) -> None:
+    """By the template in the file, which is transformers' text; each turn reads what is new."""
+    module, tokenizer = burnish.load(file), tokenizer_of(file)
+    assert tokenizer is not None and tokenizer.chat is not None
+    oracle = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer.from_str(tokenizer.text))
+    model = burnish.executable(module, "numpy", "float")
+    chat = Chat(model, tokenizer)
+    assert chat.ends == {2}
+    asked = ("My name is Ada. What is the capital of France?", "And of Italy? <|im_end|>", "What is my name?")
+    for turn, text in enumerate(asked):
+        messages = [*chat.messages, {"role": "user", "content": text}]
+        ids = conversation_ids(tokenizer, messages)
+        expected = oracle.apply_chat_template(
+            messages,
+            chat_template=tokenizer.chat.text(),
+            add_generation_prompt=True,
+            return_dict=False,
+            sanitize_control_tokens=True,
+        )
+        assert ids == expected
+        answer = "".join(chat.send(text, 32))
+        assert answer == tokenizer.decode(list(model.generate(ids, 32, stop=chat.ends)))
+        assert chat.read == len(ids) if turn == 0 else chat.read < len(ids) / 2

@@ -33,6 +33,17 @@ PATTERNS = {
     "llama-bpe": [LLAMA3],
     "qwen2": [LLAMA3.replace("{1,3}", "")],
 }
+#: names of the same pattern, and one of a pattern of its own
+OTHERS = {
+    "starcoder": PATTERNS["smollm"],
+    "phi-2": PATTERNS["gpt-2"],
+    "falcon3": PATTERNS["llama-bpe"],
+    "dbrx": PATTERNS["llama-bpe"],
+    "stablelm2": PATTERNS["qwen2"],
+    "qwen35": [
+        LLAMA3.replace("{1,3}", "").replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}", r"[^\s\p{L}\p{M}")
+    ],
+}
 
 CORPUS = (
     "The 17 tailors, it's said, couldn't sew 1234 coats in 3.5 hours; WE'LL see, they'd say.\n\n    def f(x):\n        "
@@ -165,6 +176,17 @@ def test_ids_are_those_of_the_algorithm(file, pre) -> None:
         assert read.encode(text).ids == list(naive(file, pre, text)), text
 
 
+@pytest.mark.parametrize("pre", OTHERS)
+def test_ids_of_other_names_are_those_of_their_pattern(pre, tmp_path) -> None:
+    keys = metadata_of(trained("qwen2"), pre)
+    keys |= {name: tuple(keys[name]) for name in ("tokens", "merges")}
+    keys["token_type"] = np.array(keys["token_type"])
+    file = GgufFile(tmp_path / "a.gguf", {f"tokenizer.ggml.{k}": v for k, v in keys.items()}, {})
+    read = tokenizers.Tokenizer.from_str(gguf_tokenizer(file))
+    for text in [*TEXTS, CORPUS, "हिन्दी में ก็ e\u0301\u0301!\u0301", *random_texts(100)]:
+        assert read.encode(text).ids == list(naive(file, pre, text)), text
+
+
 def naive(file: GgufFile, pre: str, text: str) -> Iterator[int]:
     """GPT-2's encoder (openai/gpt-2, src/encoder.py) with llama.cpp's patterns."""
     tokens = file.metadata["tokenizer.ggml.tokens"]
@@ -174,12 +196,12 @@ def naive(file: GgufFile, pre: str, text: str) -> Iterator[int]:
         if part in (*SPECIAL, "<tool>"):
             yield vocabulary[part]
             continue
-        words = [unicodedata.normalize("NFC", part) if pre == "qwen2" else part]
-        for pattern in PATTERNS[pre]:  # what lies between matches is a word too
+        words = [unicodedata.normalize("NFC", part) if pre in ("qwen2", "qwen35") else part]
+        for pattern in (PATTERNS | OTHERS)[pre]:  # what lies between matches is a word too
             words = [w for word in words for w in regex.split(f"({pattern})", word) if w]
         for word in words:
             letters = "".join(LETTERS[b] for b in word.encode())
-            whole = pre == "llama-bpe" and letters in vocabulary
+            whole = pre in ("llama-bpe", "falcon3") and letters in vocabulary
             yield from (vocabulary[t] for t in ([letters] if whole else joined(list(letters), ranks)))
 
 
@@ -264,12 +286,12 @@ def test_a_whole_tokenizer_in_the_file_is_taken_as_it_is(tmp_path) -> None:
 
 
 REFUSED = [
-    ({"model": "llama"}, "model 'llama' is not supported; supported are gpt2"),
-    ({"model": "bert"}, "model 'bert' is not supported"),
+    ({"model": "rwkv"}, "model 'rwkv' is not supported; supported are gpt2, llama, t5, bert"),
+    ({"model": "bert"}, r"merges = \('a b',\) is not supported"),
     ({"model": None}, "model is missing"),
     (
         {"pre": "tekken"},
-        "pre 'tekken' is not supported; supported are smollm, gpt-2, llama-bpe, llama3, llama-v3, qwen2",
+        "pre 'tekken' is not supported; supported are smollm, starcoder, refact, command-r, codeshell, exaone, gpt-2,",
     ),
     ({"pre": "default"}, "pre 'default' is not supported"),
     ({"pre": None}, "pre is missing"),

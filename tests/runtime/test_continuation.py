@@ -21,7 +21,7 @@ class Says:
     def __init__(self, ids: Sequence[int]) -> None:
         self.ids = ids
 
-    def generate(self, prompt: Sequence[int], limit: int, sampler: Any, watch: Any) -> Iterator[int]:
+    def generate(self, prompt: Sequence[int], limit: int, sampler: Any, ends: Any, watch: Any, *_) -> Iterator[int]:
         for step, token in enumerate(self.ids[:limit]):
             watch(step, LOGITS)
             yield token
