@@ -21,16 +21,22 @@ TEXTS = {
     "AyaVision": "cohere2",
     "Cohere2Vision": "cohere2",
     "Gemma3": "gemma3_text",
+    "GotOcr2": "qwen2",
+    "Idefics2": "mistral",
     "Idefics3": "llama",
     "InternVL": "qwen2",
+    "LightOnOcr": "qwen3",
     "Llava": "llama",
     "LlavaNext": "llama",
+    "LlavaNextVideo": "llama",
     "LlavaOnevision": "qwen2",
     "Mistral3": "mistral",
+    "Qwen2Audio": "qwen2",
     "Qwen2VL": "qwen2_vl",
     "Qwen2_5_VL": "qwen2_5_vl",
     "Qwen3VL": "qwen3_vl",
     "SmolVLM": "llama",
+    "VipLlava": "llama",
 }
 #: what the tensors of a text model begin with in the checkpoint of a larger one; the last where none of the others does
 _PREFIXES = ("language_model.", "model.language_model.", "text_model.", "model.text_model.", "model.")

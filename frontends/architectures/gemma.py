@@ -62,7 +62,8 @@ class Gemma(Decoder):
 
     names = ("Gemma",)
     defaults = {"vocab_size": 256000, "hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28}
-    defaults |= {"num_attention_heads": 16, "head_dim": 256, "max_position_embeddings": 8192}
+    defaults |= {"num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256}
+    defaults |= {"max_position_embeddings": 8192}
     bias_fields = {"attention_bias": False}
     ties = True
     activation = ("hidden_act", "gelu_pytorch_tanh")

@@ -16,6 +16,8 @@ class GPTNeoX(Decoder):
     """Both parts of a block on one sum, a quarter of each head rotated, q, k and v as one (arXiv:2204.06745)."""
 
     names = ("GPTNeoX",)
+    defaults = {"vocab_size": 50432, "hidden_size": 6144, "intermediate_size": 24576, "num_hidden_layers": 44}
+    defaults |= {"num_attention_heads": 64, "max_position_embeddings": 2048}
     eps = ("layer_norm_eps", 1e-5)
     activation = ("hidden_act", "gelu")
     biased, bias_fields = MLP, {"attention_bias": True}

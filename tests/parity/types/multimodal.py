@@ -1,4 +1,4 @@
-"""Models that see, given text alone."""
+"""Models that see or hear, given text alone."""
 
 from typing import Any
 
@@ -13,6 +13,12 @@ QWEN_SEES |= {"patch_size": 8}
 QWEN_TOKENS = {"image_token_id": 90, "video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
 QWEN = LLAMA | {"bos_token_id": 1, "eos_token_id": 2}
 SECTIONS = {"type": "mrope", "mrope_section": [2, 3, 3]}
+PERCEIVER = {"hidden_size": 64, "resampler_n_latents": 2, "resampler_depth": 1, "resampler_n_heads": 2}
+PERCEIVER |= {"resampler_head_dim": 8, "num_key_value_heads": 1}
+SAM = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "mlp_dim": 32}
+SAM |= {"global_attn_indexes": [1], "window_size": 2}
+HEARING = {"model_type": "qwen2_audio_encoder", "encoder_layers": 1, "encoder_attention_heads": 2}
+HEARING |= {"encoder_ffn_dim": 32, "d_model": 32, "num_mel_bins": 16, "max_source_positions": 8}
 FOUR = LLAMA | {"num_hidden_layers": 4, "sliding_window": 7}
 TIED = {"tie_word_embeddings": True}
 
@@ -99,5 +105,35 @@ TYPES = [
             qwen(head_dim=16, rope_scaling={"mrope_section": [2, 3, 3], "mrope_interleaved": True}),
             qwen(head_dim=24, rope_scaling={"mrope_section": [4, 4, 4]}, attention_bias=True) | TIED,
         ],
+    ),
+    ModelType(
+        "LlavaNextVideoForConditionalGeneration",
+        {"vision_config": CLIP, "image_token_index": 90, "video_token_index": 91},
+        [text("llama"), text("qwen2") | TIED],
+    ),
+    ModelType(
+        "VipLlavaForConditionalGeneration",
+        {"vision_config": CLIP, "image_token_index": 90, "vision_feature_layers": [-1, -2]},
+        [text("llama"), text("mistral", sliding_window=7) | TIED],
+    ),
+    ModelType(
+        "Idefics2ForConditionalGeneration",
+        {"vision_config": SEEING, "image_token_id": 90, "perceiver_config": PERCEIVER},
+        [text("mistral", pad_token_id=0), text("mistral", pad_token_id=0, sliding_window=7) | TIED],
+    ),
+    ModelType(
+        "GotOcr2ForConditionalGeneration",
+        {"vision_config": SAM, "image_token_index": 90},
+        [text("qwen2"), text("qwen2") | {"tie_word_embeddings": False}],
+    ),
+    ModelType(
+        "LightOnOcrForConditionalGeneration",
+        {"vision_config": SEEING | {"model_type": "pixtral", "head_dim": 16}, "image_token_id": 90},
+        [text("qwen3", head_dim=16), text("qwen3", head_dim=24) | {"tie_word_embeddings": False}],
+    ),
+    ModelType(
+        "Qwen2AudioForConditionalGeneration",
+        {"audio_config": HEARING, "audio_token_index": 90},
+        [text("qwen2"), text("qwen2", use_sliding_window=True, sliding_window=7, max_window_layers=1)],
     ),
 ]
