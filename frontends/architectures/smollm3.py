@@ -23,8 +23,9 @@ class SmolLM3(Decoder):
     def setup(self, c: Config) -> None:
         every = c.integer("no_rope_layer_interval", 4)
         self.rotated_layers = [float((i + 1) % every > 0) for i in range(self.layers)]
-        if c.has("no_rope_layers"):
-            self.rotated_layers = c.numbers("no_rope_layers", self.layers, most=1)
+        if (given := c.get("no_rope_layers")) is not None:
+            length = max(self.layers, len(given) if isinstance(given, list) else 0)  # of further layers too
+            self.rotated_layers = c.numbers("no_rope_layers", length, most=1)
         self.frequencies(0)  # read, whether any layer is rotated or not
         near = c.flag("use_sliding_window", False) and c.has("sliding_window")
         self.windows = windows(c, lambda layer: near and not self.rotated_layers[layer])
