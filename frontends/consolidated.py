@@ -95,7 +95,9 @@ def _tensors(file: Path) -> dict[str, StoredTensor]:
 def _config(file: Path, parts: Sequence[Mapping[str, StoredTensor]]) -> dict[str, Any]:
     """The fields of a `config.json` that a `params.json` says. Raises LoadError for one that it does not."""
     params = Config(read_object(file), str(file))
-    config = {field: params.get(key) for key, field in _FIELDS.items() if params.has(key)}
+    config: dict[str, Any] = dict.fromkeys(_FIELDS.values())  # a family's usual sizes are none of the file's
+    config |= {"num_key_value_heads": params.get("n_heads"), "rms_norm_eps": 1e-5}
+    config |= {field: params.get(key) for key, field in _FIELDS.items() if params.has(key)}
     for key in _INERT:
         params.get(key)
     table = parts[0].get("tok_embeddings.weight")

@@ -183,8 +183,8 @@ def _plain(storage: Any, offset: Any, sizes: Any, strides: Any, *more: Any) -> A
 
 
 def _of_type(storage: Any, offset: Any, sizes: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *more: Any) -> Any:
-    """The same of a type of its own."""
-    if not isinstance(storage, _Storage) or not isinstance(dtype, Name):
+    """The same of a type of its own, in a storage of bytes."""
+    if not isinstance(storage, _Storage) or storage.dtype != "u8" or not isinstance(dtype, Name):
         raise TypeError
     return _Tensor(storage, _TYPES.get(dtype.text, dtype.text), offset, sizes, strides)
 

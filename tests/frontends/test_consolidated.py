@@ -56,6 +56,14 @@ def test_parameters_are_those_of_the_checkpoint_to_the_bit(parts: int, tmp_path:
     assert turned == 2 * oracle.config.num_hidden_layers
 
 
+def test_what_is_usual_is_not_said(tmp_path: Path) -> None:
+    """As many heads of keys as of queries, and an epsilon of 1e-5."""
+    oracle = models.llama(**WIDE, num_key_value_heads=4, rms_norm_eps=1e-5)
+    module = burnish.load(as_consolidated(oracle, tmp_path, LLAMA2 | {"n_kv_heads": None, "norm_eps": None}))
+    ids = models.tokens((2, 9))
+    assert_near(run(module, "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
+
+
 def test_scaled_frequencies(tmp_path: Path) -> None:
     oracle = models.llama(**WIDE, rope_parameters=SCALED)
     params = LLAMA2 | {"rope_theta": 500000.0, "use_scaled_rope": True}

@@ -218,6 +218,15 @@ TENSORS: dict[str, bytes] = {
     "a storage outside of the archive": tensor(of=storage("../../data.pkl")),
     "a storage that is a text": tensor(of=text("0")),
     "a tensor of a tensor": tensor(of=tensor()),
+    "a type that the storage has not": named("torch._utils._rebuild_tensor_v3")
+    + b"("
+    + storage("0", "ComplexFloatStorage", 1 << 40)
+    + number(0)
+    + numbers(1 << 20)
+    + numbers(1)
+    + b"\x89N"
+    + named("torch.uint16")
+    + b"}tR",
 }
 
 # -------------------------------------------------------------------------------------------------- archives that lie
