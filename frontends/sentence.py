@@ -16,6 +16,7 @@ from burnish.frontends.pooling import MODES, Pooling
 from burnish.frontends.weight_files import weights_in
 from burnish.ir.builder import Ops
 from burnish.ir.graph import Value
+from burnish.ir.signature import LOGITS
 from burnish.ir.weights import StoredTensor
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def reranker(folder: Path, config: Config) -> tuple[Config, dict[str, Any]]:
     c = _settings_file(folder)
     c.choice("transformer_task", ["sequence-classification"], "sequence-classification")
     c.choice("module_output_name", ["scores"], "scores")
-    if c.get("modality_config") not in (None, {"text": _TEXT | {"method_output_name": "logits"}}):
+    if c.get("modality_config") not in (None, {"text": _TEXT | {"method_output_name": LOGITS.name}}):
         raise LoadError(f"{c.where}: modality_config {shown(c.get('modality_config'))} is not supported")
     longest = {"longest": c.integer("max_seq_length", most=_LONGEST)} if c.has("max_seq_length") else {}
     _all_read(c, "unpad_inputs", "tokenizer_name_or_path")
