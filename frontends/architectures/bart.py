@@ -1,14 +1,9 @@
 """BART, and that of programs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from burnish.frontends.architecture import Layers
-from burnish.frontends.templates.encoder_decoder import EncoderDecoder
-from burnish.frontends.templates.transformer import At, Step
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, EncoderDecoder, Layers, Step, Value
 
 
 class Bart(EncoderDecoder):

@@ -1,12 +1,6 @@
 """BERT."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.encoder import Encoder
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Encoder, Layers, Value
 
 
 class Bert(Encoder):

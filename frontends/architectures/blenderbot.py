@@ -1,13 +1,8 @@
 """BlenderBot, both sizes."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.bart import Bart
 from burnish.frontends.architectures.mbart import MBart
-from burnish.frontends.templates.encoder_decoder import EncoderDecoder
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, EncoderDecoder, Layers, Value
 
 
 class Blenderbot(Bart):

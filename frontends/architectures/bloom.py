@@ -1,15 +1,7 @@
 """BLOOM."""
 
-from __future__ import annotations
-
-from burnish.frontends.alibi import alibi_slopes
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.gpt2 import GPT2
-from burnish.frontends.config import Config
-from burnish.frontends.stored import interleaved
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP, At
-from burnish.ir.graph import Value
+from burnish.frontends.family import ATTENTION, MLP, At, Config, Decoder, Layers, Value, alibi_slopes, interleaved
 
 
 class Bloom(Decoder):

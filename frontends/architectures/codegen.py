@@ -1,18 +1,10 @@
 """CodeGen."""
 
-from __future__ import annotations
-
 import numpy as np
 
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.cohere import Cohere
 from burnish.frontends.architectures.gpt2 import GPT2
-from burnish.frontends.config import Config
-from burnish.frontends.rotary import Rotation
-from burnish.frontends.stored import interleaved
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import MLP
-from burnish.ir.graph import Value
+from burnish.frontends.family import MLP, Config, Decoder, Layers, Rotation, Value, interleaved
 
 
 class CodeGen(Decoder):

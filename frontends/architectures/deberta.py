@@ -1,7 +1,5 @@
 """DeBERTa, in all versions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,14 +7,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config, LoadError, shown
-from burnish.frontends.pooling import first_token
-from burnish.frontends.stored import Spelling, interleaved
-from burnish.frontends.templates.encoder import Encoder
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import (
+    ACTIVATIONS,
+    At,
+    Config,
+    Encoder,
+    Layers,
+    LoadError,
+    Spelling,
+    Value,
+    first_token,
+    interleaved,
+    shown,
+)
 from burnish.ir.ops.linear import Linear
 
 

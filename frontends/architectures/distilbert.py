@@ -1,11 +1,6 @@
 """DistilBERT."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.pooling import first_token
-from burnish.frontends.templates.encoder import Encoder
-from burnish.ir.graph import Value
+from burnish.frontends.family import Encoder, Layers, Value, first_token
 
 
 class DistilBert(Encoder):

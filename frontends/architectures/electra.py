@@ -1,12 +1,6 @@
 """ELECTRA."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.pooling import first_token
-from burnish.frontends.templates.encoder import Encoder
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Encoder, Layers, Value, first_token
 
 
 class Electra(Encoder):

@@ -1,14 +1,8 @@
 """Ernie 4.5 MoE."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.experts import Experts, Routed
-from burnish.frontends.templates.transformer import ATTENTION, MLP
-from burnish.ir.graph import Value
+from burnish.frontends.family import ATTENTION, MLP, Config, Experts, Layers, Routed, Value
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,6 @@
 """EuroBERT."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.pooling import Pooling, first_token
-from burnish.frontends.templates.decoder import Decoder
-from burnish.ir.graph import Value
+from burnish.frontends.family import Config, Decoder, Layers, Pooling, Value, first_token
 
 
 class EuroBert(Decoder):

@@ -1,14 +1,8 @@
 """EXAONE 4."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.olmo2 import Olmo2
 from burnish.frontends.architectures.qwen3 import Qwen3
-from burnish.frontends.config import Config
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At, windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Decoder, Layers, Value, windows
 
 
 class Exaone4(Decoder):

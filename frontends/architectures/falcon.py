@@ -1,14 +1,7 @@
 """Falcon."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.gpt2 import GPT2
-from burnish.frontends.config import Config, LoadError
-from burnish.frontends.stored import interleaved
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP, At
-from burnish.ir.graph import Value
+from burnish.frontends.family import ATTENTION, MLP, At, Config, Decoder, Layers, LoadError, Value, interleaved
 
 
 class Falcon(Decoder):

@@ -1,19 +1,22 @@
 """Gemma, 1 to 3."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np
 
-from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.qwen3 import Qwen3
-from burnish.frontends.config import Config, LoadError
-from burnish.frontends.rotary import Rotation, rope_by_type
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At, windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import (
+    ACTIVATIONS,
+    At,
+    Config,
+    Decoder,
+    Layers,
+    LoadError,
+    Rotation,
+    Value,
+    rope_by_type,
+    windows,
+)
 from burnish.ir.types import NUMPY
 
 
@@ -100,11 +103,3 @@ class Gemma3(Gemma2):
 
     def frequencies(self, layer: int) -> Rotation:
         return self.near if self.windows[layer] else self.far
-
-
-class VaultGemma(Gemma2):
-    """Gemma 2 without the norms after each part (arXiv:2510.15001)."""
-
-    names = ("VaultGemma",)
-    spelling = {"post_attention_layernorm": "pre_feedforward_layernorm"}
-    block = Decoder.block

@@ -1,11 +1,7 @@
 """GLM 4."""
 
-from __future__ import annotations
-
 from burnish.frontends.architectures.gemma import Gemma2
-from burnish.frontends.config import Config
-from burnish.frontends.stored import joined
-from burnish.frontends.templates.decoder import Decoder
+from burnish.frontends.family import Config, Decoder, joined
 
 
 class Glm(Decoder):

@@ -1,16 +1,9 @@
 """GPT-2."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.stored import RowMap, joined
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP, At
-from burnish.ir.graph import Value
+from burnish.frontends.family import ATTENTION, MLP, At, Config, Decoder, Layers, RowMap, Value, joined
 
 
 class GPT2(Decoder):

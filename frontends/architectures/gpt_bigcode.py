@@ -1,10 +1,7 @@
 """GPT-BigCode: StarCoder."""
 
-from __future__ import annotations
-
 from burnish.frontends.architectures.gpt2 import GPT2
-from burnish.frontends.config import Config
-from burnish.frontends.stored import interleaved
+from burnish.frontends.family import Config, interleaved
 
 
 class GPTBigCode(GPT2):

@@ -1,12 +1,9 @@
 """GPT-Neo."""
 
-from __future__ import annotations
-
 from itertools import islice
 
 from burnish.frontends.architectures.gpt2 import GPT2
-from burnish.frontends.config import Config, LoadError, shown
-from burnish.frontends.templates.transformer import MLP
+from burnish.frontends.family import MLP, Config, LoadError, shown
 
 
 class GPTNeo(GPT2):

@@ -1,15 +1,18 @@
 """GPT-NeoX."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.gpt2 import GPT2
-from burnish.frontends.config import Config, LoadError
-from burnish.frontends.rotary import Rotation, rope_frequencies
-from burnish.frontends.stored import interleaved
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import MLP, At
-from burnish.ir.graph import Value
+from burnish.frontends.family import (
+    MLP,
+    At,
+    Config,
+    Decoder,
+    Layers,
+    LoadError,
+    Rotation,
+    Value,
+    interleaved,
+    rope_frequencies,
+)
 
 
 class GPTNeoX(Decoder):

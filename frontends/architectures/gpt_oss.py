@@ -1,15 +1,8 @@
 """gpt-oss."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.stored import RowMap
-from burnish.frontends.templates.experts import Experts
-from burnish.frontends.templates.transformer import At, windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Experts, Layers, RowMap, Value, windows
 
 _CONTEXT = {"original_max_position_embeddings": 4096}
 

@@ -1,13 +1,8 @@
 """GPT-J."""
 
-from __future__ import annotations
-
 from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.architectures.phi import Phi
-from burnish.frontends.config import Config
-from burnish.frontends.rotary import Rotation, rope_frequencies
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import MLP
+from burnish.frontends.family import MLP, Config, Decoder, Rotation, rope_frequencies
 
 
 class GPTJ(Decoder):

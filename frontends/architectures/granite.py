@@ -1,12 +1,6 @@
 """Granite 3, and others with factors where Llama has none."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At, Step
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Decoder, Layers, Step, Value
 
 
 class Granite(Decoder):
@@ -31,31 +25,3 @@ class Granite(Decoder):
 
     def logits(self, op: Layers, x: Value) -> Value:
         return op.div(super().logits(op, x), self.logits_scaling)
-
-
-class HyperCLOVAX(Granite):
-    """Granite with a norm after each part too, and logits that are multiplied."""
-
-    names = ("HyperCLOVAX",)
-
-    def setup(self, c: Config) -> None:
-        super().setup(c)
-        self.scale = c.number("attention_multiplier", self.head_dim**-0.5)
-        self.after = ("post_norm1", "post_norm2") if c.flag("use_post_norm", True) else ("", "")
-
-    def block(self, op: Layers, x: Value, at: At) -> Value:
-        x = self.residual(op, x, lambda y: self.self_attention(op, y, at), "input_layernorm", self.after[0])
-        return self.residual(op, x, lambda y: self.feed_forward(op, y), "post_attention_layernorm", self.after[1])
-
-    def logits(self, op: Layers, x: Value) -> Value:
-        return Decoder.logits(self, op, x) * self.logits_scaling
-
-
-class MiniCPM(Granite):
-    """Granite, its factors by depth and width (arXiv:2404.06395)."""
-
-    names = ("MiniCPM",)
-
-    def setup(self, c: Config) -> None:
-        self.embedded, self.added = c.number("scale_emb", 1.0), c.number("scale_depth", 1.0) / self.layers**0.5
-        self.logits_scaling = self.width / c.integer("dim_model_base", 1)

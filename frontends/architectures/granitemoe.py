@@ -1,11 +1,7 @@
 """Granite MoE."""
 
-from __future__ import annotations
-
 from burnish.frontends.architectures.granite import Granite
-from burnish.frontends.config import Config
-from burnish.frontends.stored import RowMap
-from burnish.frontends.templates.experts import Experts
+from burnish.frontends.family import Config, Experts, RowMap
 
 
 class GraniteMoe(Granite, Experts):

@@ -1,14 +1,8 @@
 """Hunyuan."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
-from burnish.frontends.architecture import Layers
-from burnish.frontends.rotary import Rotation, rope_section
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Decoder, Layers, Rotation, Value, rope_section
 
 
 class HunYuanDenseV1(Decoder):

@@ -1,11 +1,6 @@
 """Llama, and families that differ from it by what they bias, rotate and activate."""
 
-from __future__ import annotations
-
-from burnish.frontends.config import Config
-from burnish.frontends.stored import Conventions, interleaved
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP
+from burnish.frontends.family import ATTENTION, MLP, Config, Conventions, Decoder
 
 
 class Llama(Decoder):
@@ -71,27 +66,3 @@ class SeedOss(Decoder):
     def setup(self, c: Config) -> None:
         self.biased = ("q", "k", "v") * c.flag("attention_bias", True) + ("o",) * c.flag("attention_out_bias", False)
         self.biased += MLP * c.flag("mlp_bias", False)
-
-
-class InternLM2(Decoder):
-    """Queries, keys and values stored as one, the rows of a group together (arXiv:2403.17297)."""
-
-    names = ("InternLM2",)
-    inert = ("attn_implementation",)
-
-    def setup(self, c: Config) -> None:
-        self.biased = ATTENTION * c.flag("bias", True)
-        qkv = interleaved("attention.wqkv", self.outputs("q", "k", "v", under="self_attn"), self.groups)
-        names = {"embed_tokens": "tok_embeddings", "lm_head": "output", "self_attn.o_proj": "attention.wo"}
-        names |= {"input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm", "mlp": "feed_forward"}
-        self.spelling = {**names, "gate_proj": "w1", "up_proj": "w3", "down_proj": "w2", **qkv}
-
-
-class InternLM3(Decoder):
-    """Biases of queries, keys and values, and of all others."""
-
-    names = ("InternLM3",)
-    eps = ("rms_norm_eps", 1e-5)
-
-    def setup(self, c: Config) -> None:
-        self.biased = ("q", "k", "v") * c.flag("qkv_bias", False) + ("o", *MLP) * c.flag("bias", False)

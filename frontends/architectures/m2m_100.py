@@ -1,14 +1,9 @@
 """M2M100, and NLLB."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.bart import Bart
 from burnish.frontends.architectures.mbart import MBart
 from burnish.frontends.architectures.pegasus import Pegasus
-from burnish.frontends.sinusoids import sinusoids
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Layers, Value, sinusoids
 
 
 class M2M100(Bart):

@@ -1,13 +1,8 @@
 """Mamba."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Architecture, Layers
-from burnish.frontends.config import Config
-from burnish.ir.graph import Value
+from burnish.frontends.family import ACTIVATIONS, Architecture, Config, Layers, Value
 
 
 class Mamba(Architecture):

@@ -1,15 +1,9 @@
 """Marian."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.bart import Bart
-from burnish.frontends.config import Config, LoadError
-from burnish.frontends.sinusoids import sinusoids
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Layers, LoadError, Value, sinusoids
 
 
 class Marian(Bart):

@@ -1,11 +1,7 @@
 """mBART."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.bart import Bart
-from burnish.frontends.templates.transformer import At, Step
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Layers, Step, Value
 
 
 class MBart(Bart):

@@ -1,13 +1,6 @@
 """Mistral and Ministral."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.rotary import original_context, rope_section
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At, windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Decoder, Layers, Value, original_context, rope_section, windows
 
 
 class Mistral(Decoder):

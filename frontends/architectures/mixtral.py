@@ -1,9 +1,7 @@
 """Mixtral."""
 
-from __future__ import annotations
-
 from burnish.frontends.architectures.mistral import Mistral
-from burnish.frontends.templates.experts import Experts
+from burnish.frontends.family import Experts
 
 
 class Mixtral(Experts):

@@ -1,16 +1,19 @@
 """ModernBERT."""
 
-from __future__ import annotations
-
-from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.pooling import Pooling
-from burnish.frontends.rotary import rope_frequencies
-from burnish.frontends.stored import joined
-from burnish.frontends.templates.encoder import Encoder
-from burnish.frontends.templates.transformer import FULL, SLIDING, At, windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import (
+    ACTIVATIONS,
+    FULL,
+    SLIDING,
+    At,
+    Config,
+    Encoder,
+    Layers,
+    Pooling,
+    Value,
+    joined,
+    rope_frequencies,
+    windows,
+)
 
 
 class ModernBert(Encoder):

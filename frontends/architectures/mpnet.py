@@ -1,12 +1,7 @@
 """MPNet."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.roberta import Roberta
-from burnish.frontends.config import Config, LoadError
-from burnish.frontends.templates.transformer import ATTENTION, At
-from burnish.ir.graph import Value
+from burnish.frontends.family import ATTENTION, At, Config, Layers, LoadError, Value
 
 
 class MPNet(Roberta):

@@ -1,15 +1,9 @@
 """MPT."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.bloom import Bloom
-from burnish.frontends.config import Config
-from burnish.frontends.stored import joined
-from burnish.frontends.templates.decoder import Decoder
-from burnish.ir.graph import Value
+from burnish.frontends.family import Config, Decoder, Layers, Value, joined
 
 
 class Mpt(Decoder):

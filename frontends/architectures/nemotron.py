@@ -1,10 +1,6 @@
 """Nemotron 3 and 4, and Minitron."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.templates.decoder import Decoder
-from burnish.ir.graph import Value
+from burnish.frontends.family import Decoder, Layers, Value
 from burnish.ir.ops.normalization import LayerNorm
 
 

@@ -1,18 +1,22 @@
 """Nomic BERT, and its relatives GTE and Jina embeddings 3."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.roberta import Roberta
-from burnish.frontends.config import Config
-from burnish.frontends.rotary import Rotation, rope_frequencies
-from burnish.frontends.stored import Spelling, joined
-from burnish.frontends.templates.encoder import Encoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP, At
-from burnish.ir.graph import Value
+from burnish.frontends.family import (
+    ATTENTION,
+    MLP,
+    At,
+    Config,
+    Encoder,
+    Layers,
+    Rotation,
+    Spelling,
+    Value,
+    joined,
+    rope_frequencies,
+)
 
 #: the parts of a block as transformers has them in memory
 _BLOCK = {f"attention.self.{name}": f"self_attn.{name[0]}_proj" for name in ("query", "key", "value")}

@@ -1,11 +1,6 @@
 """OLMo, the first."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.decoder import Decoder
-from burnish.ir.graph import Value
+from burnish.frontends.family import Config, Decoder, Layers, Value
 
 
 class Olmo(Decoder):

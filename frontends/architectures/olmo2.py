@@ -1,14 +1,7 @@
 """OLMo 2 and 3."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.olmo import Olmo
-from burnish.frontends.config import Config
-from burnish.frontends.rotary import Rotation, rope_by_type
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At, windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Decoder, Layers, Rotation, Value, rope_by_type, windows
 
 
 class Olmo2(Decoder):

@@ -1,14 +1,8 @@
-"""OLMoE and FlexOlmo."""
-
-from __future__ import annotations
+"""OLMoE."""
 
 from collections.abc import Sequence
 
-from burnish.frontends.architecture import Layers
-from burnish.frontends.architectures.olmo2 import Olmo2
-from burnish.frontends.config import Config
-from burnish.frontends.templates.experts import Experts, SoftmaxOfAll
-from burnish.ir.graph import Value
+from burnish.frontends.family import Config, Experts, Layers, SoftmaxOfAll, Value
 
 
 class Olmoe(Experts):
@@ -31,17 +25,3 @@ class Olmoe(Experts):
         q, k, v = super().qkv(op, x, to)
         every = self.norm(op, "q_norm", q), self.norm(op, "k_norm", k), v
         return [op.maximum(op.minimum(y, self.bound), -self.bound) for y in every] if self.bound else every
-
-
-class FlexOlmo(Olmoe):
-    """OLMo 2 with experts (arXiv:2507.07024)."""
-
-    names = ("FlexOlmo",)
-    defaults = {"vocab_size": 100352, "hidden_size": 4096, "moe_intermediate_size": 11008, "num_hidden_layers": 32}
-    defaults |= {"num_attention_heads": 32, "max_position_embeddings": 4096, "rope_theta": 500000.0}
-    defaults |= {"num_experts": 7, "num_experts_per_tok": 5}
-    eps = ("rms_norm_eps", 1e-6)
-    block = Olmo2.block
-
-    def setup(self, c: Config) -> None:
-        self.route = SoftmaxOfAll(c.flag("norm_topk_prob", False))

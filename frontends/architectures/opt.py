@@ -1,14 +1,8 @@
 """OPT."""
 
-from __future__ import annotations
-
 import numpy as np
 
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP, At
-from burnish.ir.graph import Value
+from burnish.frontends.family import ATTENTION, MLP, At, Config, Decoder, Layers, Value
 from burnish.ir.ops.normalization import LayerNorm
 
 

@@ -1,7 +1,5 @@
 """Pegasus."""
 
-from __future__ import annotations
-
 from burnish.frontends.architectures.bart import Bart
 from burnish.frontends.architectures.marian import Marian
 from burnish.frontends.architectures.mbart import MBart

@@ -1,12 +1,6 @@
 """Phi 1 and 2."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP
-from burnish.ir.graph import Value
+from burnish.frontends.family import ATTENTION, MLP, Config, Decoder, Layers, Value
 
 
 class Phi(Decoder):

@@ -1,10 +1,7 @@
 """Phi-3."""
 
-from __future__ import annotations
-
 from burnish.frontends.architectures.mistral import Mistral
-from burnish.frontends.config import Config
-from burnish.frontends.stored import joined
+from burnish.frontends.family import Config, joined
 
 
 class Phi3(Mistral):

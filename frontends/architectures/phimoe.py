@@ -1,18 +1,11 @@
 """Phi-3.5 MoE."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.mistral import Mistral
-from burnish.frontends.config import Config, LoadError
-from burnish.frontends.rotary import Rotation, rope_section
-from burnish.frontends.templates.experts import Experts, Routed
-from burnish.frontends.templates.transformer import windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import Config, Experts, Layers, LoadError, Rotation, Routed, Value, rope_section, windows
 
 
 @dataclass(frozen=True)

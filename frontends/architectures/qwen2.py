@@ -1,14 +1,9 @@
 """Qwen 2 and 2.5."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 
-from burnish.frontends.config import Config
-from burnish.frontends.stored import Conventions
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import windows
+from burnish.frontends.family import Config, Conventions, Decoder, windows
 
 
 class Qwen2(Decoder):

@@ -1,14 +1,8 @@
 """Qwen 2 MoE and Qwen 3 MoE."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.qwen2 import Qwen2
 from burnish.frontends.architectures.qwen3 import Qwen3
-from burnish.frontends.config import Config
-from burnish.frontends.templates.experts import Experts, SoftmaxOfAll
-from burnish.frontends.templates.transformer import windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import Config, Experts, Layers, SoftmaxOfAll, Value, windows
 
 
 class Qwen2Moe(Experts):

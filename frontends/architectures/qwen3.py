@@ -1,11 +1,7 @@
 """Qwen 3."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.qwen2 import Qwen2
-from burnish.frontends.stored import Conventions
-from burnish.ir.graph import Value
+from burnish.frontends.family import Conventions, Layers, Value
 
 
 class Qwen3(Qwen2):

@@ -1,10 +1,8 @@
 """What Qwen 2 to 3 compute of text in their models that see."""
 
-from __future__ import annotations
-
 from burnish.frontends.architectures.qwen2 import Qwen2
 from burnish.frontends.architectures.qwen3 import Qwen3
-from burnish.frontends.templates.decoder import Decoder
+from burnish.frontends.family import Decoder
 
 
 class Qwen2VL(Qwen2):

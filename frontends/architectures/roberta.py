@@ -1,14 +1,8 @@
 """RoBERTa."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.encoder import Encoder
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Encoder, Layers, Value
 
 
 class Roberta(Encoder):

@@ -1,12 +1,6 @@
 """SmolLM 3."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At, windows
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Decoder, Layers, Value, windows
 
 
 class SmolLM3(Decoder):

@@ -1,12 +1,6 @@
 """StableLM."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Decoder, Layers, Value
 
 
 class StableLm(Decoder):

@@ -1,10 +1,6 @@
 """StarCoder 2."""
 
-from __future__ import annotations
-
-from burnish.frontends.config import Config
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP
+from burnish.frontends.family import ATTENTION, MLP, Config, Decoder
 
 
 class Starcoder2(Decoder):

@@ -1,15 +1,8 @@
 """T5 and mT5."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-from burnish.frontends.activations import ACTIVATIONS
-from burnish.frontends.architecture import Layers
-from burnish.frontends.config import Config
-from burnish.frontends.templates.encoder_decoder import EncoderDecoder
-from burnish.frontends.templates.transformer import At, Step
-from burnish.ir.graph import Value
+from burnish.frontends.family import ACTIVATIONS, At, Config, EncoderDecoder, Layers, Step, Value
 
 
 class T5(EncoderDecoder):

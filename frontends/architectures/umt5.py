@@ -1,14 +1,9 @@
 """umT5."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.t5 import MT5, T5
-from burnish.frontends.config import Config
-from burnish.frontends.templates.transformer import At
-from burnish.ir.graph import Value
+from burnish.frontends.family import At, Config, Layers, Value
 
 
 class UMT5(T5):

@@ -1,14 +1,7 @@
 """XGLM."""
 
-from __future__ import annotations
-
-from burnish.frontends.architecture import Layers
 from burnish.frontends.architectures.opt import Opt
-from burnish.frontends.config import Config
-from burnish.frontends.sinusoids import sinusoids
-from burnish.frontends.templates.decoder import Decoder
-from burnish.frontends.templates.transformer import ATTENTION, MLP, At
-from burnish.ir.graph import Value
+from burnish.frontends.family import ATTENTION, MLP, At, Config, Decoder, Layers, Value, sinusoids
 
 
 class Xglm(Decoder):

@@ -32,7 +32,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "GptOssForCausalLM": {"experts_per_token": 3, "initial_context_length": 12},
     "Ernie4_5_MoeForCausalLM": {"moe_capacity": [64], "moe_gate": "topk", "moe_use_aux_free": True}
     | {"num_nextn_predict_layers": 1},
-    "Dots1ForCausalLM": {"moe_layer_freq": 1, "scoring_func": "noaux_tc", "pretraining_tp": 1},
     "PhimoeForCausalLM": {"architectures": ["PhiMoEForCausalLM"], "hidden_dropout": 0.0, "input_jitter_noise": 0.01},
     "Qwen3MoeForCausalLM": {"max_window_layers": 48, "rope_scaling": None, "torch_dtype": "bfloat16"},
 }
@@ -112,7 +111,6 @@ def test_quantized_gpt_oss_is_refused_by_its_name(tmp_path: Path) -> None:
         ("MixtralForCausalLM", {"num_experts_per_tok": 5}, "5 is more than 4"),
         ("Qwen2MoeForCausalLM", {"mlp_only_layers": [True]}, "mlp_only_layers must be a list of integers"),
         ("OlmoeForCausalLM", {"clip_qkv": 0.0}, "clip_qkv must be a number"),
-        ("FlexOlmoForCausalLM", {"clip_qkv": 1.0}, "clip_qkv=1.0"),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -72,36 +72,6 @@ TYPES = [
     ),
     *headed("Ernie", BERT, [{}, {"use_task_id": True, "hidden_act": "relu"}]),
     *headed("Data2VecText", BERT, [{}, {"pad_token_id": 0, "type_vocab_size": 1, "hidden_act": "relu"}]),
-    *headed("MegatronBert", BERT, [{}, {"hidden_act": "relu", "type_vocab_size": 3, "layer_norm_eps": 1e-3}]),
-    *headed("RobertaPreLayerNorm", BERT, [{}, {"hidden_act": "relu", "type_vocab_size": 1}]),
-    *headed("XLMRobertaXL", BERT, [{}, {"hidden_act": "relu", "type_vocab_size": 2}]),
-    *headed(
-        "MobileBert",
-        BERT | {"embedding_size": 24, "intra_bottleneck_size": 32},
-        [
-            {"use_bottleneck": False, "trigram_input": False, "num_feedforward_networks": 1},
-            {"use_bottleneck_attention": True, "hidden_act": "gelu", "classifier_activation": False},
-            {"normalization_type": "layer_norm", "num_feedforward_networks": 3, "type_vocab_size": 3},
-        ],
-    ),
-    *headed(
-        "Xmod",
-        BERT | {"languages": ["en_XX", "de_DE", "fr_XX"], "default_language": "de_DE"},
-        [
-            {"adapter_layer_norm": True, "ln_before_adapter": False, "adapter_reduction_factor": 4},
-            {"adapter_reuse_layer_norm": False, "hidden_act": "relu"},
-            {"pre_norm": True, "type_vocab_size": 1},
-        ],
-    ),
-    *headed(
-        "Esm",
-        BERT | {"pad_token_id": 1, "mask_token_id": 32, "layer_norm_eps": 1e-5},
-        [
-            {"emb_layer_norm_before": True},
-            {"position_embedding_type": "rotary", "token_dropout": True},
-        ],
-        HEADS[:3],
-    ),
     *headed(
         "DistilBert",
         {"vocab_size": 96, "dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 64},

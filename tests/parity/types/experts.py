@@ -40,11 +40,6 @@ TYPES = [
         [{}, {"norm_topk_prob": True, "clip_qkv": 1.5, "attention_bias": True, "tie_word_embeddings": True}],
     ),
     ModelType(
-        "FlexOlmoForCausalLM",
-        FEW | {"num_experts": 4, "pad_token_id": 0, "eos_token_id": 1},
-        [{}, {"norm_topk_prob": True, "attention_bias": True, "rms_norm_eps": 1e-3}],
-    ),
-    ModelType(
         "GptOssForCausalLM",
         LOCAL | {"head_dim": 24, "sliding_window": 7, "rope_parameters": YARN},
         [
@@ -61,15 +56,6 @@ TYPES = [
             {"num_hidden_layers": 3, "n_shared_experts": 2, "routed_scaling_factor": 2.5, "norm_topk_prob": False}
             | {"n_routed_experts": 8, "n_group": 4, "topk_group": 2, "attention_bias": True}
             | {"rope_parameters": {"rope_type": "default", "rope_theta": 300.0, "partial_rotary_factor": 0.25}},
-        ],
-    ),
-    ModelType(
-        "Dots1ForCausalLM",
-        DEEP | {"n_shared_experts": 1},
-        [
-            {"num_hidden_layers": 3, "sliding_window": 7, "max_window_layers": 2, "norm_topk_prob": True},
-            {"n_shared_experts": 2, "routed_scaling_factor": 2.5, "n_routed_experts": 8, "n_group": 4, "topk_group": 2}
-            | {"attention_bias": True, "tie_word_embeddings": True, "first_k_dense_replace": 1},
         ],
     ),
     ModelType(
@@ -98,15 +84,6 @@ TYPES = [
             {"moe_num_shared_experts": 0, "moe_layer_start_index": 0, "tie_word_embeddings": False},
             {"num_hidden_layers": 4, "moe_layer_interval": 2, "moe_layer_end_index": 2, "use_bias": True}
             | {"moe_layer_start_index": 0, "moe_norm_min": 0.9},
-        ],
-    ),
-    ModelType(
-        "HunYuanMoEV1ForCausalLM",
-        LLAMA | {"num_experts": 4, "moe_topk": 2, "head_dim": 16},
-        [
-            {"head_dim": 24, "moe_topk": 1},
-            {"attention_bias": True, "tie_word_embeddings": True, "max_position_embeddings": 12}
-            | {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "alpha": 50.0, "factor": 1.0}},
         ],
     ),
 ]

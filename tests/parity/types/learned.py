@@ -37,8 +37,6 @@ TYPES = [
         ],
     ),
     ModelType("CodeGenForCausalLM", CODEGEN, [{}, {"n_head": 8, "rotary_dim": 4, "n_inner": 80, "n_positions": 30}]),
-    ModelType("OpenAIGPTLMHeadModel", GPT2, [{}, {"afn": "relu", "n_head": 3, "tie_word_embeddings": False}]),
-    ModelType("BioGptForCausalLM", BIOGPT, [{}, {"scale_embedding": False, "tie_word_embeddings": False}]),
     ModelType("XGLMForCausalLM", XGLM, [{}, {"scale_embedding": False, "activation_function": "relu"}]),
     ModelType("BloomForCausalLM", BLOOM, [{}, {"n_head": 6, "hidden_size": 48, "tie_word_embeddings": False}]),
     ModelType("MptForCausalLM", MPT, [{}, {"n_heads": 6, "attn_config": {"clip_qkv": 0.5, "softmax_scale": 0.3}}]),

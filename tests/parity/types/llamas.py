@@ -130,21 +130,4 @@ TYPES = [
     ),
     ModelType("HeliumForCausalLM", LLAMA | {"head_dim": 16}, [YARN, {"attention_bias": True, "mlp_bias": True}]),
     ModelType("ArceeForCausalLM", LLAMA, [YARN, {"attention_bias": True, "mlp_bias": True, "hidden_act": "silu"}]),
-    ModelType(
-        "HyperCLOVAXForCausalLM",
-        LLAMA,
-        [
-            {"use_post_norm": False, "attention_bias": True},
-            {"embedding_multiplier": 12.0, "logits_scaling": 0.3, "residual_multiplier": 0.22}
-            | {"attention_multiplier": 0.3, "mlp_bias": True, "tie_word_embeddings": True},
-        ],
-    ),
-    ModelType(
-        "ApertusForCausalLM", LLAMA | {"hidden_act": "xielu", "dtype": "float32"}, [{}, YARN | {"attention_bias": True}]
-    ),
-    ModelType(
-        "NanoChatForCausalLM",
-        LLAMA | {"pad_token_id": 0},
-        [LONGROPE, {"attention_bias": True, "final_logit_softcapping": None}, {"final_logit_softcapping": 0.7}],
-    ),
 ]

@@ -92,25 +92,4 @@ TYPES = [
             {"use_bidirectional_attention": True, "sliding_window": 12},
         ],
     ),
-    ModelType(
-        "VaultGemmaForCausalLM",
-        LLAMA | FOUR | {"head_dim": 16, "query_pre_attn_scalar": 24},
-        [{"final_logit_softcapping": None, "attention_bias": True}, {"attn_logit_softcapping": 2.0}],
-    ),
-    ModelType("Jais2ForCausalLM", LLAMA, [{}, {"attention_bias": False, "mlp_bias": False, "head_dim": 24}]),
-    ModelType(
-        "PersimmonForCausalLM",
-        {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"},
-        [{}, {"qk_layernorm": False, "tie_word_embeddings": True}],
-    ),
-    ModelType(
-        "ModernBertDecoderForCausalLM",
-        {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}
-        | {"num_hidden_layers": 4, "local_attention": 14, "pad_token_id": 0},
-        [
-            {},
-            {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True}
-            | {"decoder_bias": False, "tie_word_embeddings": False, "rope_parameters": BY_TYPE},
-        ],
-    ),
 ]
