@@ -66,7 +66,8 @@ def module_of(
     whatever head `config` names; `aliases` are further names of tensors, `container` is what their files store them in.
     Raises LoadError.
     """
-    names = config.get("architectures") or usual_classes(config)
+    names = config.get("architectures")
+    names = usual_classes(config) if names in (None, []) else names
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise LoadError(f"{config.where}: `architectures` must name the model's class, not {shown(names)}")
     name, tensors = names[0], Tensors(types, source, containers_of(config, types, container), aliases=aliases or {})

@@ -14,6 +14,7 @@ from burnish.ir.ops.experts import ExpertLinear
 from burnish.ir.ops.linear import Embedding
 from burnish.ir.signature import Ring, Rows, State
 from burnish.ir.types import NUMPY
+from burnish.ir.weights import StackedWeights
 from burnish.passes.engine import PassError
 from burnish.passes.pipelines import run_passes
 from burnish.runtime.dimensions import dimensions
@@ -48,14 +49,16 @@ def describe(module: Module, backend: str = "numpy") -> dict[str, Any]:
     others = [t for part, tensors in plan.parts.items() if part != "embedding" for t in tensors]
     rest = sum(_parameters(t) for t in others if (t.origin.sources, _parameters(t)) not in copies)
     parameters = sum(map(_parameters, tables)) + rest
+    stacks = module.source.stacks if isinstance(module.source, StackedWeights) else {}
+    tensors = sum(len(stacks.get(n, (n,))) for n in module.weights)
     return {
         "architecture": module.facts.architecture or "no named architecture",
         "facts": {k: v for k, v in module.facts.given().items() if k != "architecture"},
         "dimensions": {g.name: dimensions(g) for g in ready.graphs.values()},
         "tied": any(_is_product(t) for t in tables) or rest < sum(map(_parameters, others)),
-        "tensors": len(module.weights),
+        "tensors": tensors,
         "parameters": parameters,
-        "parameters_per_tensor": parameters // max(len(module.weights), 1),
+        "parameters_per_tensor": parameters // max(tensors, 1),
         "parameters_without_embeddings": rest,
         "parameters_of_a_token": sum(map(_parameters_of_a_token, plan.tensors)),
         "bytes": weights,

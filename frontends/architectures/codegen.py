@@ -14,7 +14,7 @@ class CodeGen(Decoder):
     keys = GPT2.keys
     defaults = {"vocab_size": 50400, "hidden_size": 4096, "num_hidden_layers": 28, "num_attention_heads": 16}
     eps, activation, biased = GPT2.eps, GPT2.activation, MLP
-    inert = GPT2.inert
+    inert, interleaved = GPT2.inert, True
     fixed = {"scale_attn_weights": True}
     unused = (".attn.causal_mask",)
     norm, mlp, block, intermediate = Decoder.layer_norm, Decoder.plain_mlp, Cohere.block, GPT2.intermediate

@@ -208,8 +208,8 @@ CONFIGS = {
     "attention_bias": ["yes", 1, True],
     "tie_word_embeddings": ["no", 0],
     "hidden_act": ["mish", 3, ["silu"], "../silu", "\ud800"],
-    "rope_parameters": ["x", [1], {"rope_type": "yarn"}, {"rope_theta": float("nan")}, {"rope_type": ["linear"]}],
-    "architectures": [None, [], "LlamaForCausalLM", [3], ["NoSuchModel"], ["../../x"], [["LlamaForCausalLM"]], {}],
+    "rope_parameters": ["x", [1], {"rope_type": "yarn", "factor": "x"}, {"rope_theta": float("nan")}, {"rope_type": ["linear"]}],
+    "architectures": ["LlamaForCausalLM", [3], ["NoSuchModel"], ["../../x"], [["LlamaForCausalLM"]], {}],
     "eos_token_id": ["</s>", -1, [1, "2"], 1.5, {}],
 }
 
@@ -248,7 +248,7 @@ def test_an_unknown_architecture_lists_those_that_there_are(folder) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForCausalLm"]}))
     text = refused(folder)
     assert "nearest: LlamaForCausalLM" in text
-    assert f"supported: {', '.join(sorted(ARCHITECTURES))} with ForCausalLM, " in text
+    assert f"supported: {', '.join(sorted(ARCHITECTURES))} with EncoderModel, ForCausalLM, " in text
 
 
 def test_no_config(folder) -> None:

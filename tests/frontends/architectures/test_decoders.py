@@ -173,7 +173,7 @@ def test_laws(name: str) -> None:
     ("name", "config", "changes", "message"),
     [
         ("GPT2LMHeadModel", GPT2, {"add_cross_attention": True}, "add_cross_attention=True"),
-        ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "yarn"),
+        ("Phi3ForCausalLM", PHI3, {"rope_scaling": {"type": "ntk"}, "rope_parameters": None}, "ntk"),
         ("Qwen2ForCausalLM", SIZES, {"layer_types": ["chunked_attention"] * 2}, "layer_types"),
         ("GPTNeoXForCausalLM", NEOX, {"num_attention_heads": 5}, "not a multiple"),
     ],
