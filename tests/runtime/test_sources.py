@@ -40,7 +40,7 @@ def test_every_way_to_a_model_gives_the_same_graph(checkpoint, tmp_path) -> None
         ("nowhere", "nowhere: there is no such file or folder"),
         ("", "cannot tell what this is; known are "),
         ("model.docx", "model.docx: cannot tell what this is; known are a .graph file (text), an .onnx file (onnx), "),
-        ("onnx", " (checkpoint), a folder with a params.json and consolidated.* files (consolidated), a .gguf file (gguf)"),
+        ("onnx", "a folder with a params.json and consolidated.* files (consolidated), a .gguf file (gguf), "),
     ],
 )
 def test_what_is_no_model(tmp_path, name: str, message: str) -> None:
