@@ -208,8 +208,7 @@ CONFIGS = {
     "attention_bias": ["yes", 1, True],
     "tie_word_embeddings": ["no", 0],
     "hidden_act": ["mish", 3, ["silu"], "../silu", "\ud800"],
-    "rope_parameters": ["x", [1], {"rope_type": "yarn", "factor": ""}, {"rope_theta": float("nan")}]
-    + [{"rope_type": ["linear"]}],
+    "rope_parameters": ["x", [1], {"rope_type": "yarn", "factor": ""}, {"rope_theta": -1}, {"rope_type": ["linear"]}],
     "architectures": ["LlamaForCausalLM", [3], ["NoSuchModel"], ["../../x"], [["LlamaForCausalLM"]], {}],
     "eos_token_id": ["</s>", -1, [1, "2"], 1.5, {}],
 }
