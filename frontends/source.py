@@ -12,7 +12,7 @@ from burnish.ir.module import Module
 from burnish.ir.registry import Registry
 
 if TYPE_CHECKING:
-    from burnish.frontends.chat_template import ChatTemplate
+    from burnish.frontends.tokenizers.chat_template import ChatTemplate
 
 __all__ = ["LARGEST_GRAPH", "SOURCES", "Source", "find_source"]
 
@@ -48,7 +48,7 @@ class Source:
 
         None: there are none, and the model runs on ids. Raises LoadError.
         """
-        from burnish.frontends.tokenizer_files import tokenizer_of_files
+        from burnish.frontends.tokenizers.files import tokenizer_of_files
 
         file = (path if path.is_dir() else path.parent) / "tokenizer.json"
         return read_tokenizer(file) if file.exists() else tokenizer_of_files(file.parent)
@@ -59,7 +59,7 @@ class Source:
 
         Raises LoadError.
         """
-        from burnish.frontends.chat_template import read_chat_template
+        from burnish.frontends.tokenizers.chat_template import read_chat_template
 
         return read_chat_template(path if path.is_dir() else path.parent)
 
@@ -82,7 +82,7 @@ def find_source(path: Path) -> Source:
 
 def read_tokenizer(file: Path) -> str:
     """The text of a `tokenizer.json`, to the byte unless what lies beside it says otherwise. Raises LoadError."""
-    from burnish.frontends.tokenizer_settings import with_settings
+    from burnish.frontends.tokenizers.settings import with_settings
 
     try:
         if file.stat().st_size > _LARGEST_TOKENIZER:
@@ -215,7 +215,7 @@ class Gguf(Source):
     def tokenizer(self, path: Path) -> str | None:
         """That of the file, unless a `tokenizer.json` lies beside it."""
         from burnish.frontends.gguf_file import read_gguf
-        from burnish.frontends.gguf_tokenizer import gguf_tokenizer
+        from burnish.frontends.tokenizers.gguf import gguf_tokenizer
 
         beside, own = super().tokenizer(path), self._file(path)
         if beside is not None or own is None:
@@ -225,8 +225,8 @@ class Gguf(Source):
 
     def chat_template(self, path: Path) -> ChatTemplate | None:
         """That of the file, unless one lies beside it."""
-        from burnish.frontends.chat_template import gguf_chat_template
         from burnish.frontends.gguf_file import read_gguf
+        from burnish.frontends.tokenizers.chat_template import gguf_chat_template
 
         beside, own = super().chat_template(path), self._file(path)
         return gguf_chat_template(read_gguf(own)) if beside is None and own is not None else beside

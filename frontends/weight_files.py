@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from burnish.frontends.config import LoadError, read_object, shown
-from burnish.frontends.msgpack_file import read_msgpack
-from burnish.frontends.npz_file import read_npz
+from burnish.frontends.files.msgpack import read_msgpack
+from burnish.frontends.files.npz import read_npz
+from burnish.frontends.files.paddle import read_paddle
+from burnish.frontends.files.safetensors import read_header
+from burnish.frontends.files.torch import read_torch
 from burnish.frontends.on_disk import listed, other_case, unreadable
-from burnish.frontends.paddle_file import read_paddle
-from burnish.frontends.safetensors_file import read_header
-from burnish.frontends.torch_file import read_torch
 from burnish.ir.weights import StoredTensor
 
 __all__ = ["form_of", "has_weights", "is_weights", "read_weights", "weights_in"]

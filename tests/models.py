@@ -15,7 +15,7 @@ import transformers
 import burnish.frontends.checkpoint  # noqa: F401  # registers the architectures
 from burnish.frontends.architecture import find_architecture, parameters
 from burnish.frontends.config import Config
-from burnish.frontends.safetensors_file import header_of
+from burnish.frontends.files.safetensors import header_of
 
 torch.set_num_threads(1)  # such small products: a second thread would wait, and burn a core while it does
 transformers.utils.logging.disable_progress_bar()  # it writes to standard error, which tests of commands read

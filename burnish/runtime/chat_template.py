@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from burnish.frontends.chat_template import ChatTemplate
+    from burnish.frontends.tokenizers.chat_template import ChatTemplate
 
 __all__ = ["Message", "rendered"]
 

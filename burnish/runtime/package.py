@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from burnish.frontends.config import LoadError, read_object, shown
-from burnish.frontends.safetensors_file import header_of, read_header
+from burnish.frontends.files.safetensors import header_of, read_header
 from burnish.frontends.source import LARGEST_GRAPH, Source
 from burnish.ir.budget import check_disk, check_work
 from burnish.ir.format import Packed

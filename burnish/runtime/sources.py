@@ -91,7 +91,7 @@ def tokenizer_of(path: Path) -> Tokenizer | None:
 def no_tokenizer(path: Path) -> str:
     """Why a source has none, and what to do."""
     from burnish.frontends.on_disk import tokenizer_there
-    from burnish.frontends.tokenizer_files import why_not
+    from burnish.frontends.tokenizers.files import why_not
 
     path = local(path)
     return tokenizer_there(path, why_not(path if path.is_dir() else path.parent))

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from burnish.frontends.chat_template import ChatTemplate, read_chat_template
 from burnish.frontends.config import LoadError
 from burnish.frontends.source import read_tokenizer
+from burnish.frontends.tokenizers.chat_template import ChatTemplate, read_chat_template
 from burnish.ir.signature import Facts
 from burnish.runtime.answers import Asked
 

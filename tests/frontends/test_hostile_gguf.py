@@ -11,7 +11,7 @@ import pytest
 from burnish.frontends.config import LoadError
 from burnish.frontends.gguf_file import GgufFile, read_gguf
 from burnish.frontends.gguf_names import architecture_of, config_of
-from burnish.frontends.gguf_tokenizer import gguf_tokenizer
+from burnish.frontends.tokenizers.gguf import gguf_tokenizer
 
 U32, STRING, ARRAY = 4, 8, 9
 F32, Q4_0 = 0, 2

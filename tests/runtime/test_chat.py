@@ -11,8 +11,8 @@ from tokenizers import AddedToken
 
 import burnish
 from burnish.backends.binding import BindError
-from burnish.frontends.chat_template import ChatTemplate
 from burnish.frontends.config import LoadError
+from burnish.frontends.tokenizers.chat_template import ChatTemplate
 from burnish.ir.signature import Facts
 from burnish.runtime import chat as chats
 from burnish.runtime.chat import Chat, conversation_ids, turn_ends

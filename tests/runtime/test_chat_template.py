@@ -10,8 +10,8 @@ import jinja2
 import pytest
 import transformers
 
-from burnish.frontends.chat_template import ChatTemplate
 from burnish.frontends.config import LoadError
+from burnish.frontends.tokenizers.chat_template import ChatTemplate
 from burnish.runtime import chat_template
 from burnish.runtime.chat_template import rendered
 from tests import models

@@ -17,7 +17,7 @@ from burnish.backends.interpreter import Interpreter
 from burnish.frontends import architectures
 from burnish.frontends.architecture import build_module, find_architecture, parameters
 from burnish.frontends.config import Config, LoadError
-from burnish.frontends.safetensors_file import header_of, read_header
+from burnish.frontends.files.safetensors import header_of, read_header
 from burnish.frontends.stored import Tensors
 from burnish.ir.guards import AllTrue
 from burnish.ir.module import Module, WeightEntry

@@ -13,7 +13,7 @@ import pytest
 from burnish.frontends import architectures
 from burnish.frontends.architecture import ARCHITECTURES, parameters
 from burnish.frontends.config import Config
-from burnish.frontends.safetensors_file import header_of
+from burnish.frontends.files.safetensors import header_of
 
 assert architectures
 

@@ -12,7 +12,7 @@ import pytest
 
 import burnish
 from burnish.frontends.config import LoadError
-from burnish.frontends.paddle_file import read_paddle
+from burnish.frontends.files.paddle import read_paddle
 from burnish.ir.weights import StoredWeights
 from tests import models
 from tests.conventions import as_paddle, parameters_of

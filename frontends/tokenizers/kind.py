@@ -8,9 +8,9 @@ from pathlib import Path
 
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.on_disk import begins_as
-from burnish.frontends.sentencepiece_file import SentencePiece, read_sentencepiece
-from burnish.frontends.tokenizer_config import Added, TokenizerConfig
-from burnish.frontends.tokenizer_parts import Part, template
+from burnish.frontends.tokenizers.config import Added, TokenizerConfig
+from burnish.frontends.tokenizers.parts import Part, template
+from burnish.frontends.tokenizers.sentencepiece_file import SentencePiece, read_sentencepiece
 
 __all__ = ["BERT", "FAIRSEQ", "KINDS", "SENTENCEPIECE", "Files", "Kind", "Made", "bert_ends", "kind"]
 

@@ -16,7 +16,7 @@ import pytest
 
 import burnish
 from burnish.frontends.config import LoadError
-from burnish.frontends.npz_file import read_npz
+from burnish.frontends.files.npz import read_npz
 from burnish.ir.types import NUMPY
 from burnish.ir.weights import StoredWeights
 from tests import models

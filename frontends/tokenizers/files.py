@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from burnish.frontends import sentencepiece_kinds, tokenizer_kinds
 from burnish.frontends.config import LoadError, read_object, shown
-from burnish.frontends.tokenizer_config import TokenizerConfig, read_tokenizer_config, token_of
-from burnish.frontends.tokenizer_kind import KINDS, SENTENCEPIECE, Files, Kind
-from burnish.frontends.tokenizer_parts import Part, added_tokens, template, tokenizer_json
+from burnish.frontends.tokenizers import sentencepiece_kinds, word_kinds
+from burnish.frontends.tokenizers.config import TokenizerConfig, read_tokenizer_config, token_of
+from burnish.frontends.tokenizers.kind import KINDS, SENTENCEPIECE, Files, Kind
+from burnish.frontends.tokenizers.parts import Part, added_tokens, template, tokenizer_json
 
 __all__ = ["class_of", "tokenizer_of_files", "why_not"]
 
-assert sentencepiece_kinds and tokenizer_kinds  # imported so that they are registered
+assert sentencepiece_kinds and word_kinds  # imported so that they are registered
 
 #: of config.json, for folders that do not name a class
 _CLASS_OF = {

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from burnish.frontends.config import Config, LoadError, shown
 from burnish.frontends.gguf_file import GgufFile
 from burnish.frontends.gguf_names import plain
-from burnish.frontends.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER
-from burnish.frontends.tokenizer_parts import (
+from burnish.frontends.tokenizers.parts import (
     BERT_SPLIT,
     BYTES,
     QWEN2_SPLIT,
@@ -36,6 +35,7 @@ from burnish.frontends.tokenizer_parts import (
     unigram,
     word_pieces,
 )
+from burnish.frontends.tokenizers.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER
 
 __all__ = ["gguf_tokenizer"]
 

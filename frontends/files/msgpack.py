@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from burnish.frontends.config import LARGEST, LoadError, shown
+from burnish.frontends.files.window import Window, opened
 from burnish.frontends.on_disk import begins_as
-from burnish.frontends.window import Window, opened
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor
 

@@ -14,8 +14,8 @@ from typing import BinaryIO
 import numpy as np
 
 from burnish.frontends.config import LoadError, shown
-from burnish.frontends.window import Window, opened
-from burnish.frontends.zip_file import Entry, check_stored, read_zip
+from burnish.frontends.files.window import Window, opened
+from burnish.frontends.files.zip import Entry, check_stored, read_zip
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor
 

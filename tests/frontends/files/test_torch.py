@@ -20,7 +20,7 @@ import torch
 
 import burnish
 from burnish.frontends.config import LoadError
-from burnish.frontends.torch_file import read_torch
+from burnish.frontends.files.torch import read_torch
 from burnish.ir.types import NUMPY
 from burnish.ir.weights import StoredWeights
 from tests import models

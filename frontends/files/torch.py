@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from burnish.frontends.config import LARGEST, LoadError, shown
+from burnish.frontends.files.unpickler import Calls, Inert, Name, Record, read_pickle
+from burnish.frontends.files.window import Window, opened
+from burnish.frontends.files.zip import Entry, check_stored, read_zip
 from burnish.frontends.on_disk import begins_as
-from burnish.frontends.unpickler import Calls, Inert, Name, Record, read_pickle
-from burnish.frontends.window import Window, opened
-from burnish.frontends.zip_file import Entry, check_stored, read_zip
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.frontends.config import LoadError, shown
-from burnish.frontends.window import Window
+from burnish.frontends.files.window import Window
 
 __all__ = ["Calls", "Inert", "Name", "Record", "Span", "read_pickle"]
 

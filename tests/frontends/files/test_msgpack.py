@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from burnish.frontends.config import LoadError
-from burnish.frontends.msgpack_file import read_msgpack
+from burnish.frontends.files.msgpack import read_msgpack
 from burnish.ir.types import NUMPY
 from burnish.ir.weights import StoredWeights
 from tests.conventions import msgpack

@@ -15,9 +15,9 @@ import transformers
 from sentencepiece import sentencepiece_model_pb2 as protobuf
 
 from burnish.frontends.config import LoadError
-from burnish.frontends.tokenizer_files import tokenizer_of_files, why_not
-from burnish.frontends.tokenizer_kind import KINDS
-from tests.frontends.test_gguf_tokenizer import CORPUS, TEXTS, trained
+from burnish.frontends.tokenizers.files import tokenizer_of_files, why_not
+from burnish.frontends.tokenizers.kind import KINDS
+from tests.frontends.tokenizers.test_gguf import CORPUS, TEXTS, trained
 
 EXTRA = [
     "Ünïcödé ﬁ ½ ①",

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
 
 from burnish.frontends.config import LoadError
 from burnish.frontends.gguf_file import GgufFile, read_gguf
-from burnish.frontends.gguf_tokenizer import gguf_tokenizer
+from burnish.frontends.tokenizers.gguf import gguf_tokenizer
 from burnish.runtime.token_bytes import token_bytes
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)  # llama_token_type

@@ -9,9 +9,9 @@ import tokenizers
 import transformers
 
 from burnish.frontends.config import LoadError
-from burnish.frontends.tokenizer_files import tokenizer_of_files
-from burnish.frontends.tokenizer_settings import with_settings
-from tests.frontends.test_tokenizer_files import folder_of, texts
+from burnish.frontends.tokenizers.files import tokenizer_of_files
+from burnish.frontends.tokenizers.settings import with_settings
+from tests.frontends.tokenizers.test_files import folder_of, texts
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("BertTokenizer", {"do_lower_case": False}),

@@ -11,8 +11,8 @@ import transformers
 
 from burnish.frontends.config import LoadError
 from burnish.frontends.gguf_file import GgufFile
-from burnish.frontends.gguf_tokenizer import gguf_tokenizer
-from tests.frontends.test_tokenizer_files import LLAMA, T5, folder_of, protobuf_of, spm, texts
+from burnish.frontends.tokenizers.gguf import gguf_tokenizer
+from tests.frontends.tokenizers.test_files import LLAMA, T5, folder_of, protobuf_of, spm, texts
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
 PAIRS = LLAMA | {"control_symbols": "<start>", "user_defined_symbols": "<tool>"}

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from burnish.frontends.config import LoadError, parse_object
-from burnish.frontends.sentencepiece_kinds import llama_scheme
-from burnish.frontends.tokenizer_config import TokenizerConfig, read_tokenizer_config
-from burnish.frontends.tokenizer_files import class_of
-from burnish.frontends.tokenizer_parts import added_tokens, metaspace, sentencepiece_decoder
+from burnish.frontends.tokenizers.config import TokenizerConfig, read_tokenizer_config
+from burnish.frontends.tokenizers.files import class_of
+from burnish.frontends.tokenizers.parts import added_tokens, metaspace, sentencepiece_decoder
+from burnish.frontends.tokenizers.sentencepiece_kinds import llama_scheme
 
 __all__ = ["with_settings"]
 

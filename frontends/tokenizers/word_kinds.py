@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from burnish.frontends.tokenizer_kind import BERT, FAIRSEQ, Files, Made, bert_ends, kind
-from burnish.frontends.tokenizer_parts import (
+from burnish.frontends.tokenizers.kind import BERT, FAIRSEQ, Files, Made, bert_ends, kind
+from burnish.frontends.tokenizers.parts import (
     BERT_SPLIT,
     BYTES,
     QWEN2_SPLIT,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from burnish.frontends.config import LARGEST, LoadError, shown
+from burnish.frontends.files.unpickler import Calls, Inert, Record, Span, read_pickle
+from burnish.frontends.files.window import Window, opened
 from burnish.frontends.on_disk import begins_as
-from burnish.frontends.unpickler import Calls, Inert, Record, Span, read_pickle
-from burnish.frontends.window import Window, opened
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor
 

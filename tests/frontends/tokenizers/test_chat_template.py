@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import transformers
 
-from burnish.frontends.chat_template import gguf_chat_template, read_chat_template
 from burnish.frontends.config import LoadError
 from burnish.frontends.gguf_file import GgufFile
+from burnish.frontends.tokenizers.chat_template import gguf_chat_template, read_chat_template
 from tests import models
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from burnish.frontends.config import LoadError
-from burnish.frontends.torch_file import read_torch
+from burnish.frontends.files.torch import read_torch
 from burnish.ir.weights import StoredWeights
 
 PROTO = b"\x80\x02"
@@ -410,7 +410,7 @@ def test_a_byte_that_is_another_is_refused_or_reads_what_is_in_the_file(raw: byt
 
 
 def test_opcodes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("burnish.frontends.unpickler._MOST", 1000)
+    monkeypatch.setattr("burnish.frontends.files.unpickler._MOST", 1000)
     file = tmp_path / "w.bin"
     for nothings, message in ((997, "cannot tell which weights are meant"), (998, "longer than the 1000 opcodes")):
         file.write_bytes(archive(PROTO + b"N" * nothings + b"}."))
@@ -419,7 +419,7 @@ def test_opcodes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_bytes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("burnish.frontends.torch_file.LARGEST", 1000)
+    monkeypatch.setattr("burnish.frontends.files.torch.LARGEST", 1000)
     (tmp_path / "w.bin").write_bytes(archive(weights(text("x" * 1000) + b"N")))
     with pytest.raises(LoadError, match="longer than the 1000 bytes that are read"):
         read_torch(tmp_path / "w.bin")

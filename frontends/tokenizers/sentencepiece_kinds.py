@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from burnish.frontends.config import LoadError, shown
-from burnish.frontends.sentencepiece_file import CONTROL, NORMAL, USER, SentencePiece, read_sentencepiece
-from burnish.frontends.tokenizer_config import Added, token_of
-from burnish.frontends.tokenizer_kind import BERT, FAIRSEQ, SENTENCEPIECE, Files, Made, bert_ends, kind
-from burnish.frontends.tokenizer_parts import (
+from burnish.frontends.tokenizers.config import Added, token_of
+from burnish.frontends.tokenizers.kind import BERT, FAIRSEQ, SENTENCEPIECE, Files, Made, bert_ends, kind
+from burnish.frontends.tokenizers.parts import (
     SPACE,
     Part,
     bpe,
@@ -23,6 +22,7 @@ from burnish.frontends.tokenizer_parts import (
     template,
     unigram,
 )
+from burnish.frontends.tokenizers.sentencepiece_file import CONTROL, NORMAL, USER, SentencePiece, read_sentencepiece
 
 __all__ = ["llama_scheme"]
 

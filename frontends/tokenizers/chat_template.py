@@ -12,7 +12,7 @@ from typing import Any
 
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.gguf_file import GgufFile
-from burnish.frontends.tokenizer_config import read_tokenizer_config
+from burnish.frontends.tokenizers.config import read_tokenizer_config
 
 __all__ = ["ChatTemplate", "gguf_chat_template", "read_chat_template"]
 
