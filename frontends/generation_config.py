@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,18 +36,13 @@ def with_generation(facts: Facts, folder: Path | None, config: Config) -> Facts:
         facts = replace(facts, eos=tuple(c.integer("eos_token_id", least=0) for c in each))
     if facts.decoder_start is not None and own.has("decoder_start_token_id"):
         facts = replace(facts, decoder_start=own.integer("decoder_start_token_id", least=0))
-    rules = _rules(own) if facts.makes_text else ()
-    return replace(facts, rules=rules, sampling=_advised(own.values) if there else ())
+    if not facts.makes_text:
+        return replace(facts, rules=(), sampling=_advised(own.values) if there else ())
+    return replace(facts, rules=_rules(own), sampling=(*(_advised(own.values) if there else ()), *_not_kept(own)))
 
 
 def _rules(own: Config) -> tuple[str, ...]:
-    """What every text of the model keeps to, as `name=value`. Raises LoadError for what is not supported."""
-    for key, neutral in _REFUSED.items():
-        if own.has(key) and own.get(key) not in neutral:
-            raise LoadError(
-                f"{own.where}: {key}={shown(own.get(key))} changes what the model writes, and is not supported; "
-                "take it out of the file to go without"
-            )
+    """What every text of the model keeps to, as `name=value`. Raises LoadError for what is none."""
     found: dict[str, Any] = {}
     for key, kind in _RULES.items():
         if not own.has(key):
@@ -83,14 +78,19 @@ def _sequences(x: Any) -> bool:
 _RULES: Mapping[str, Callable[[Any], bool]] = {
     **{"forced_bos_token_id": _token, "forced_eos_token_id": _one_or_more, "min_length": _token},
     **{"min_new_tokens": _token, "no_repeat_ngram_size": _token, "bad_words_ids": _sequences},
-    "suppress_tokens": _tokens,
+    **{"encoder_no_repeat_ngram_size": _token, "suppress_tokens": _tokens, "begin_suppress_tokens": _tokens},
 }
-#: what changes the likeliest text too, and the values with which it does not
-_REFUSED: Mapping[str, Sequence[Any]] = {
-    **{"encoder_no_repeat_ngram_size": (0,), "encoder_repetition_penalty": (1,), "guidance_scale": (1,)},
-    **{"sequence_bias": (), "exponential_decay_length_penalty": (), "begin_suppress_tokens": ([],)},
-    **{"watermarking_config": ()},
+#: what changes the likeliest text too and is not kept to, and the value with which it does not
+_NOT_KEPT: Mapping[str, Any] = {
+    **{"encoder_repetition_penalty": 1, "guidance_scale": 1, "sequence_bias": None, "watermarking_config": None},
+    "exponential_decay_length_penalty": None,
 }
+
+
+def _not_kept(own: Config) -> tuple[str, ...]:
+    """What people are told of, as a text may be another one without it: `name=value` in JSON."""
+    said = {key: own.get(key) for key in _NOT_KEPT if own.has(key)}
+    return tuple(f"{key}={json.dumps(value)}" for key, value in said.items() if value != _NOT_KEPT[key])
 
 
 def _advised(said: Mapping[str, Any]) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ _OPTIONS = (
         "--stop", "stops", metavar="TEXT", multiple=True, help="Ends the text before TEXT; may be given several times."
     ),
 )
+_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def generation_options(function: F) -> F:
@@ -67,12 +68,17 @@ def check_stops(stops: Sequence[str], has_tokenizer: bool) -> None:
 
 
 def advice(settings: Sequence[str], drawn: bool) -> list[str]:
-    """What a model's makers advise, where nothing else was asked for; the search that they advise, in any case."""
-    beams = [s.partition("=")[2] for s in settings if s.startswith("num_beams=")]
-    options = " ".join("--" + s.replace("_", "-").replace("=", " ") for s in settings if not s.startswith("num_beams="))
-    notes = [f"the model's makers advise to search {n} beams; one is searched" for n in beams]
+    """What a model's makers advise, where nothing else was asked for; what is not done of it, in any case."""
+    advised = dict(s.split("=", 1) for s in settings)
+    options = [f"--{name.replace('_', '-')} {advised.pop(name)}" for name in list(advised) if name in _SETTINGS]
+    notes = []
+    if beams := advised.pop("num_beams", ""):
+        notes.append(f"the model's makers advise to search {beams} beams; one is searched")
+    if advised:
+        others = ", ".join(f"{name}={value}" for name, value in advised.items())
+        notes.append(f"the model's makers ask for {others}, which is not supported: the text may be another one")
     if options and not drawn:
-        notes.append(f"the likeliest token is taken each time; the model's makers advise {options}")
+        notes.append(f"the likeliest token is taken each time; the model's makers advise {' '.join(options)}")
     return notes
 
 

@@ -218,8 +218,8 @@ class Executable:
             session = self.start(len(ids), int((count + limits).max()))
         ends = facts.eos if stop is None else stop
         if facts.rules:
-            each = zip(count.tolist(), limits, samplers, strict=True)
-            samplers = [Ruled(facts.rules, ends, before, limit, s) for before, limit, s in each]
+            each = zip(prompts, count.tolist(), limits, samplers, strict=True)
+            samplers = [Ruled(facts.rules, ends, *one) for one in each]
         return generate(session, ids, count, limits, samplers, ends, watch)
 
 

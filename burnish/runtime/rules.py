@@ -20,12 +20,21 @@ __all__ = ["Ruled"]
 class Ruled:
     """A sampler that chooses among the tokens that the rules leave: others have -inf as their logits.
 
-    For one text: `prompt` tokens come before it, and it has at most `limit` of its own.
+    For one text: the model was asked with `asked`, `before` tokens come before it (an encoder reads what is asked, and
+    its decoder begins with a token of its own), and it has at most `limit` of its own.
     """
 
-    def __init__(self, rules: Sequence[str], ends: Collection[int], prompt: int, limit: int, sampler: Sampler) -> None:
+    def __init__(
+        self,
+        rules: Sequence[str],
+        ends: Collection[int],
+        asked: Sequence[int],
+        before: int,
+        limit: int,
+        sampler: Sampler,
+    ) -> None:
         self.rules = {name: json.loads(value) for name, _, value in (rule.partition("=") for rule in rules)}
-        self.ends, self.prompt, self.limit, self.sampler = list(ends), prompt, limit, sampler
+        self.ends, self.asked, self.before, self.limit, self.sampler = list(ends), list(asked), before, limit, sampler
 
     def __call__(self, logits: np.ndarray, ids: Sequence[int] = ()) -> int:
         """The token that the sampler chooses."""
@@ -33,7 +42,7 @@ class Ruled:
 
     def allowed(self, logits: np.ndarray, ids: list[int]) -> np.ndarray:
         """The logits, -inf for what the rules forbid."""
-        at, rules = len(ids) - self.prompt, self.rules
+        at, rules = len(ids) - self.before, self.rules
         forced = rules.get("forced_bos_token_id") if len(ids) == 1 else None
         if at == self.limit - 1:
             forced = rules.get("forced_eos_token_id", forced)
@@ -41,6 +50,8 @@ class Ruled:
             many = forced if isinstance(forced, list) else [forced]
             return self._without(logits, [i for i in range(len(logits)) if i not in many])
         never = list(rules.get("suppress_tokens", ()))
+        if at == (self.before == 1 and "forced_bos_token_id" in rules):
+            never += rules.get("begin_suppress_tokens", ())
         if len(ids) < rules.get("min_length", 0) or at < rules.get("min_new_tokens", 0):
             never += self.ends
         for *before, last in rules.get("bad_words_ids", ()):
@@ -48,9 +59,10 @@ class Ruled:
                 never += [last] if last not in self.ends else []
             elif len(before) < len(ids) and ids[-len(before) :] == before:
                 never.append(last)
-        if n := rules.get("no_repeat_ngram_size", 0):
-            latest = ids[len(ids) - n + 1 :]
-            never += [ids[i + n - 1] for i in range(len(ids) - n + 1) if ids[i : i + n - 1] == latest]
+        for name, said in (("no_repeat_ngram_size", ids), ("encoder_no_repeat_ngram_size", self.asked)):
+            if 0 < (n := rules.get(name, 0)) <= len(ids) + 1:
+                latest = ids[len(ids) - n + 1 :]
+                never += [said[i + n - 1] for i in range(len(said) - n + 1) if said[i : i + n - 1] == latest]
         return self._without(logits, never) if never else logits
 
     def _without(self, logits: np.ndarray, never: list[int]) -> np.ndarray:

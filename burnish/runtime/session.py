@@ -157,7 +157,8 @@ class Session:
                 rest[role.axis] = slice(empty.shape[role.axis] - more, None)
                 held = held.__array_namespace__().concat([held, empty[tuple(rest)]], axis=role.axis)
             larger.states[name] = held
-        larger.past = self.past.copy()
+        larger.past, larger.length = self.past.copy(), self.length
+        larger.ids[:, : self.capacity] = self.ids
         return larger
 
     def copy(self) -> Session:

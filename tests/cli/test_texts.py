@@ -149,6 +149,13 @@ def test_pairs_are_lines_of_json(cli: Cli, folders: dict[str, Path], tmp_path: P
         assert code == 2 and ("line 1: is no JSON" in err or 'line 1: is no "text", ["first", "second"]' in err)
 
 
+def test_what_is_not_kept_of_a_models_rules_is_told(cli: Cli, tmp_path: Path) -> None:
+    writer("bart", tmp_path, guidance_scale=2.0, sequence_bias=[[[5], -1.0]], encoder_repetition_penalty=1.0)
+    _, _, err = cli("run", tmp_path, "-p", TEXTS[0], "-n", 6)
+    asked = "guidance_scale=2.0, sequence_bias=[[[5], -1.0]]"
+    assert err == f"note: the model's makers ask for {asked}, which is not supported: the text may be another one\n"
+
+
 def test_texts_of_lines_are_those_of_prompts(cli: Cli, tmp_path: Path) -> None:
     writer("bart", tmp_path, forced_bos_token_id=7, num_beams=4)
     (tmp_path / "lines.txt").write_text("\n".join(TEXTS))

@@ -144,6 +144,21 @@ def test_room_grows_and_nothing_is_read_again(model: Executable, monkeypatch: py
         assert answer == turn(chat, text)
 
 
+def test_what_depends_on_the_length_is_that_of_the_whole_conversation(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is as long as that, what the session holds is read again, out of a session that has grown."""
+    monkeypatch.setattr(chats, "SMALLEST", 48)
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64}
+    rope |= {"long_factor": [4.0] * 8, "short_factor": [1.0] * 8}
+    made = models.llama(vocab_size=261, max_position_embeddings=512, rope_parameters=rope)
+    model = burnish.executable(burnish.load(models.saved(made, tmp_path)))
+    chat = Chat(model, tokenizer())
+    for text in ("one", "two", "three"):
+        expected = fresh(chat, model, text, 5)
+        assert turn(chat, text)[0] == expected
+
+
 def test_a_full_context_is_said_and_the_conversation_stays(model: Executable) -> None:
     chat = Chat(model, tokenizer())
     turn(chat, "one", 3)

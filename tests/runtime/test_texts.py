@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from transformers.generation.logits_process import EncoderNoRepeatNGramLogitsProcessor
 
 import burnish
 from burnish.backends.binding import BindError
 from burnish.frontends.config import LoadError
 from burnish.runtime.finite import NotFinite
+from burnish.runtime.rules import Ruled
+from burnish.runtime.sampling import greedy
 from burnish.runtime.texts import TextModel
 from tests import models
 
@@ -453,6 +456,10 @@ RULES: dict[str, Callable[[list[list[int]]], dict[str, Any]]] = {
     "never says, in words": lambda free: {"bad_words_ids": [free[0][:1], free[3][2:4], free[3][:3], [3]]},
     "never says twice": lambda free: {"no_repeat_ngram_size": 1},
     "never says twice, in pairs": lambda free: {"no_repeat_ngram_size": 2},
+    "does not begin with": lambda free: {"begin_suppress_tokens": sorted({t for f in free for t in f[:1]})},
+    "does not begin, behind a language, with": lambda free: {
+        "forced_bos_token_id": 77, "begin_suppress_tokens": list(range(2, 60))
+    },
     "all of a summary's": lambda free: {"forced_bos_token_id": 5, "min_length": 6, "no_repeat_ngram_size": 3},
 }
 
@@ -470,16 +477,26 @@ def test_rules_of_a_models_text_are_kept(family: str, rule: str, tmp_path: Path)
     assert (expected == free) == no_effect
 
 
-def test_rules_that_are_not_kept_are_refused(tmp_path: Path) -> None:
-    for rule in ({"encoder_no_repeat_ngram_size": 3}, {"guidance_scale": 2.0}, {"begin_suppress_tokens": [5]}):
-        writer("bart", tmp_path, **rule)
-        with pytest.raises(LoadError, match=f"{next(iter(rule))}=.* changes what the model writes"):
-            burnish.open(tmp_path)
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_what_was_asked_is_not_said_again(n: int) -> None:
+    draw, forbidden = np.random.default_rng(n), 0
+    for length in [*range(1, 9)] * 8:
+        asked, ids = draw.integers(0, 3, 12).tolist(), draw.integers(0, 3, length).tolist()
+        oracle = EncoderNoRepeatNGramLogitsProcessor(n, torch.tensor([asked]))
+        expected = oracle(torch.tensor([ids]), torch.zeros(1, 4))[0].numpy()
+        ruled = Ruled([f"encoder_no_repeat_ngram_size={n}"], (), asked, 1, 20, greedy)
+        assert (ruled.allowed(np.zeros(4), ids) == expected).all()
+        forbidden += int(np.isinf(expected).sum())
+    assert forbidden > 0
+
+
+def test_rules_that_are_none_are_refused(tmp_path: Path) -> None:
     writer("bart", tmp_path)
     for key, value, why in (
         ("min_length", "long", "must be a number from 0 on"),
         ("bad_words_ids", [[]], "must be a list of lists of tokens"),
         ("forced_eos_token_id", [], "must be a token, or a list of tokens"),
+        ("begin_suppress_tokens", [-1], "must be a list of tokens"),
     ):
         (tmp_path / "generation_config.json").write_text(json.dumps({key: value}))
         with pytest.raises(LoadError, match=f"{key} {why}"):
