@@ -29,7 +29,7 @@ def forward_error(module: Module, oracle: Oracle, backend: str = "numpy") -> flo
     names = [k for k, role in graph.roles.items() if role == LOGITS and k in results] or list(results)[:1]
     several = [runner.to_numpy(results[name]) for name in names]
     found = several[0] if len(several) == 1 else np.stack(several, axis=-1)
-    expected = [_expected(oracle, b, n) for b, n in enumerate(COUNTS)]
+    expected = all_expected(oracle)
     return _apart(((found[b, :n], e) for b, (n, e) in enumerate(zip(COUNTS, expected, strict=True))), expected)
 
 
@@ -64,6 +64,11 @@ def _feedings() -> dict[str, Feeding]:
         + [[int(n // 2 + i < n) for n in COUNTS] for i in range(long - long // 2)],
         "chunks of 5": [[max(0, min(5, n - at)) for n in COUNTS] for at in range(0, long, 5)],
     }
+
+
+def all_expected(oracle: Oracle) -> list[np.ndarray]:
+    """What the oracle says of each of the three sequences."""
+    return [_expected(oracle, b, n) for b, n in enumerate(COUNTS)]
 
 
 def _expected(oracle: Oracle, b: int, n: int) -> np.ndarray:
