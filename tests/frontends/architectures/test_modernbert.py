@@ -1,4 +1,4 @@
-"""ModernBERT against transformers: windows on both sides, a theta for each type of layers, a head before each head."""
+"""ModernBERT beyond parity: what older versions wrote, what a config need not say, what is refused."""
 
 from typing import Any
 
@@ -20,24 +20,6 @@ COUNTS = np.array([19, 7, 1], np.int32)
 THETAS = {"full_attention": {"rope_type": "default", "rope_theta": 50.0}}
 THETAS |= {"sliding_attention": {"rope_type": "linear", "rope_theta": 900.0, "factor": 2.0}}
 BIASES = dict.fromkeys(("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"), True)
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "hidden states": ("Model", {}),
-    "an odd window, heads of 20": ("Model", {"local_attention": 7, "hidden_size": 60, "num_attention_heads": 3}),
-    "layers as listed, each type with its theta": (
-        "Model",
-        {"layer_types": ["sliding_attention", "full_attention"] * 2, "rope_parameters": THETAS},
-    ),
-    "layers of one type": ("Model", {"layer_types": ["full_attention"] * 4}),
-    "words": ("ForMaskedLM", {}),
-    "words, with other biases and activations": (
-        "ForMaskedLM",
-        BIASES | {"decoder_bias": False, "hidden_activation": "silu", "classifier_activation": "relu"},
-    ),
-    "words by a table of their own": ("ForMaskedLM", {"tie_word_embeddings": False}),
-    "labels by the first token": ("ForSequenceClassification", {"num_labels": 3}),
-    "labels by the mean": ("ForSequenceClassification", {"num_labels": 3, "classifier_pooling": "mean"}),
-    "labels of tokens": ("ForTokenClassification", {"num_labels": 5, "classifier_bias": True}),
-}
 
 
 def modernbert(head: str, **changes: Any) -> Any:
@@ -62,14 +44,6 @@ def check(module: Module, oracle: Any) -> None:
             for b, n in enumerate(COUNTS):
                 rows = slice(n) if theirs.ndim == 3 else slice(None)
                 assert_near(ours[b, rows], theirs[b, rows], f"{backend}, {pipeline}: sequence {b}")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_numbers_are_the_oracles_for_every_real_token(name, tmp_path) -> None:
-    head, changes = CASES[name]
-    oracle = modernbert(head, **changes)
-    check(load_checkpoint(models.saved_in_full(oracle, tmp_path)), oracle)
 
 
 @pytest.mark.slow
@@ -103,7 +77,7 @@ def test_another_kind_is_refused(field, value, tmp_path) -> None:
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("head", ["Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"])
+@pytest.mark.parametrize("head", ["ForMaskedLM", "ForSequenceClassification"])
 def test_laws(head) -> None:
     config = {"vocab_size": 32, "local_attention": 4} | models.SIZES | {"hidden_size": 32, "num_hidden_layers": 3}
     check_architecture(ModernBert, config, head=head)
