@@ -24,7 +24,6 @@ SIZES = {"vocab_size": 96, "max_position_embeddings": 64} | models.SIZES
 CONFIGS: dict[str, dict[str, Any]] = {
     "Bert": SIZES,
     "Roberta": SIZES | {"type_vocab_size": 1, "hidden_act": "relu"},
-    "XLMRoberta": SIZES | {"type_vocab_size": 1, "pad_token_id": 3},
     "DistilBert": {"vocab_size": 96, "max_position_embeddings": 64, "dim": 48, "hidden_dim": 80}
     | {"n_layers": 2, "n_heads": 3},
 }
@@ -48,9 +47,8 @@ def test_a_config_that_says_nothing_has_the_sizes_of_its_class(cls: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["Roberta", "DistilBert"])
-def test_on_xla_and_from_a_package(name: str, tmp_path: Path) -> None:
-    oracle = models.made(f"{name}ForSequenceClassification", **CONFIGS[name])
+def test_on_xla_and_from_a_package(tmp_path: Path) -> None:
+    oracle = models.made("DistilBertForSequenceClassification", **CONFIGS["DistilBert"])
     module = burnish.optimize(load_checkpoint(models.saved_in_full(oracle, tmp_path / "checkpoint")))
     burnish.compile(module, tmp_path / "package")
     for m in (module, burnish.load(tmp_path / "package")):

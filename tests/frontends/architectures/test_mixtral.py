@@ -65,6 +65,7 @@ def test_experts_in_another_order_are_noticed(tmp_path: Path) -> None:
         assert_near(run(module, "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
 
 
+@pytest.mark.slow
 def test_laws() -> None:
     config = {"vocab_size": 32, "num_local_experts": 3, "num_key_value_heads": 2} | models.SIZES | {"hidden_size": 32}
     check_architecture(Mixtral, config, head="ForCausalLM")
