@@ -5,7 +5,6 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (little-endian
 
 from __future__ import annotations
 
-import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from burnish.frontends.config import LoadError, shown
+from burnish.frontends.files.window import opened
 from burnish.ir.format import FORMATS
 from burnish.ir.types import NUMPY, InferError, Type
 from burnish.ir.weights import StoredTensor
@@ -95,14 +95,8 @@ def read_gguf(path: Path) -> GgufFile:
     A tensor's dtype is ggml's name in lower case, of a plain type or of one of FORMATS; its shape is outermost first.
     Raises LoadError for a file that is damaged, or of a kind or with a tensor type that is not supported.
     """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise LoadError(f"{path}: is not a file")
-        with path.open("rb") as f:
-            return _read(_Reader(path, f, status.st_size))
-    except OSError as e:
-        raise LoadError(f"{path}: {e.strerror or e}") from None
+    with opened(path) as (file, size):
+        return _read(_Reader(path, file, size))
 
 
 class _Reader:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from burnish.frontends.config import shown
+from burnish.frontends.on_disk import listed
 from burnish.frontends.stored import RowMap, Spelling, Tensors, spelled
 from burnish.ir.dims import Dim
 from burnish.ir.types import Type
@@ -91,12 +92,12 @@ class Lookup:
         extra = [n for n in self._unread() if n not in spare and not any(u in n for u in ignored)]
         if self.beside and self._has_base:
             extra = [n for n in extra if n.startswith(f"{self.tensors.prefixes[0]}{self._base}.")]
-        found = [_listed("tensors of another shape or type than the config says", self.wrong)] if self.wrong else []
-        if missing:
-            found.append(_listed("missing tensors", _with_nearest(missing, extra or self.types)))
-        if extra:
-            found.append(_listed("tensors that nothing reads", _with_nearest(extra, missing or self.asked)))
-        return found
+        found = {
+            "tensors of another shape or type than the config says": self.wrong,
+            "missing tensors": _with_nearest(missing, extra or self.types),
+            "tensors that nothing reads": _with_nearest(extra, missing or self.asked),
+        }
+        return [f"{what}: {listed(names, 50)}" for what, names in found.items() if names]
 
     def left_out(self) -> tuple[str, ...]:
         """What the tensors begin with that belong to other models in the source."""
@@ -158,11 +159,6 @@ class Lookup:
 def _of_today(name: str) -> str:
     old = next((old for old in OLD_NAMES if name.endswith(old)), "")
     return name.removesuffix(old) + OLD_NAMES[old] if old else name
-
-
-def _listed(what: str, items: Iterable[str], most: int = 50) -> str:
-    items = list(items)
-    return f"{what}: {', '.join(items[:most])}" + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def _with_nearest(names: list[str], known: Iterable[str]) -> list[str]:

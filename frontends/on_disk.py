@@ -77,7 +77,6 @@ _STARTS: Sequence[tuple[bytes, str]] = (
     (b"\x80\x02", "is a pickle, as PyTorch writes them: name it pytorch_model.bin"),
     (b"GGUF", "is a GGUF file: name it .gguf"),
 )
-_MOST = 5  # names in a message
 
 
 def begins_as(start: bytes) -> str:
@@ -130,7 +129,7 @@ def _snapshot(kept: Path) -> str:
     return f"holds it in {found[-1]}: give that" if found else ""
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
     """Some of the names."""
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return ", ".join(names[:_MOST]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -134,10 +134,7 @@ def test_a_shell_completes_formats_and_passes() -> None:
     """The last of a list or a recipe: what stands before it stays."""
     assert completed("burnish compile model --quantize q5", "numpy") == ["q5_0", "q5_1"]
     assert completed("burnish compile model --quantize lm=q8_0;q4_", "numpy") == ["lm=q8_0;q4_0", "lm=q8_0;q4_1"]
-    assert completed("burnish eval model --variants none,int4", "numpy") == ["none,int4_128"]
     assert completed("burnish debug check model --pipeline recover,fuse-q", "numpy") == ["recover,fuse-qkv"]
-    assert completed("burnish opt model --pipeline st", "numpy") == ["stateful"]
-    assert completed("burnish opt model --skip fuse-q", "numpy") == ["fuse-qkv"]
 
 
 def test_no_file_names_the_workplace() -> None:

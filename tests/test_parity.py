@@ -1,6 +1,6 @@
 """Every model type computes what it computes in transformers, and each field of its config is accounted for.
 
-A sample: all of it is `make parity` and `make keys`.
+Of each type the plain forward in its last configuration; all of it is `make parity` and `make keys`.
 """
 
 import dataclasses
@@ -16,6 +16,12 @@ from tests.parity.types import TYPES
 
 BY_NAME = {type.cls: type for type in TYPES}
 SAMPLE = ("DebertaV2ForQuestionAnswering", "MistralForCausalLM", "Phi3ForCausalLM")
+
+
+@pytest.mark.parametrize("cls", BY_NAME)
+def test_numbers_of_every_type_are_the_oracles(cls, tmp_path) -> None:
+    oracle = BY_NAME[cls].made(BY_NAME[cls].variants[-1])
+    assert forward_error(load_checkpoint(oracle.saved(tmp_path)), oracle) < models.WITHIN
 
 
 @pytest.mark.parametrize("cls", SAMPLE)

@@ -6,12 +6,12 @@ Format: https://huggingface.co/docs/safetensors (u64 little-endian header length
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from burnish.frontends.config import LARGEST, LoadError, parse_object, shown
+from burnish.frontends.files.window import opened
 from burnish.frontends.on_disk import begins_as
 from burnish.ir.types import NUMPY, Type
 from burnish.ir.weights import StoredTensor
@@ -54,23 +54,16 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
     Raises LoadError for a header that is damaged, or that does not agree with the size of the file.
     """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise LoadError(f"{path}: is not a file")
-        size = status.st_size
-        with path.open("rb") as f:
-            prefix = f.read(8)
-            length = int.from_bytes(prefix, "little")
-            if len(prefix) < 8 or length > size - 8:
-                if known := begins_as(prefix + f.read(56)):
-                    raise LoadError(f"{path}: {known}")
-                raise LoadError(f"{path}: says that its header has {length} bytes, but the file has {size}")
-            if length > LARGEST:  # the format allows 100 MB, which take gigabytes to parse
-                raise LoadError(f"{path}: its header has {length} bytes, more than the {LARGEST} that are read")
-            raw = f.read(length)
-    except OSError as e:
-        raise LoadError(f"{path}: {e.strerror or e}") from None
+    with opened(path) as (file, size):
+        prefix = file.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > size - 8:
+            if known := begins_as(prefix + file.read(56)):
+                raise LoadError(f"{path}: {known}")
+            raise LoadError(f"{path}: says that its header has {length} bytes, but the file has {size}")
+        if length > LARGEST:  # the format allows 100 MB, which take gigabytes to parse
+            raise LoadError(f"{path}: its header has {length} bytes, more than the {LARGEST} that are read")
+        raw = file.read(length)
     header = parse_object(raw, f"{path}: its header")
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict):

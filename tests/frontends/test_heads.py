@@ -79,10 +79,11 @@ def test_a_classifier_of_two_graphs_begins_as_the_decoder_does(tmp_path: Path) -
         assert_near(run(load_checkpoint(folder), "forward", ids=ids)["logits"], expected)
 
 
-@pytest.mark.parametrize("head", ["ForSequenceClassification", "EncoderModel"])
-def test_laws(head: str) -> None:
-    check_architecture(ARCHITECTURES["Bart"], BART, head=head)
-    check_architecture(ARCHITECTURES["T5"], T5, head=head)
+@pytest.mark.parametrize(
+    ("name", "config", "head"), [("Bart", BART, "ForSequenceClassification"), ("T5", T5, "EncoderModel")]
+)
+def test_laws(name: str, config: dict[str, Any], head: str) -> None:
+    check_architecture(ARCHITECTURES[name], config, head=head)
 
 
 @pytest.mark.parametrize(

@@ -323,6 +323,7 @@ def test_large_headers_take_little_memory(folder, change) -> None:
     limited(folder)
 
 
+@pytest.mark.slow
 def test_a_large_config_that_nothing_backs(folder) -> None:
     config = json.loads((folder / "config.json").read_text())
     large = {"hidden_size": 1 << 22, "vocab_size": 1 << 24, "intermediate_size": 1 << 24, "num_hidden_layers": 1024}

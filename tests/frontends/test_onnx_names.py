@@ -88,14 +88,10 @@ def traced(*path: str) -> Any:
     return SimpleNamespace(metadata_props=[scopes])
 
 
-@pytest.mark.parametrize(
-    ("seeds", "families"), [(2, ["llama"]), pytest.param(6, ["llama", "bert"], marks=pytest.mark.slow)]
-)
-def test_an_import_does_not_depend_on_the_order_of_sets(
-    seeds: int, families: list[str], exports: Any, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_an_import_does_not_depend_on_the_order_of_sets(exports: Any, tmp_path: Path) -> None:
     """Files with names, symbols and guards of every kind give one text, whatever strings hash to."""
-    files = [exports(family).onnx for family in families]
+    files = [exports(family).onnx for family in ("llama", "bert")]
     for make in dict.fromkeys(onnx_mutants.BASES):
         files.append(tmp_path / f"{make.__name__}.onnx")
         onnx.save(make(), files[-1])
@@ -106,7 +102,7 @@ def test_an_import_does_not_depend_on_the_order_of_sets(
         "    module = load_onnx(pathlib.Path(f)); print(module, burnish.optimize(module))\n"
     )
     texts = set()
-    for seed in range(seeds):
+    for seed in range(4):
         environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
         command = [sys.executable, "-c", code, *map(str, files)]
         made = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -76,12 +76,14 @@ def test_the_scale_of_attention_is_exact(head_dim: int, exports: Any) -> None:
     assert {n.op.eps for n in graph if n.op.name == "rms_norm"} == {1e-6}  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_batch_1_differs_in_the_batch_alone(exports: Any) -> None:
     ours = plain_text(optimised(load_checkpoint(exports("llama").checkpoint)))
     theirs = plain_text(optimised(load_onnx(exports("llama", batch=1).onnx)))
     assert _without_frequencies(ours).replace("[B, ", "[1, ") == _without_frequencies(theirs)
 
 
+@pytest.mark.slow
 def test_bert_differs_in_its_mask_alone(exports: Any) -> None:
     """The checkpoint counts real tokens, the file is given a mask, which is data: a bias of every attention."""
     export = exports("bert")

@@ -112,14 +112,14 @@ def test_each_mode_as_both_versions_write_it(mode: str, folder: Path, oracle: An
     check(written(folder, [("Pooling", new)], NEW), oracle, POOLED[mode])
 
 
-def test_several_modes_are_joined(folder: Path, oracle: Any, tmp_path: Path) -> None:
+def test_several_modes_are_joined(folder: Path, oracle: Any) -> None:
     """Flags in sentence-transformers' order, whatever that of the file; a list in its own."""
 
     def joined(*modes: str) -> Callable[[np.ndarray], np.ndarray]:
         return lambda x: np.concatenate([POOLED[m](x) for m in modes])
 
     flags = {"pooling_mode_lasttoken": True} | {k: True for k in FLAGS.values()}
-    check(written(folder, [("Pooling", flags)]), oracle, joined(*POOLED), tmp_path / "out")
+    check(written(folder, [("Pooling", flags)]), oracle, joined(*POOLED))
     check(written(folder, [("Pooling", {"pooling_mode": ["mean", "cls"]})]), oracle, joined("mean", "cls"))
     check(written(folder, [("Pooling", dict.fromkeys(FLAGS.values(), False))]), oracle, POOLED["mean"])
 
@@ -404,6 +404,6 @@ def test_a_decoder_embeds_by_its_last_token(saved_as: str, tmp_path: Path) -> No
     prompts = {"query": "Instruct: find it\nQuery:", "document": ""}
     about = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     written(folder, [pooling("lasttoken"), ("Normalize", None)], config_sentence_transformers=about)
-    check(folder, oracle, lambda x: x[-1] / np.linalg.norm(x[-1]), tmp_path / "package")
+    check(folder, oracle, lambda x: x[-1] / np.linalg.norm(x[-1]))
     facts = burnish.load(folder).facts
     assert facts.prompt_names == ("query", "document") and not facts.makes_text

@@ -236,7 +236,7 @@ ADDED: list[tuple[Build, Means]] = [
 ]
 
 
-@pytest.mark.parametrize(("build", "means", "backend"), on_both(ADDED, added_first, sinusoids))
+@pytest.mark.parametrize(("build", "means", "backend"), on_both(ADDED, added_first))
 def test_positions_beside_tokens_go_on_from_step_to_step(build: Build, means: Means, backend: str) -> None:
     ids = models.tokens((3, LENGTH), 32)
     check(decoder(build), expected(ids, means), ids, backend)

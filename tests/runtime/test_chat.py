@@ -202,6 +202,7 @@ def test_a_session_goes_back_where_its_states_hold_all_rows(tmp_path: Any) -> No
     assert session.rewind(7)
 
 
+@pytest.mark.slow
 def test_another_backend_holds_and_grows_its_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chats, "SMALLEST", 16)
     module = burnish.load(models.saved(models.llama(vocab_size=261, max_position_embeddings=256), tmp_path))

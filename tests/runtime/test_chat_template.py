@@ -259,7 +259,7 @@ def test_what_is_no_good_ends_with_one_message(template: str) -> None:
     "template",
     [
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-        "{{ lipsum(n=10 ** 9) }}",
+        pytest.param("{{ lipsum(n=10 ** 9) }}", marks=pytest.mark.slow),
     ],
 )
 def test_what_does_not_end_is_ended(template: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,7 @@ def test_a_state_is_used_up_to_its_last_row(oracle, executable) -> None:
     assert state.past.tolist() == [5]  # a refusal leaves the state as it was
 
 
+@pytest.mark.slow
 def test_a_graph_of_a_fixed_batch_says_so(exports) -> None:
     model = burnish.executable(burnish.optimize(burnish.load(exports("llama", batch=1).onnx)))
     with pytest.raises(ValueError, match="graph forward is fixed to a batch of 1, not 2"):
@@ -160,7 +161,7 @@ def held(model: Executable) -> dict[int, int]:
 
 @pytest.mark.parametrize(
     ("backend", "pipeline"),
-    [("numpy", "default"), ("numpy", Q4), ("xla", "default"), pytest.param("xla", Q4, marks=pytest.mark.slow)],
+    [("numpy", "default"), ("numpy", Q4), *(pytest.param("xla", p, marks=pytest.mark.slow) for p in ("default", Q4))],
 )
 def test_the_plain_and_the_stateful_form_hold_weights_once(oracle, tmp_path, backend: str, pipeline: str) -> None:
     module = burnish.optimize(burnish.load(models.saved(oracle, tmp_path)), pipeline)

@@ -52,6 +52,7 @@ def test_a_bias_of_the_logits_counts_where_it_is_stored(tmp_path: Path) -> None:
     assert_near(logits, models.logits_of(oracle, input_ids=source, decoder_input_ids=ids))
 
 
+@pytest.mark.slow
 def test_laws() -> None:
     check_architecture(Bart, SIZES | APART | {"d_model": 32})
 

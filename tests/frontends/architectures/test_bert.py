@@ -1,4 +1,4 @@
-"""BERT against transformers, and MiniLM's own weights with its sentence embedding."""
+"""BERT under names that it had, and MiniLM's own weights with its sentence embedding."""
 
 import importlib.util
 import json
@@ -28,36 +28,6 @@ COUNTS = np.array([11, 4, 1], np.int32)
 def masked_lm(**changes: object) -> transformers.BertForMaskedLM:
     config = transformers.BertConfig(**(CONFIG | models.SIZES | changes))
     return models.randomised(transformers.BertForMaskedLM(config))
-
-
-def hidden_of(oracle: transformers.BertModel, ids: np.ndarray) -> np.ndarray:
-    mask = (np.arange(ids.shape[1]) < COUNTS[:, None]).astype("i8")
-    with torch.no_grad():
-        out = oracle(input_ids=torch.tensor(ids, dtype=torch.long), attention_mask=torch.tensor(mask))
-    return out.last_hidden_state.numpy()
-
-
-@pytest.mark.parametrize("changes", [{}, {"hidden_act": "relu"}, {"hidden_act": "gelu_new", "type_vocab_size": 1}])
-def test_numbers_are_the_oracles_for_every_real_token(changes, tmp_path) -> None:
-    oracle = models.bert(**changes)
-    module = load_checkpoint(models.saved(oracle, tmp_path))
-    ids = models.tokens((3, 11))
-    expected = hidden_of(oracle, ids)
-    for pipeline in ("", "default"):
-        hidden = run(burnish.optimize(module, pipeline), "forward", ids=ids, count=COUNTS)["hidden"]
-        for b, n in enumerate(COUNTS):
-            assert_near(hidden[b, :n], expected[b, :n], f"{pipeline}: sequence {b}")
-
-
-def test_masked_lm_has_logits_of_every_token(tmp_path) -> None:
-    oracle = masked_lm()
-    module = load_checkpoint(models.saved(oracle, tmp_path))
-    ids = models.tokens((2, 9))
-    expected = models.logits_of(oracle, input_ids=ids)
-    for pipeline in ("", "default"):
-        results = run(burnish.optimize(module, pipeline), "forward", ids=ids, count=np.array([9, 9], np.int32))
-        assert list(results) == ["logits"]
-        assert_near(results["logits"], expected, pipeline)
 
 
 def test_the_prefix_of_the_base_model_may_be_there_or_not(tmp_path) -> None:
@@ -91,7 +61,7 @@ def test_tensors_of_older_versions(tmp_path) -> None:
     assert_near(logits, models.logits_of(oracle, input_ids=ids))
 
 
-@pytest.mark.parametrize("head", ["Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"])
+@pytest.mark.parametrize("head", ["Model", "ForMaskedLM"])
 def test_laws(head) -> None:
     check_architecture(Bert, CONFIG | models.SIZES | {"hidden_size": 32, "type_vocab_size": 2}, head=head)
 

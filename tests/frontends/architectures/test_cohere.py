@@ -1,8 +1,7 @@
-"""Cohere against transformers: attention and MLP side by side, interleaved pairs, norms of heads, scaled logits."""
+"""Cohere beyond parity: what a config need not say, norms of heads in bf16."""
 
 from typing import Any
 
-import pytest
 import torch
 import transformers
 
@@ -10,43 +9,13 @@ from burnish.frontends.architectures.cohere import Cohere
 from burnish.frontends.checkpoint import load_checkpoint
 from burnish.testing import check_architecture
 from tests import models
-from tests.frontends.architectures.feeding import assert_near, check_every_feeding, check_forward, run
-
-CONFIGS: dict[str, dict[str, Any]] = {
-    "grouped heads": {},
-    "six heads of 10 with norms, another scale": {
-        "num_attention_heads": 6,
-        "head_dim": 10,
-        "use_qk_norm": True,
-        "logit_scale": 0.5,
-    },
-    "biases, a head of its own, another theta": {
-        "attention_bias": True,
-        "tie_word_embeddings": False,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
-    },
-}
+from tests.frontends.architectures.feeding import assert_near, run
 
 
 def cohere(**changes: Any) -> Any:
     given = {"vocab_size": 96, "num_key_value_heads": 2, "max_position_embeddings": 64, "eos_token_id": 1}
     config = transformers.CohereConfig(**(given | models.SIZES | changes))
     return models.randomised(transformers.CohereForCausalLM(config))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
-def test_numbers_are_the_oracles(name, tmp_path) -> None:
-    oracle = cohere(**CONFIGS[name])
-    module, ids = load_checkpoint(models.saved_in_full(oracle, tmp_path)), models.tokens((2, 19))
-    check_forward(module, ids, models.logits_of(oracle, input_ids=ids))
-
-
-@pytest.mark.parametrize("backend", ["numpy", pytest.param("xla", marks=pytest.mark.slow)])
-def test_steps(backend, tmp_path) -> None:
-    oracle, ids = cohere(use_qk_norm=True), models.tokens((3, 17))
-    module = load_checkpoint(models.saved_in_full(oracle, tmp_path))
-    check_every_feeding(module, ids, models.logits_of(oracle, input_ids=ids), backend=backend)
 
 
 def test_a_config_that_says_little(tmp_path) -> None:
@@ -67,6 +36,5 @@ def test_norms_of_heads_in_bf16(tmp_path) -> None:
     assert_near(logits, models.logits_of(oracle, input_ids=ids))
 
 
-@pytest.mark.parametrize("normed", [False, True])
-def test_laws(normed) -> None:
-    check_architecture(Cohere, {"vocab_size": 32, "num_key_value_heads": 2, "use_qk_norm": normed} | models.SIZES)
+def test_laws() -> None:
+    check_architecture(Cohere, {"vocab_size": 32, "num_key_value_heads": 2, "use_qk_norm": True} | models.SIZES)

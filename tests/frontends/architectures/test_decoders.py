@@ -1,4 +1,4 @@
-"""Every decoder against transformers: branches of its config, every way to feed the tokens, and classification."""
+"""Decoders beyond parity: packages, classification, answers, the end of the table of positions, what is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -15,35 +15,13 @@ from burnish.frontends.config import LoadError
 from burnish.ir.module import Module
 from burnish.testing import check_architecture
 from tests import models
-from tests.frontends.architectures.feeding import assert_near, check_every_feeding, check_forward, run
+from tests.frontends.architectures.feeding import assert_near, check_forward, run
 
 SIZES = {"vocab_size": 96, "num_key_value_heads": 2, "max_position_embeddings": 64} | models.SIZES
-WINDOWS = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
 PHI3 = SIZES | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
 GPT2 = {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 64}
 NEO = {"vocab_size": 96, "hidden_size": 48, "num_heads": 4, "num_layers": 2, "attention_types": [[["local"], 2]]}
 NEOX = {"vocab_size": 96, "max_position_embeddings": 64} | models.SIZES
-SWAPPED = {"layer_types": ["sliding_attention", "full_attention"]}
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "Qwen2": ("Qwen2ForCausalLM", SIZES),
-    "Qwen2, a window from the second layer on": ("Qwen2ForCausalLM", SIZES | WINDOWS),
-    "Qwen2, a window in the layers that the config says": ("Qwen2ForCausalLM", SIZES | WINDOWS | SWAPPED),
-    "Qwen3, heads of another size than hidden / heads": ("Qwen3ForCausalLM", SIZES | {"head_dim": 24}),
-    "Qwen3, biases": ("Qwen3ForCausalLM", SIZES | {"head_dim": 16, "attention_bias": True}),
-    "GPT-NeoX": ("GPTNeoXForCausalLM", NEOX),
-    "GPT-NeoX, one part after the other": ("GPTNeoXForCausalLM", NEOX | {"use_parallel_residual": False}),
-    "GPT-NeoX, half rotated, tied": (
-        "GPTNeoXForCausalLM",
-        NEOX | {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}},
-    ),
-    "Phi-3": ("Phi3ForCausalLM", PHI3),
-    "Phi-3, a window, three quarters rotated": (
-        "Phi3ForCausalLM",
-        PHI3
-        | {"sliding_window": 5, "num_key_value_heads": 4}
-        | {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.75}},
-    ),
-}  # fmt: skip
 CLASSIFIED = {
     "Llama": SIZES,
     "Mistral": SIZES | {"sliding_window": 7},
@@ -67,21 +45,9 @@ def loaded(name: str, config: dict[str, Any], folder: Path) -> tuple[Any, Module
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_numbers_are_the_oracles_however_the_tokens_are_fed(case: str, tmp_path: Path) -> None:
-    oracle, module = loaded(*CASES[case], tmp_path)
-    ids = models.tokens((3, 19))
-    expected = models.logits_of(oracle, input_ids=ids)
-    assert np.abs(expected).max() > 0.1
-    assert_near(run(module, "forward", ids=ids)["logits"], expected)
-    check_every_feeding(module, ids, expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", ["GPT-2", "GPT-NeoX", "Phi-3", "Qwen3, biases"])
-def test_on_xla_and_from_a_package(case: str, tmp_path: Path) -> None:
-    """What was fused, transposed or interleaved on disk too: rolled blocks, and the tensors of a package."""
-    oracle, module = loaded(*CASES[case], tmp_path / "checkpoint")
+def test_on_xla_and_from_a_package(tmp_path: Path) -> None:
+    """What was fused and transposed on disk too: rolled blocks, and the tensors of a package."""
+    oracle, module = loaded("GPT2LMHeadModel", GPT2, tmp_path / "checkpoint")
     ids = models.tokens((2, 19))
     expected = models.logits_of(oracle, input_ids=ids)
     check_forward(module, ids, expected)
@@ -166,7 +132,6 @@ OF_FAMILY: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", OF_FAMILY)
 def test_laws(name: str) -> None:
     check_architecture(ARCHITECTURES[name], OF_FAMILY[name])
-    check_architecture(ARCHITECTURES[name], OF_FAMILY[name], head="ForSequenceClassification")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every encoder with every head against transformers, padded; sentence pairs."""
+"""Encoders beyond parity: the end of the table of positions, sentence pairs, labels, what is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from burnish.backends.binding import BindError
 from burnish.frontends.architecture import ARCHITECTURES
 from burnish.frontends.checkpoint import load_checkpoint, module_of
 from burnish.frontends.config import Config, LoadError
-from burnish.ir.module import Module
 from burnish.ir.types import Type
 from burnish.ir.weights import StoredWeights
 from burnish.testing import check_architecture
@@ -25,16 +24,8 @@ SIZES = {"vocab_size": 96, "max_position_embeddings": 64} | models.SIZES
 CONFIGS: dict[str, dict[str, Any]] = {
     "Bert": SIZES,
     "Roberta": SIZES | {"type_vocab_size": 1, "hidden_act": "relu"},
-    "XLMRoberta": SIZES | {"type_vocab_size": 1, "pad_token_id": 3},
     "DistilBert": {"vocab_size": 96, "max_position_embeddings": 64, "dim": 48, "hidden_dim": 80}
     | {"n_layers": 2, "n_heads": 3},
-}
-HEADS = {
-    "Model": {"hidden": "last_hidden_state"},
-    "ForMaskedLM": {"logits": "logits"},
-    "ForSequenceClassification": {"logits": "logits"},
-    "ForTokenClassification": {"logits": "logits"},
-    "ForQuestionAnswering": {"start_logits": "start_logits", "end_logits": "end_logits"},
 }
 IDS, COUNTS = np.maximum(models.tokens((3, 11)), 4), np.array([11, 5, 1], np.int32)
 MASK = (np.arange(11) < COUNTS[:, None]).astype("i8")
@@ -47,30 +38,6 @@ def of_oracle(oracle: Any, **more: np.ndarray) -> Any:
         return oracle(**given)
 
 
-def check(module: Module, oracle: Any, outputs: dict[str, str]) -> None:
-    """Every real token's results, or each sequence's."""
-    found = run(module, "forward", ids=IDS, count=COUNTS)
-    assert list(found) == list(outputs)
-    for ours, theirs in outputs.items():
-        expected = of_oracle(oracle)[theirs].numpy()
-        for b, n in enumerate(COUNTS):
-            real = slice(n) if expected.shape[1] == IDS.shape[1] else slice(None)
-            error = np.abs(found[ours][b, real] - expected[b, real]).max() / np.abs(expected).max()
-            assert error < models.WITHIN, f"{ours} of sequence {b}: {error:.1e} of the largest"
-
-
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("name", [n if n == "DistilBert" else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS])
-def test_numbers_are_the_oracles(name: str, head: str, tmp_path: Path) -> None:
-    labels = {"id2label": {0: "a", 1: "b", 2: "c"}} if "Classification" in head else {}
-    oracle = models.made(name + head, **CONFIGS[name], **labels)
-    module = load_checkpoint(models.saved_in_full(oracle, tmp_path))
-    for m in (module, burnish.optimize(module)):
-        check(m, oracle, HEADS[head])
-    assert module.facts.labels == tuple(labels.get("id2label", {}).values())
-    assert module.facts.architecture == name + head and not module.facts.makes_text
-
-
 @pytest.mark.parametrize("cls", [t.cls for t in TYPES if t.cls.endswith("Model")])
 def test_a_config_that_says_nothing_has_the_sizes_of_its_class(cls: str) -> None:
     with torch.device("meta"):
@@ -80,9 +47,8 @@ def test_a_config_that_says_nothing_has_the_sizes_of_its_class(cls: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["Roberta", "DistilBert"])
-def test_on_xla_and_from_a_package(name: str, tmp_path: Path) -> None:
-    oracle = models.made(f"{name}ForSequenceClassification", **CONFIGS[name])
+def test_on_xla_and_from_a_package(tmp_path: Path) -> None:
+    oracle = models.made("DistilBertForSequenceClassification", **CONFIGS["DistilBert"])
     module = burnish.optimize(load_checkpoint(models.saved_in_full(oracle, tmp_path / "checkpoint")))
     burnish.compile(module, tmp_path / "package")
     for m in (module, burnish.load(tmp_path / "package")):
@@ -126,8 +92,9 @@ def test_pairs_of_sentences_have_types_of_tokens(tmp_path: Path) -> None:
         assert_near(run(module, "forward", ids=IDS, count=COUNTS)["logits"], expected)
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("name", ["Roberta", "DistilBert"])
+@pytest.mark.parametrize(
+    ("name", "head"), [("Roberta", "ForMaskedLM"), ("DistilBert", "ForSequenceClassification"), ("DistilBert", "Model")]
+)
 def test_laws(name: str, head: str) -> None:
     check_architecture(ARCHITECTURES[name], CONFIGS[name], head=head)
 

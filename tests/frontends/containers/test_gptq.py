@@ -32,7 +32,7 @@ def made(name: str) -> Any:
 @pytest.mark.parametrize(
     ("name", "format"),
     [
-        pytest.param(n, f, marks=pytest.mark.slow if f == "gptq_v2" and n != "Llama" else ())
+        pytest.param(n, f, marks=() if (n, f) == ("Llama", "gptq") else pytest.mark.slow)
         for n in FAMILIES
         for f in ("gptq", "gptq_v2")
     ],

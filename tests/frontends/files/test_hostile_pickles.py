@@ -153,7 +153,7 @@ def test_pythons_own_would_run_it(case: str, tmp_path: Path, monkeypatch: pytest
 
 # ------------------------------------------------------------------------------------------- memory, time and depth
 
-N = 1 << 16
+N = 1 << 13  # deeper than recursion goes
 PICKLES: dict[str, bytes] = {
     "lists in lists": PROTO + b"]" * N + b"a" * (N - 1) + b".",
     "tuples in tuples": PROTO + b")" + b"\x85" * N + b".",

@@ -67,7 +67,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     "dicts in dicts": (b"\x81\xa1a" * 100_000, "more than 64 deep"),
     "lists in lists": (b"\x81\xa1a" + b"\x91" * 100_000, "more than 64 deep"),
     "more values than are read": (
-        b"\x81\xa1a\xdd" + struct.pack(">I", 1 << 20) + b"\xc0" * (1 << 20),
+        b"\x81\xa1a\xdd" + struct.pack(">I", 1 << 18) + b"\xc0" * (1 << 18),
         "more than 262144",
     ),
     "a byte that there is not": (b"\xc1", "the byte 0xc1 at 0"),
@@ -92,11 +92,10 @@ def test_what_lies_is_refused(case: str, tmp_path: Path) -> None:
 def test_a_byte_that_is_another_is_refused_or_reads_what_is_in_the_file(tmp_path: Path) -> None:
     raw = msgpack({"params": {"a": {"kernel": ARRAY, "bias": ARRAY[0]}, "b": ARRAY}})
     for at in range(len(raw)):
-        for bit in range(8):
-            (tmp_path / "w").write_bytes(raw[:at] + bytes([raw[at] ^ 1 << bit]) + raw[at + 1 :])
-            try:
-                tensors = read_msgpack(tmp_path / "w")
-            except LoadError:
-                continue
-            for name in tensors:
-                StoredWeights(tensors).read(name)
+        (tmp_path / "w").write_bytes(raw[:at] + bytes([raw[at] ^ 1 << at % 8]) + raw[at + 1 :])
+        try:
+            tensors = read_msgpack(tmp_path / "w")
+        except LoadError:
+            continue
+        for name in tensors:
+            StoredWeights(tensors).read(name)
