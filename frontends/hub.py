@@ -201,8 +201,8 @@ def _asked(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as e:
         if type(e).__module__ == "huggingface_hub.errors":
             raise
-        what = f"{type(e).__name__}: {e}"[:200]
-        raise LoadError(f"{constants.ENDPOINT} answers, and not as a hub does ({what}); is there a page to log in?") from e
+        what = f"answers, and not as a hub does ({f'{type(e).__name__}: {e}'[:200]}); is there a page to log in?"
+        raise LoadError(f"{constants.ENDPOINT} {what}") from e
 
 
 def _bar(what: str, progress: Progress | None) -> type:
