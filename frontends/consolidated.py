@@ -14,7 +14,7 @@ from burnish.frontends.architecture import build_module
 from burnish.frontends.config import Config, LoadError, read_object
 from burnish.frontends.generation_config import with_generation
 from burnish.frontends.stored import Conventions, Spelling, Tensors, containers_of, spelled
-from burnish.frontends.weight_files import read_weights
+from burnish.frontends.weight_files import consolidated, read_weights
 from burnish.ir.module import Module
 from burnish.ir.weights import StoredTensor, StoredWeights
 
@@ -66,7 +66,7 @@ def consolidated_files(folder: Path) -> list[Path]:
     """The files of weights of a folder that has a `params.json`, in their order."""
     if not (folder / PARAMS).exists():
         return []
-    return sorted(p for p in folder.glob("consolidated*") if p.suffix in (".pth", ".safetensors"))
+    return [folder / name for name in consolidated(p.name for p in folder.glob("*"))]
 
 
 def load_consolidated(folder: Path) -> Module:

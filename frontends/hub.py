@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from burnish.frontends.config import Config, LoadError, read_object, shown
 from burnish.frontends.on_disk import listed
 from burnish.frontends.sentence import module_folders
+from burnish.frontends.weight_files import INDEX, consolidated, weights_named
 from burnish.ir.budget import check_disk
 
 __all__ = ["Name", "fetched", "name_of"]
@@ -30,13 +31,10 @@ _NAME = re.compile(
     r"(?P<hf>hf:/+)?(?P<repo>[\w.-]+/[\w.-]+)"
     r"(?:@(?P<revision>refs/(?:pr|convert)/[\w.-]+|[^/@]+))?(?:/(?P<file>[^@]+))?"
 )
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 #: beside the weights: configs, and what tokenizers are made of
 _BESIDE = re.compile(r"[^/]*\.(?:json|jinja|model)|vocab\.txt|merges\.txt")
 _LARGEST_BESIDE = 256 << 20  # bytes; larger ones are no configs
-#: files of weights, the form that goes before the others first
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_INDEX = ".index.json"
-
 
 class Name(NamedTuple):
     """A model on the hub, and the file of it that is meant: "" for what a folder with all of it would be read as."""
@@ -79,13 +77,17 @@ def _fetched(name: Name, progress: Progress | None) -> Path:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
-        info = HfApi().model_info(name.repo, revision=name.revision, files_metadata=True)
+        info = _asked(HfApi().model_info, name.repo, revision=name.revision, files_metadata=True)
     except OfflineModeIsEnabled:
         folder = _snapshot(name, [name.file or "config.json"])
         if not (folder / name.file).exists():
             raise LoadError(f"the cache does not have the file; it has {listed(_names(folder))}") from None
         return folder / name.file
     fetch = _Fetch(name, str(info.sha), {f.rfilename: int(f.size or 0) for f in info.siblings or ()}, progress)
+    if not _COMMIT.fullmatch(fetch.commit):
+        raise LoadError(f"the hub names no commit of it, but {shown(fetch.commit)}")
+    if outside := [n for n in fetch.sizes if n.startswith("/") or ".." in n.split("/")]:
+        raise LoadError(f"has a file {shown(outside[0])}, a name that leads out of its folder")
     if name.file:
         fetch(fetch.with_data(name.file))
         return fetch.folder / name.file
@@ -115,11 +117,24 @@ class _Fetch:
         return Path(constants.HF_HUB_CACHE, kept, "snapshots", self.commit)
 
     def __call__(self, files: Sequence[str]) -> None:
-        """Have these files there."""
-        lacking = [n for n in files if not (self.folder / n).exists()]
+        """Have these files there, whole. Raises LoadError."""
+        lacking = [n for n in files if not self._is_whole(n)]
+        if not lacking:
+            return
         check_disk(sum(self.sizes[n] for n in lacking), self.folder, str(self.name))
-        if lacking and _snapshot(self.name, lacking, self.progress) != self.folder:
+        cut = [n for n in lacking if (self.folder / n).exists()]
+        for n in cut:  # or the library goes on linking to what it had for it
+            (self.folder / n).unlink()
+        if _snapshot(self.name, lacking, self.progress, anew=bool(cut)) != self.folder:
             raise LoadError("the model was changed on the hub in the meantime: try again")
+        for n in lacking:
+            if not self._is_whole(n):
+                raise LoadError(f"{n} did not come with the {self.sizes[n]} bytes that the hub says it has: try again")
+
+    def _is_whole(self, file: str) -> bool:
+        """Whether the cache has a file with as many bytes as the hub says, which may say nothing: 0."""
+        path = self.folder / file
+        return path.exists() and self.sizes[file] in (0, path.stat().st_size)
 
     def beside(self, folder: str) -> list[str]:
         """The configs and the like of one folder, "" or one that ends with a slash."""
@@ -130,38 +145,64 @@ class _Fetch:
         """A file, its data where that lies beside it, and the configs of its folder. Raises LoadError."""
         if file not in self.sizes:
             raise LoadError(f"has no file {shown(file)}; it has {listed(sorted(self.sizes))}")
-        return [*(n for n in self.sizes if n.startswith(file)), *self.beside(file[: file.rfind("/") + 1])]
+        folder = file[: file.rfind("/") + 1]
+        parts = self.consolidated(folder)
+        return [*(n for n in self.sizes if n.startswith(file)), *(parts if file in parts else ()), *self.beside(folder)]
 
     def weights(self, folder: str) -> list[str]:
         """The weights in a folder, in the form that is read where there are several; none where there are none."""
-        first = next((folder + n for n in _WEIGHTS if folder + n in self.sizes), "")
-        if not first.endswith(_INDEX):
-            return [first] if first else []
+        found = weights_named(lambda n: folder + n in self.sizes)
+        if found is None:
+            return self.consolidated(folder)
+        first = folder + found[1]
+        if not first.endswith(INDEX):
+            return [first]
         self([first])
         shards = Config(read_object(self.folder / first), first).section("weight_map").values.values()
         return [n for n in dict.fromkeys(f"{folder}{file}" for file in shards) if n in self.sizes]
 
+    def consolidated(self, folder: str) -> list[str]:
+        """Meta's or Mistral's own weights in a folder."""
+        inside = (n.removeprefix(folder) for n in self.sizes if n.startswith(folder))
+        return [folder + n for n in consolidated(n for n in inside if "/" not in n)]
+
     def packed(self) -> list[str]:
         """The one file that holds a whole model. Raises LoadError where there is none, or several."""
         found = [n for n in self.sizes if n.endswith((".gguf", ".onnx"))]
-        if len(found) == 1 and found[0].endswith(".gguf"):
+        if len(found) == 1 and found[0].endswith(".gguf") and "/" not in found[0]:
             return found
         if found:
-            raise LoadError(f"has several files, of which you name one, as {self.name}/{found[0]}: {listed(found)}")
+            raise LoadError(f"is not one model alone: name a file of it, as {self.name}/{found[0]}: {listed(found)}")
         raise LoadError(f"has no weights that are read; it has {listed(sorted(self.sizes))}")
 
 
-def _snapshot(name: Name, files: Sequence[str], progress: Progress | None = None) -> Path:
+def _snapshot(name: Name, files: Sequence[str], progress: Progress | None = None, anew: bool = False) -> Path:
+    """Where the cache has the files; `anew`: what it has already is fetched again."""
     from huggingface_hub import snapshot_download
 
-    folder = snapshot_download(
+    folder = _asked(
+        snapshot_download,
         name.repo,
         revision=name.revision,
         allow_patterns=[glob.escape(n) for n in files],
         library_name="burnish",
+        force_download=anew,
         tqdm_class=_bar(str(name), progress),
     )
     return Path(folder)
+
+
+def _asked(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What the hub's library gives. Raises LoadError where it stumbles over an answer that is none of a hub."""
+    from huggingface_hub import constants
+
+    try:
+        return call(*args, **options)
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as e:
+        if type(e).__module__ == "huggingface_hub.errors":
+            raise
+        what = f"answers, and not as a hub does ({f'{type(e).__name__}: {e}'[:200]}); is there a page to log in?"
+        raise LoadError(f"{constants.ENDPOINT} {what}") from e
 
 
 def _bar(what: str, progress: Progress | None) -> type:
@@ -208,6 +249,8 @@ def _explained(name: Name) -> Iterator[None]:
         raise told(why) from None
     except (errors.HTTPError, errors.HFValidationError) as e:  # type: ignore[attr-defined]
         raise told(_reached(e)) from None
+    except OSError as e:
+        raise told(f"cannot be fetched: {str(e).splitlines()[0]}") from None
 
 
 def _reached(e: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,18 @@ from burnish.frontends.files.torch import read_torch
 from burnish.frontends.on_disk import listed, other_case, unreadable
 from burnish.ir.weights import StoredTensor
 
-__all__ = ["form_of", "has_weights", "is_weights", "read_weights", "weights_in"]
+__all__ = [
+    "INDEX",
+    "consolidated",
+    "form_of",
+    "has_weights",
+    "is_weights",
+    "read_weights",
+    "weights_in",
+    "weights_named",
+]
+
+INDEX = ".index.json"
 
 
 class Form(NamedTuple):
@@ -51,9 +62,20 @@ def is_weights(path: Path) -> bool:
     return path.is_file() and any(path.suffix.lower() in form.endings for form in FORMS)
 
 
+def weights_named(is_there: Callable[[str], bool]) -> tuple[Form, str] | None:
+    """Which file counts of a folder's, by what `is_there`: one with all weights, or the index of several."""
+    names = ((form, f"{form.name}{end}") for form in FORMS for end in ("", INDEX))
+    return next(((form, name) for form, name in names if is_there(name)), None)
+
+
 def has_weights(folder: Path) -> bool:
     """Whether a folder has files that `weights_in` reads."""
-    return any((folder / f"{form.name}{end}").exists() for form in FORMS for end in ("", ".index.json"))
+    return weights_named(lambda name: (folder / name).exists()) is not None
+
+
+def consolidated(names: Iterable[str]) -> list[str]:
+    """Those of a folder's files that are Meta's or Mistral's own weights, in their order."""
+    return sorted(n for n in names if n.startswith("consolidated") and n.endswith((".pth", ".safetensors")))
 
 
 def form_of(path: Path) -> Form:
@@ -73,15 +95,13 @@ def weights_in(folder: Path) -> dict[str, StoredTensor]:
 
     Raises LoadError, saying what the folder holds in place of weights.
     """
-    for form in FORMS:
-        single, index = folder / form.name, folder / f"{form.name}.index.json"
-        if single.exists():
-            return form.read(single)
-        if index.exists():
-            return _sharded(folder, index, form)
-        if single.is_symlink():
-            raise LoadError(f"{single}: is a link to a file that is not there, {os.readlink(single)}; fetch it again")
-    names = [name for form in FORMS for name in (form.name, f"{form.name}.index.json")]
+    found = weights_named(lambda name: os.path.lexists(folder / name))
+    if found is not None:
+        form, file = found[0], folder / found[1]
+        if not file.exists():
+            raise LoadError(f"{file}: is a link to a file that is not there, {os.readlink(file)}; fetch it again")
+        return _sharded(folder, file, form) if file.name.endswith(INDEX) else form.read(file)
+    names = [f"{form.name}{end}" for form in FORMS for end in ("", INDEX)]
     near = next(((other, name) for name in names if (other := other_case(folder / name))), None)
     what = f"holds {near[0]}, in other letters than {near[1]}: rename it" if near else unreadable(folder)
     raise LoadError(f"{folder}: {what or f'holds none of {listed(names)}'}")

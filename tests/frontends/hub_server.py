@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+#: answers, or hangs up; given `send(status, body, headers)`
+Fault = Callable[[Callable[[int, bytes, dict[str, str]], None]], None]
+
 
 @contextmanager
-def serving(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """The address, and the requests so far. `root/org/name/revision/…` are the files; `gated` in a name closes it."""
+def serving(root: Path) -> Iterator[tuple[str, list[str], dict[str, Fault]]]:
+    """The address, the requests so far, and what is answered otherwise, by the ends of requests.
+
+    `root/org/name/revision/…` are the files; `gated` in a name closes it.
+    """
     asked: list[str] = []
+    faults: dict[str, Fault] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -25,6 +32,10 @@ def serving(root: Path) -> Iterator[tuple[str, list[str]]]:
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path).strip("/")
             asked.append(f"{self.command} {path}")
+            for end, fault in faults.items():
+                if asked[-1].endswith(end):
+                    self.close_connection = True
+                    return fault(self._send)
             try:
                 self._answer(*_parts(path))
             except FileNotFoundError as e:
@@ -70,7 +81,7 @@ def serving(root: Path) -> Iterator[tuple[str, list[str]]]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked, faults
     finally:
         server.shutdown()
         server.server_close()

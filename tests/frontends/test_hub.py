@@ -20,7 +20,7 @@ from burnish.frontends.hub import Name, fetched, name_of
 from burnish.ir.budget import BudgetError
 from burnish.runtime.sources import tokenizer_of
 from tests import models
-from tests.frontends.hub_server import serving
+from tests.frontends.hub_server import Fault, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "examples/tiny-lm"
@@ -32,6 +32,8 @@ class Hub:
     asked: list[str]
     #: `root/org/name/revision/…` are the files
     root: Path
+    #: what is answered otherwise
+    faults: dict[str, Fault]
 
     def add(self, name: str, *files: str, revision: str = "main", of: Path | None = None) -> Path:
         """A model, of such files and those of a folder."""
@@ -54,13 +56,13 @@ class Hub:
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     root = tmp_path / "served"
     root.mkdir()
-    with serving(root) as (url, asked):
+    with serving(root) as (url, asked, faults):
         template = url + "/{repo_id}/resolve/{revision}/{filename}"
         for name, value in {"ENDPOINT": url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_OFFLINE": False}.items():
             monkeypatch.setattr(constants, name, value)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(hub, "_FETCHED", {})
-        yield Hub(url, asked, root)
+        yield Hub(url, asked, root, faults)
 
 
 def files_in(folder: Path) -> set[str]:
@@ -174,7 +176,7 @@ def test_the_modules_of_an_embedding_model(served: Hub, tmp_path: Path) -> None:
 
 def test_a_file_of_a_model(served: Hub) -> None:
     served.add("org/packed", "small-q4_0.gguf", "small-q8_0.gguf", "onnx/model.onnx", "onnx/model.onnx_data")
-    with pytest.raises(LoadError, match=r"has several files, .* as org/packed/onnx/model.onnx: .*small-q8_0.gguf"):
+    with pytest.raises(LoadError, match=r"name a file of it, as org/packed/onnx/model.onnx: .*small-q8_0.gguf"):
         fetched(Name("org/packed", "main", ""))
     path = fetched(Name("org/packed", "main", "small-q8_0.gguf"))
     assert path.name == "small-q8_0.gguf" and path.exists()
@@ -239,6 +241,100 @@ def test_without_a_hub_the_cache_is_taken_where_that_is_asked_for(served: Hub, m
         fetched(Name("org/other", "main", ""))
     with pytest.raises(LoadError, match=r"the cache does not have the file; it has config.json"):
         fetched(Name("org/tiny", "main", "other.gguf"))
+
+
+INFO = "GET api/models/org/tiny/revision/main"
+COMMIT = "b28b7af69320201d1cf206ebf28373980add1451"  # of main
+LOG_IN = b"<html>Log in to this network</html>"
+
+
+def info(**what: object) -> bytes:
+    return json.dumps({"id": "org/tiny", "sha": COMMIT, "siblings": [{"rfilename": "config.json"}], **what}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (LOG_IN, "answers, and not as a hub does .*is there a page to log in"),
+        (b"[]", "answers, and not as a hub does"),
+        (info(siblings="x"), "answers, and not as a hub does"),
+        (info(siblings=None), "has no weights that are read"),
+        (info(sha="../../../../etc"), r"the hub names no commit of it, but '../../../../etc'"),
+        (info(sha=None), "the hub names no commit of it"),
+        (info(siblings=[{"rfilename": "../../x.json"}]), "'../../x.json', a name that leads out of its folder"),
+        (info(siblings=[{"rfilename": "/tmp/x.json"}]), "'/tmp/x.json', a name that leads out of its folder"),
+        (info(siblings=[{"rfilename": "config.json", "size": 5}]), "config.json did not come with the 5 bytes"),
+    ],
+)
+def test_answers_of_what_is_no_hub(served: Hub, answer: bytes, message: str) -> None:
+    served.add("org/tiny", of=TINY)
+    served.faults[INFO] = lambda send: send(200, answer, {"Content-Type": "application/json"})
+    with pytest.raises(LoadError, match=f"^org/tiny: .*{message}"):
+        fetched(Name("org/tiny", "main", ""))
+    served.faults.clear()
+    assert burnish.load("org/tiny") == burnish.load(TINY)
+
+
+@pytest.mark.parametrize("request_", [INFO, f"HEAD org/tiny/resolve/{COMMIT}/config.json"])
+def test_a_hub_that_hangs_up(served: Hub, request_: str) -> None:
+    served.add("org/tiny", of=TINY)
+    served.faults[request_] = lambda send: None
+    with pytest.raises(LoadError, match=r"^org/tiny: http://127.0.0.1:[0-9]* cannot be asked"):
+        fetched(Name("org/tiny", "main", ""))
+    served.faults.clear()
+    assert burnish.load("org/tiny") == burnish.load(TINY)
+
+
+@pytest.mark.parametrize(("file", "cut"), [("model.safetensors", 1000), ("config.json", 0)])
+def test_a_file_that_came_in_part_or_as_another_is_fetched_again(served: Hub, file: str, cut: int) -> None:
+    """Even where the hub's library has taken it into its cache."""
+    served.add("org/tiny", of=TINY)
+    body, headers = (TINY / file).read_bytes()[:cut] or LOG_IN, {"ETag": '"x"', "X-Repo-Commit": COMMIT}
+    for method in ("HEAD", "GET"):
+        served.faults[f"{method} org/tiny/resolve/{COMMIT}/{file}"] = lambda send: send(200, body, headers)
+    with pytest.raises(LoadError, match=f"^org/tiny: {file} did not come with|Consistency check failed"):
+        fetched(Name("org/tiny", "main", ""))
+    served.faults.clear()
+    folder = fetched(Name("org/tiny", "main", ""))
+    assert burnish.load(folder) == burnish.load(TINY)
+    (folder / file).resolve().write_bytes(body)  # as an interrupted copy of the cache leaves it
+    hub._FETCHED.clear()
+    assert (fetched(Name("org/tiny", "main", "")) / file).read_bytes() == (TINY / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("files", "read"),
+    [
+        (["flax_model.msgpack", "tf_model.h5"], {"flax_model.msgpack"}),
+        (["weights.npz"], {"weights.npz"}),
+        (["model_state.pdparams"], {"model_state.pdparams"}),
+        (["pytorch_model.bin", "flax_model.msgpack", "weights.npz"], {"pytorch_model.bin"}),
+        (["params.json", "consolidated.00.pth", "consolidated.01.pth", "other.pth"],
+         {"params.json", "consolidated.00.pth", "consolidated.01.pth"}),
+        (["params.json", "consolidated.safetensors", "model.safetensors"], {"params.json", "model.safetensors"}),
+    ],
+)  # fmt: skip
+def test_weights_in_every_form_that_a_folder_may_have(served: Hub, files: list[str], read: set[str]) -> None:
+    served.add("org/form", "config.json", *files)
+    fetched(Name("org/form", "main", ""))
+    assert served.sent() == read | {"config.json"}
+
+
+def test_one_part_of_several_stands_for_all(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = ["consolidated.00.pth", "consolidated.01.pth"]
+    served.add("org/meta", "params.json", *parts, "original/x.pth")
+    here = fetched(Name("org/meta", "main", parts[1]))
+    assert served.sent() == {"params.json", *parts}
+    hub._FETCHED.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    huggingface_hub.close_session()
+    assert fetched(Name("org/meta", "main", "")) == here.parent
+
+
+def test_a_packed_file_in_a_folder_is_named(served: Hub) -> None:
+    served.add("org/packed", "config.json", "sub/x-q4_0.gguf")
+    with pytest.raises(LoadError, match=r"name a file of it, as org/packed/sub/x-q4_0.gguf"):
+        fetched(Name("org/packed", "main", ""))
 
 
 @pytest.mark.slow
