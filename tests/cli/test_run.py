@@ -294,6 +294,10 @@ def test_a_sentence_is_cut_and_stands_behind_its_prompt(cli: Cli, tmp_path: Path
     assert cli("compile", folder, "-o", tmp_path / "package").code == 0
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     for source in (folder, tmp_path / "package"):
+        rows = dict(re.findall(r"^  (\w+) +(.*)$", cli("inspect", source).out, re.M))
+        assert (rows["embedding"], rows["pooling"]) == ("64 numbers of a text", "max; compared by cosine")
+        assert rows["prompts"] == "query, plain; unless named, query"
+        assert rows["context"].endswith(", of which a text is cut to 5")
         for named, text in (((), "Xabcdefgh"), (("--prompt-name", "plain"), "abcdefgh")):
             ran = cli("run", source, "--prompt", "abcdefgh", *named, "--json")
             assert json.loads(ran.out)["prompt_ids"] == tokenizer.encode(text)[:5]
