@@ -57,6 +57,7 @@ def _task_option(function: F) -> F:
     return click.option(
         "--task",
         metavar="TASK",
+        shell_complete=completing(_tasks),
         help="What SRC is for, where it does not say (an ONNX file): text-generation, feature-extraction, …",
         callback=lambda ctx, parameter, task: ctx.meta.update({"task": task or ""}),
         expose_value=False,
@@ -141,6 +142,13 @@ def completing(names: Callable[[], Iterable[str]]) -> Callable[[click.Context, c
         return [before + name for name in sorted(names()) if name.startswith(last)]
 
     return complete
+
+
+def _tasks() -> Iterable[str]:
+    """What a model may be for."""
+    from burnish.ir.signature import TASKS
+
+    return TASKS
 
 
 def format_names() -> list[str]:

@@ -14,7 +14,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from burnish.cli._generation import advice, check_stops, generation_options, sampler_of, show_pieces
+from burnish.cli._generation import (
+    advice,
+    check_stops,
+    generation_options,
+    length_option,
+    sampler_of,
+    show_pieces,
+)
 from burnish.cli._options import (
     activations_option,
     backend_option,
@@ -55,7 +62,7 @@ LONGEST_PROMPT = 64 << 20  # bytes
 )
 @answer_options
 @click.option("--language", metavar="TOKEN", help="The token that an answer begins with: a language to translate to.")
-@click.option("-n", "--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
+@length_option(128)
 @generation_options
 @click.option(
     "--logprobs",

@@ -28,7 +28,7 @@ _MOST_COMPUTED = 1 << 16  # elements of what a table of frequencies is made of
 
 
 def dimensions(graph: Graph) -> dict[str, Any]:
-    """Layers by stack, width, attention, feed-forward, experts, vocabulary, scores, embedding, positions; what there is of them.
+    """Layers by stack, width, attention, feed-forward, experts, vocabulary, positions, results; what there is of them.
 
     The graph is a plain one after the passes of `default`.
     """
