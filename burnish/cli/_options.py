@@ -59,9 +59,15 @@ def _task_option(function: F) -> F:
         metavar="TASK",
         shell_complete=completing(_tasks),
         help="What SRC is for, where it does not say (an ONNX file): text-generation, feature-extraction, …",
-        callback=lambda ctx, parameter, task: ctx.meta.update({"task": task or ""}),
+        callback=_keep_task,
         expose_value=False,
     )(function)
+
+
+def _keep_task(ctx: click.Context, parameter: click.Parameter, task: str | None) -> None:
+    if task and task not in _tasks():
+        raise click.UsageError(f"--task is one of {', '.join(_tasks())}, not {task!r}")
+    ctx.meta["task"] = task or ""
 
 
 def _budget_option(function: F) -> F:

@@ -75,7 +75,7 @@ def command(
     if tokenizer is None:
         raise click.UsageError(no_tokenizer(source))
     if not model.is_generative or model.has_encoder:
-        raise click.UsageError("chat is for models that go on from a text, as `burnish run` says what others do")
+        raise click.UsageError("chat is for models that go on from a text; `burnish run` says what others do")
     check_stops(stops, True)
     if require_kernels:
         refuse_fallbacks(model)

@@ -42,6 +42,8 @@ class TextModel:
     def __init__(self, model: Executable, tokenizer: Tokenizer | None, wanted: Wanted | None = None, cut: bool = False):
         self.model, self.tokenizer, self.wanted, self.cut = model, tokenizer, wanted or Wanted(), cut
         self.wanted.check(model.module.facts.task)
+        if cut and model.is_generative and not model.has_encoder:
+            raise ValueError("cut is not for a model that goes on from a text: no room would be left for more")
 
     @overload
     def __call__(self, texts: str | tuple[str, str], batch: int = ...) -> dict[str, Any]: ...

@@ -42,7 +42,7 @@ def test_a_folder_without_a_tokenizer_runs_on_ids(cli: Cli, t5: Path) -> None:
     assert len([int(x) for x in out.split()]) == 3
     code, out, err = cli("run", t5, "--prompt", "five")
     assert (code, out) == (2, "")
-    assert "there is no tokenizer.json beside the model: give --prompt-ids" in err
+    assert "there is no tokenizer.json beside the model: put one there; `burnish run` takes --prompt-ids" in err
 
 
 def says(ids: Sequence[int]) -> Callable[..., Iterator[int]]:
@@ -304,6 +304,11 @@ def test_a_sentence_is_cut_and_stands_behind_its_prompt(cli: Cli, tmp_path: Path
     assert "--prompt-name is put before a text" in cli("run", folder, "--prompt-ids", "5", "--prompt-name", "query").err
     ran = cli("run", folder, "--prompt", "a", "--prompt-name", "passage")
     assert ran.code == 2 and "the model has no prompt 'passage'; it has query, plain" in ran.err
+
+
+def test_a_task_that_there_is_not_is_an_error_of_usage(cli: Cli, llama: Path) -> None:
+    code, _, err = cli("run", llama, "--prompt-ids", "5", "--task", "dream")
+    assert code == 2 and err.startswith("error: --task is one of text-generation, ") and err.endswith("not 'dream'\n")
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "vocab.json", "tekken.json", "source.spm"])

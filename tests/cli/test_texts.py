@@ -95,6 +95,11 @@ def test_a_text_that_is_too_long_can_be_cut(cli: Cli, folders: dict[str, Path]) 
     assert cli(*long) == cli(*whole)
 
 
+def test_what_is_gone_on_from_is_not_cut(cli: Cli, llama: Path) -> None:
+    code, _, err = cli("run", llama, "--prompt-ids", "5", "--cut")
+    assert (code, err.startswith("error: --cut is not for a model that goes on from a text")) == (2, True)
+
+
 # ---------------------------------------------------------------------------------------------------------------- lines
 
 
