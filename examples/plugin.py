@@ -27,9 +27,9 @@ from burnish.backends.kernels import Kernel
 from burnish.backends.static import Static
 from burnish.backends.target import Target
 from burnish.backends.xla_kernels import XlaKernel
-from burnish.frontends.architecture import Architecture, Layers
 from burnish.frontends.checkpoint import module_of
-from burnish.frontends.config import Config, LoadError, parse_object
+from burnish.frontends.config import parse_object
+from burnish.frontends.family import Architecture, Config, Layers, LoadError, Value
 from burnish.frontends.heads import Head, Outputs
 from burnish.frontends.source import Source
 from burnish.frontends.stored import Container
@@ -37,7 +37,6 @@ from burnish.ir import Module
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim
 from burnish.ir.format import Layout, Packed, Parts, QuantFormat
-from burnish.ir.graph import Value
 from burnish.ir.op import Array, Arrays, Axes, Op
 from burnish.ir.parts import Part
 from burnish.ir.signature import LOGITS

@@ -243,9 +243,9 @@ def _explained(name: Name) -> Iterator[None]:
         raise told(f"the model has no revision {shown(name.revision)}") from None
     except errors.LocalEntryNotFoundError as e:
         if constants.is_offline_mode():
-            why = "HF_HUB_OFFLINE is set, and the cache does not have it, or not all of it"
+            why = "there is no such folder; HF_HUB_OFFLINE is set, and the cache does not have it, or not all of it"
         else:
-            why = f"there is no such folder; {_reached(e.__cause__ or e)}"
+            why = _reached(e.__cause__ or e)
         raise told(why) from None
     except (errors.HTTPError, errors.HFValidationError) as e:  # type: ignore[attr-defined]
         raise told(_reached(e)) from None
@@ -257,7 +257,10 @@ def _reached(e: BaseException) -> str:
     from huggingface_hub import constants
 
     what = str(e).strip().split("\n")[0][:200]
-    return f"{constants.ENDPOINT} cannot be asked ({what}); with HF_HUB_OFFLINE=1 what the cache has is taken"
+    return (
+        f"there is no such folder; {constants.ENDPOINT} cannot be asked ({what}); "
+        "with HF_HUB_OFFLINE=1 what the cache has is taken"
+    )
 
 
 def _names(folder: Path) -> list[str]:

@@ -118,7 +118,7 @@ def tokenizer_there(path: Path, why: str = "") -> str:
     folder = path if path.is_dir() else path.parent
     found = [n for n in _TOKENIZERS if (folder / n).exists()]
     if not found:
-        return "there is no tokenizer.json beside the model: give --prompt-ids"
+        return "there is no tokenizer.json beside the model: put one there; `burnish run` takes --prompt-ids instead"
     reason = f" ({why})" if why else ""
     return f"there is no tokenizer.json beside the model, and {listed(found)} is not read{reason}: {_TOKENIZER}"
 

@@ -151,7 +151,7 @@ def read_sentence(folder: Path) -> Sentence | None:
             steps.append(step)
         if isinstance(step, Dense | LayerNorm):
             tensors |= _weights(folder, step.path)
-    return Sentence(pooling, steps, tensors, settings | prompts)
+    return Sentence(pooling, steps, tensors, {"pooling": tuple(pooling.modes)} | settings | prompts)
 
 
 def module_folders(folder: Path) -> list[str]:

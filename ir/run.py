@@ -174,7 +174,7 @@ def read_leaf(node: Node) -> Array:
     assert isinstance(node.op, Weight)
     source = node.out.graph.module.source
     if source is None:
-        raise NoDataError("the module has no source of weights: it was read from text alone")
+        raise NoDataError("graph text holds no weights: run what it was made of, a model or a package")
     return source.read(node.op.tensor)
 
 

@@ -254,6 +254,8 @@ class Facts:
     scores: str = ""
     #: how near two of its embeddings are: dot, euclidean, manhattan; "": cosine
     similarity: str = ""
+    #: how the vectors of its tokens become a text's: mean, cls, …; several where they are joined
+    pooling: tuple[str, ...] = ()
     #: the number of tokens that a text is cut to, those that a tokenizer adds included
     longest: int | None = None
     #: texts that may be put before a text, by their names, and the name of the one that is unless another is asked for

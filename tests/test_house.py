@@ -130,11 +130,12 @@ def test_a_shell_completes_commands_and_options_without_loading_a_library() -> N
     assert completed("burnish run --activations i") == ["int8"]
 
 
-def test_a_shell_completes_formats_and_passes() -> None:
+def test_a_shell_completes_formats_passes_and_tasks() -> None:
     """The last of a list or a recipe: what stands before it stays."""
     assert completed("burnish compile model --quantize q5", "numpy") == ["q5_0", "q5_1"]
     assert completed("burnish compile model --quantize lm=q8_0;q4_", "numpy") == ["lm=q8_0;q4_0", "lm=q8_0;q4_1"]
     assert completed("burnish debug check model --pipeline recover,fuse-q", "numpy") == ["recover,fuse-qkv"]
+    assert completed("burnish run --task text-", "numpy") == ["text-classification", "text-generation"]
 
 
 def test_no_file_names_the_workplace() -> None:

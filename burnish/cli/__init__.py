@@ -65,7 +65,8 @@ class _Commands(Group):
 def group() -> None:
     """Burnish: what is this model made of, what did each pass do to it, and how fast can it run?
 
-    SRC is a Hugging Face folder, a .safetensors, .gguf or .onnx file, a package, or graph text (.graph).
+    SRC is a Hugging Face folder, a file of weights in one, a .gguf or .onnx file, a package, graph text (.graph), or
+    a name on the Hugging Face hub (org/name).
     """
 
 

@@ -13,7 +13,7 @@ from burnish.cli._progress import stop_progress
 if TYPE_CHECKING:
     from burnish.runtime.sampling import Sampling
 
-__all__ = ["advice", "check_stops", "generation_options", "sampler_of", "show_pieces"]
+__all__ = ["advice", "check_stops", "generation_options", "length_option", "sampler_of", "show_pieces"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +38,19 @@ _OPTIONS = (
     ),
 )
 _SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+def length_option(default: int) -> Callable[[F], F]:
+    """`--max-new-tokens`."""
+    return click.option(
+        "-n",
+        "--max-new-tokens",
+        metavar="N",
+        type=click.IntRange(1),
+        default=default,
+        show_default=True,
+        help="At most so many tokens of text.",
+    )
 
 
 def generation_options(function: F) -> F:

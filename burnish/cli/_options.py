@@ -57,10 +57,17 @@ def _task_option(function: F) -> F:
     return click.option(
         "--task",
         metavar="TASK",
+        shell_complete=completing(_tasks),
         help="What SRC is for, where it does not say (an ONNX file): text-generation, feature-extraction, …",
-        callback=lambda ctx, parameter, task: ctx.meta.update({"task": task or ""}),
+        callback=_keep_task,
         expose_value=False,
     )(function)
+
+
+def _keep_task(ctx: click.Context, parameter: click.Parameter, task: str | None) -> None:
+    if task and task not in _tasks():
+        raise click.UsageError(f"--task is one of {', '.join(_tasks())}, not {task!r}")
+    ctx.meta["task"] = task or ""
 
 
 def _budget_option(function: F) -> F:
@@ -141,6 +148,13 @@ def completing(names: Callable[[], Iterable[str]]) -> Callable[[click.Context, c
         return [before + name for name in sorted(names()) if name.startswith(last)]
 
     return complete
+
+
+def _tasks() -> Iterable[str]:
+    """What a model may be for."""
+    from burnish.ir.signature import TASKS
+
+    return TASKS
 
 
 def format_names() -> list[str]:

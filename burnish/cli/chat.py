@@ -13,7 +13,14 @@ from typing import Any
 
 import click
 
-from burnish.cli._generation import advice, check_stops, generation_options, sampler_of, show_pieces
+from burnish.cli._generation import (
+    advice,
+    check_stops,
+    generation_options,
+    length_option,
+    sampler_of,
+    show_pieces,
+)
 from burnish.cli._options import (
     activations_option,
     backend_option,
@@ -32,7 +39,7 @@ from burnish.cli._progress import show_progress, stop_progress
 @click.command()
 @source_argument
 @click.option("--system", metavar="TEXT", default="", help="A system message, where the model's template takes one.")
-@click.option("-n", "--max-new-tokens", metavar="N", type=click.IntRange(1), default=1024, show_default=True)
+@length_option(1024)
 @generation_options
 @backend_option
 @activations_option
@@ -68,7 +75,7 @@ def command(
     if tokenizer is None:
         raise click.UsageError(no_tokenizer(source))
     if not model.is_generative or model.has_encoder:
-        raise click.UsageError("chat is for models that go on from a text, as `burnish run` says what others do")
+        raise click.UsageError("chat is for models that go on from a text; `burnish run` says what others do")
     check_stops(stops, True)
     if require_kernels:
         refuse_fallbacks(model)

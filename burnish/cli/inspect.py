@@ -37,8 +37,9 @@ def command(source: Path, as_json: bool) -> None:
     try:
         tokenizer = tokenizer_of(source)
         facts["tokenizer"] = tokenizer.about if tokenizer is not None else None
+        facts["chat_template"] = tokenizer is not None and tokenizer.chat is not None
     except LoadError as e:
-        facts["tokenizer"] = f"cannot be read: {e}"
+        facts |= {"tokenizer": f"cannot be read: {e}", "chat_template": False}
     click.echo(json.dumps(facts) if as_json else _card(facts))
 
 
@@ -64,8 +65,16 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _dimensions(found)
     if facts["tied"]:
         yield "head", "shares its table with the embedding (tied)"
-    yield "context", f"{known['context']:,} tokens" if "context" in known else "it does not say"
+    cut = f", of which a text is cut to {known['longest']:,}" if "longest" in known else ""
+    yield "context", (f"{known['context']:,} tokens" if "context" in known else "it does not say") + cut
     yield "tokenizer", facts["tokenizer"] or "none: it runs on ids"
+    if facts["chat_template"]:
+        yield "chat", "by a template of its own"
+    if "pooling" in known:
+        yield "pooling", f"{', '.join(known['pooling'])}; compared by {known.get('similarity', 'cosine')}"
+    if "prompt_names" in known:
+        default = f"; unless named, {known['default_prompt']}" if "default_prompt" in known else ""
+        yield "prompts", _listed(known["prompt_names"], 8) + default
     if "eos" in known:
         yield "ends at", f"token {_listed(known['eos'])}"
     if "labels" in known:
@@ -113,6 +122,8 @@ def _dimensions(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "vocabulary", f"{found['vocabulary']:,}"
     if "scores" in found and found["scores"] != found.get("vocabulary"):
         yield "scores", f"{found['scores']:,}"
+    if "embedding" in found:
+        yield "embedding", f"{found['embedding']:,} numbers of a text"
 
 
 def _attention(forms: Iterable[Mapping[str, Any]]) -> Iterator[str]:

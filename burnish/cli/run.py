@@ -14,7 +14,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from burnish.cli._generation import advice, check_stops, generation_options, sampler_of, show_pieces
+from burnish.cli._generation import (
+    advice,
+    check_stops,
+    generation_options,
+    length_option,
+    sampler_of,
+    show_pieces,
+)
 from burnish.cli._options import (
     activations_option,
     backend_option,
@@ -55,7 +62,7 @@ LONGEST_PROMPT = 64 << 20  # bytes
 )
 @answer_options
 @click.option("--language", metavar="TOKEN", help="The token that an answer begins with: a language to translate to.")
-@click.option("-n", "--max-new-tokens", metavar="N", type=click.IntRange(1), default=128, show_default=True)
+@length_option(128)
 @generation_options
 @click.option(
     "--logprobs",
@@ -130,7 +137,8 @@ def command(
     model = executable(module, backend, activations or "", progress=show_progress)
     answers = asked_for()
     wanted = Wanted(**{name: value for name, value in answers.items() if name != "cut"})
-    texts = TextModel(model, tokenizer, wanted, cut="cut" in answers)
+    with usage_errors("--"):
+        texts = TextModel(model, tokenizer, wanted, cut="cut" in answers)
     ends = None
     if as_chat or system is not None:
         if not model.is_generative or any(x not in (None, ()) for x in (lines, prompt_ids, pair, prompt_names)):
@@ -146,10 +154,8 @@ def command(
     if model.is_generative and pair is not None:
         raise click.UsageError("--pair is for models of pairs of texts; this one goes on from a prompt")
     drawn = {name: value for name, value in sampling.items() if value is not None and name != "seed"}
-    if not model.is_generative and (drawn or stops or logprobs is not None or language is not None):
-        raise click.UsageError("the model makes no text: sampling, --stop, --logprobs and --language are not for it")
-    if model.is_generative and wanted != Wanted():
-        raise click.UsageError("the model makes text: --best, --scores, --group and --unanswerable are not for it")
+    if not model.is_generative and (drawn or stops or logprobs is not None):
+        raise click.UsageError("the model makes no text: sampling, --stop and --logprobs are not for it")
     check_stops(stops, tokenizer is not None)
     notes = note_choices(model)
     times.mark()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any
 
@@ -65,6 +65,15 @@ class Asked:
         return (key.index(for_first) if for_first[1] is not None else first), until
 
 
+#: what of `Wanted` the answers of a task go by
+_USES: Mapping[str, Sequence[str]] = {
+    "text-classification": ("best", "scores"),
+    "token-classification": ("group",),
+    "question-answering": ("best", "unanswerable"),
+    "fill-mask": ("best",),
+}
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is asked for beside the texts."""
@@ -77,6 +86,13 @@ class Wanted:
     group: str = "simple"
     #: a text may hold no answer
     unanswerable: bool = False
+
+    def check(self, task: str) -> None:
+        """Raise ValueError for what answers of a task do not go by."""
+        used = _USES.get(task, ())
+        for field in fields(self):
+            if field.name not in used and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name} is not for a model of {task or 'no task that it says'}")
 
     def __post_init__(self) -> None:
         """Raises ValueError for what there is not."""

@@ -14,6 +14,7 @@ from burnish.runtime.continuation import Continuation
 from burnish.runtime.sampling import Sampler, greedy
 
 if TYPE_CHECKING:
+    from burnish.frontends.tokenizers.chat_template import ChatTemplate
     from burnish.runtime.executable import Executable
     from burnish.runtime.session import Session
     from burnish.runtime.tokenizer import Tokenizer
@@ -101,16 +102,23 @@ class Answering:
         chat.messages = [*self.messages, {"role": "assistant", "content": self.text.text}]
 
 
+def _template_of(tokenizer: Tokenizer) -> ChatTemplate:
+    if tokenizer.chat is None:
+        raise LoadError(
+            f"{tokenizer.where} comes without a chat template: the model was not made for conversations; "
+            "`burnish run` goes on from a text"
+        )
+    return tokenizer.chat
+
+
 def turn_ends(tokenizer: Tokenizer, facts: Facts) -> frozenset[int]:
     """The tokens that end an answer: the model's own, the tokenizer's `eos_token`, and the template's end of a turn."""
-    if tokenizer.chat is None:
-        raise LoadError(f"{tokenizer.where} comes without a chat template: the model was not made for conversations")
-    added, ends = tokenizer.added(), set(facts.eos)
-    if (eos := tokenizer.chat.tokens.get("eos_token")) in added:
+    template, added, ends = _template_of(tokenizer), tokenizer.added(), set(facts.eos)
+    if (eos := template.tokens.get("eos_token")) in added:
         ends.add(added[eos][0])
     try:  # what stands behind an answer that is over
         messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-        _, _, behind = rendered(tokenizer.chat, messages, add_generation_prompt=False).rpartition("answer")
+        _, _, behind = rendered(template, messages, add_generation_prompt=False).rpartition("answer")
     except LoadError:  # of a template that wants other messages
         return frozenset(ends)
     first = tokenizer.encode(behind.strip(), ends=False)[:1]
@@ -124,9 +132,7 @@ def conversation_ids(tokenizer: Tokenizer, messages: Sequence[Message], **variab
     `sanitize_control_tokens` of transformers (which, as llama.cpp does, takes it for the token unless asked). Raises
     LoadError where there is no template, it refuses, or the tokenizer has no letters for such a token.
     """
-    chat = tokenizer.chat
-    if chat is None:
-        raise LoadError(f"{tokenizer.where} comes without a chat template: the model was not made for conversations")
+    chat = _template_of(tokenizer)
     template, added = chat.text(tools=variables.get("tools") is not None), tokenizer.added()
     control = [t for t, (_, special) in added.items() if special or (t in template and not t.isspace())]
     found = _any_of(control)

@@ -19,7 +19,7 @@ from burnish.ir.ops.experts import ExpertLinear
 from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.origin import Block, block_of
 from burnish.ir.run import static_values
-from burnish.ir.signature import LOGITS, TOKENS
+from burnish.ir.signature import EMBEDDING, LOGITS, TOKENS
 from burnish.ir.walk import above
 
 __all__ = ["dimensions", "frequencies"]
@@ -28,12 +28,13 @@ _MOST_COMPUTED = 1 << 16  # elements of what a table of frequencies is made of
 
 
 def dimensions(graph: Graph) -> dict[str, Any]:
-    """Layers by stack, width, attention, feed-forward, experts, vocabulary, scores, positions; what there is of them.
+    """Layers by stack, width, attention, feed-forward, experts, vocabulary, positions, results; what there is of them.
 
     The graph is a plain one after the passes of `default`.
     """
     nodes = [n for n in graph.order() if n.time == "run"]
-    tokens, logits = graph.input_for(TOKENS), graph.output_for(LOGITS)
+    tokens = graph.input_for(TOKENS)
+    logits, embedding = graph.output_for(LOGITS), graph.output_for(EMBEDDING)
     positions = [n.out for n in nodes if isinstance(n.op, Positions)]
     width = _width(nodes)
     found = {
@@ -44,6 +45,7 @@ def dimensions(graph: Graph) -> dict[str, Any]:
         "experts": _experts(nodes),
         "vocabulary": _rows(_tables([tokens] if tokens is not None else [])),
         "scores": _size(logits.shape[-1]) if logits is not None and logits.shape else None,
+        "embedding": _size(embedding.shape[-1]) if embedding is not None else None,
         "rope": _rope(nodes),
         "learned_positions": _rows(_tables(positions)),
         "relative_bias": _unique({"buckets": n["table"].shape[0]} for n in nodes if isinstance(n.op, RelativeBias)),

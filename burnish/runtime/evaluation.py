@@ -154,7 +154,9 @@ def evaluate_variants(
     made = [_made(module, variant) for variant in variants]
     models = [executable(m, backend, v.activations, progress=progress) for m, v in zip(made, variants, strict=True)]
     if not models[0].is_generative or models[0].has_encoder:
-        raise LoadError("eval measures models that go on from a text; this one does not say that it does")
+        task = module.facts.task
+        other = f"this one's task is {task}" if task else "this one does not say that it does: state its task"
+        raise LoadError(f"eval measures models that go on from a text; {other}")
     samples = [_Samples() for _ in variants]
     tokens = module.main.input_for(TOKENS) if module.main is not None else None
     size = tokens.shape[0] if tokens is not None and isinstance(tokens.shape[0], int) else BATCH

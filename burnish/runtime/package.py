@@ -147,7 +147,7 @@ def _check_source(module: Module) -> None:
     if isinstance(module.source, StoredWeights):
         module.source.verify()  # or what is damaged would be written with digests that say it is sound
     if module.source is None and module.weights:
-        raise LoadError("the module has no source of weights: it was read from text alone")
+        raise LoadError("graph text holds no weights: compile the model that it was made of, with the same --pipeline")
     if unknown := next((literal for literal in module.literals() if not literal.has_data), None):
         raise LoadError(f"constant {unknown.sha} has no data: the graph was read from text alone")
 

@@ -36,11 +36,14 @@ class TextModel:
     """A model and its tokenizer: `model(texts)`, `embed`, `generate`; each takes a text or a list of texts.
 
     `wanted` says what is asked for of labels, words and answers. Texts past the model's context are refused, or cut
-    with `cut`.
+    with `cut`. Raises ValueError where the model's task has nothing of what is wanted.
     """
 
     def __init__(self, model: Executable, tokenizer: Tokenizer | None, wanted: Wanted | None = None, cut: bool = False):
         self.model, self.tokenizer, self.wanted, self.cut = model, tokenizer, wanted or Wanted(), cut
+        self.wanted.check(model.module.facts.task)
+        if cut and model.is_generative and not model.has_encoder:
+            raise ValueError("cut is not for a model that goes on from a text: no room would be left for more")
 
     @overload
     def __call__(self, texts: str | tuple[str, str], batch: int = ...) -> dict[str, Any]: ...
@@ -236,8 +239,8 @@ class TextModel:
 
 def in_language(facts: Facts, tokenizer: Tokenizer | None, token: str) -> Facts:
     """The facts of a model whose answers begin with a token: a language to translate to. Raises ValueError."""
-    if facts.decoder_start is None:
-        raise ValueError(f"{token!r} begins no answer: the model has no decoder of its own, and goes on from the prompt")
+    if facts.task != "text2text-generation":
+        raise ValueError(f"is for a model that answers in a language, not for one of {facts.task or 'no such task'}")
     id = tokenizer.id_of(token) if tokenizer is not None else None
     if id is None:
         raise ValueError(f"{token!r} is no token of the model, and so no language of it")

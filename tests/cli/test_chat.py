@@ -44,6 +44,11 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Any:
     return pipe
 
 
+def test_inspect_says_who_can_be_talked_with(cli: Cli, folder: Path, llama: Path) -> None:
+    assert "\n  chat          by a template of its own\n" in cli("inspect", folder).out
+    assert [json.loads(cli("inspect", f, "--json").out)["chat_template"] for f in (folder, llama)] == [True, False]
+
+
 def test_each_line_is_answered_as_a_run_of_the_whole_text_is(cli: Cli, folder: Path, typed: Any) -> None:
     typed("one", "", "two")
     code, out, err = cli("chat", folder, "-n", 5, "--json")

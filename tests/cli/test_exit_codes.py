@@ -100,7 +100,7 @@ def test_an_encoder_has_a_context_too(cli: Cli, bert: Path) -> None:
 def test_what_is_for_text_only(cli: Cli, bert: Path, option: tuple[object, ...]) -> None:
     code, out, err = cli("run", bert, "--prompt-ids", "5", *option)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("error: the model makes no text: sampling, --stop, --logprobs and --language are not for it")
+    assert err.startswith("error: the model makes no text: sampling, --stop and --logprobs are not for it")
 
 
 def test_an_encoder_beside_a_decoder_has_a_context_of_its_own(cli: Cli, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_folder_without_a_tokenizer_runs_on_ids(cli: Cli, t5: Path) -> None:
     assert len([int(x) for x in out.split()]) == 3
     code, out, err = cli("run", t5, "--prompt", "five")
     assert (code, out) == (2, "")
-    assert "there is no tokenizer.json beside the model: give --prompt-ids" in err
+    assert "there is no tokenizer.json beside the model: put one there; `burnish run` takes --prompt-ids" in err
 
 
 def says(ids: Sequence[int]) -> Callable[..., Iterator[int]]:
@@ -294,12 +294,21 @@ def test_a_sentence_is_cut_and_stands_behind_its_prompt(cli: Cli, tmp_path: Path
     assert cli("compile", folder, "-o", tmp_path / "package").code == 0
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     for source in (folder, tmp_path / "package"):
+        rows = dict(re.findall(r"^  (\w+) +(.*)$", cli("inspect", source).out, re.M))
+        assert (rows["embedding"], rows["pooling"]) == ("64 numbers of a text", "max; compared by cosine")
+        assert rows["prompts"] == "query, plain; unless named, query"
+        assert rows["context"].endswith(", of which a text is cut to 5")
         for named, text in (((), "Xabcdefgh"), (("--prompt-name", "plain"), "abcdefgh")):
             ran = cli("run", source, "--prompt", "abcdefgh", *named, "--json")
             assert json.loads(ran.out)["prompt_ids"] == tokenizer.encode(text)[:5]
     assert "--prompt-name is put before a text" in cli("run", folder, "--prompt-ids", "5", "--prompt-name", "query").err
     ran = cli("run", folder, "--prompt", "a", "--prompt-name", "passage")
     assert ran.code == 2 and "the model has no prompt 'passage'; it has query, plain" in ran.err
+
+
+def test_a_task_that_there_is_not_is_an_error_of_usage(cli: Cli, llama: Path) -> None:
+    code, _, err = cli("run", llama, "--prompt-ids", "5", "--task", "dream")
+    assert code == 2 and err.startswith("error: --task is one of text-generation, ") and err.endswith("not 'dream'\n")
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "vocab.json", "tekken.json", "source.spm"])

@@ -72,7 +72,11 @@ def test_windows_are_told_by_their_ids(cli: Cli, folders: dict[str, Path]) -> No
         ("words", ("-p", "the cat"), "the text has no [MASK], the word that is asked for"),
         ("labels", ("-p", "cat " * 70), "the prompt has 72 tokens; the model's context is 64"),
         ("labels", ("-p", "cat", "--pair", " "), "one of the two texts is empty"),
-        ("labels", ("-p", "cat", "--language", "Berlin"), "the model makes no text"),
+        ("labels", ("-p", "cat", "--language", "Berlin"), "--language is for a model that answers in a language"),
+        ("labels", ("-p", "cat", "--group", "first"), "--group is not for a model of text-classification"),
+        ("labels", ("-p", "cat", "--unanswerable"), "--unanswerable is not for a model of text-classification"),
+        ("entities", ("-p", "cat", "--scores", "raw"), "--scores is not for a model of token-classification"),
+        ("words", ("-p", "the [MASK]", "--scores", "raw"), "--scores is not for a model of fill-mask"),
         ("labels", ("-p", "cat", "--prompt-name", "query"), "the model has no prompt 'query'"),
         ("labels", ("--prompt-ids", "5", "--prompt-name", "query"), "--prompt-name is put before a text"),
         ("labels", ("--prompt-ids", "5", "--pair", "x"), "--pair is a text"),
@@ -89,6 +93,11 @@ def test_what_does_not_fit_is_an_error_of_usage(
 def test_a_text_that_is_too_long_can_be_cut(cli: Cli, folders: dict[str, Path]) -> None:
     long, whole = ("run", folders["labels"], "-p", "cat " * 70, "--cut"), ("run", folders["labels"], "-p", "cat " * 62)
     assert cli(*long) == cli(*whole)
+
+
+def test_what_is_gone_on_from_is_not_cut(cli: Cli, llama: Path) -> None:
+    code, _, err = cli("run", llama, "--prompt-ids", "5", "--cut")
+    assert (code, err.startswith("error: --cut is not for a model that goes on from a text")) == (2, True)
 
 
 # ---------------------------------------------------------------------------------------------------------------- lines
@@ -167,6 +176,6 @@ def test_texts_of_lines_are_those_of_prompts(cli: Cli, tmp_path: Path) -> None:
     berlin = cli("run", tmp_path, "-p", TEXTS[0], "-n", 6, "--language", "Berlin").out
     assert berlin.startswith("Berlin") and berlin != alone[0].out
     assert "--language 'Paris' is no token" in cli("run", tmp_path, "-p", "x", "--language", "Paris").err
-    assert "the model makes text: --best" in cli("run", tmp_path, "-p", "x", "--best", 2).err
+    assert "--best is not for a model of text2text-generation" in cli("run", tmp_path, "-p", "x", "--best", 2).err
     for option in (("-p", "x"), ("--pair", "x"), ("--logprobs", 2), ("--dump-logits", "x.npy")):
         assert "--lines has the texts" in cli("run", tmp_path, "--lines", tmp_path / "lines.txt", *option).err

@@ -109,7 +109,7 @@ def test_a_graph_runs_from_what_is_known() -> None:
 
 def test_without_a_source_there_are_no_weights() -> None:
     graph = parse(TEXT).graphs["forward"]
-    with pytest.raises(LookupError, match="no source of weights"):
+    with pytest.raises(LookupError, match="graph text holds no weights: run what it was made of"):
         run_graph(graph, {graph.inputs[0]: np.ones((1, 6), "f4")})
 
 

@@ -122,7 +122,7 @@ def test_the_head_and_the_table_are_rounded_where_that_is_asked_for(module) -> N
 
 
 def test_what_cannot_be_measured_is_refused(module, tmp_path) -> None:
-    with pytest.raises(LoadError, match="does not say that it does"):
+    with pytest.raises(LoadError, match="this one's task is feature-extraction"):
         evaluate_variants(burnish.load(models.saved(models.bert(), tmp_path / "bert")), DOCUMENTS, [Variant()])
     odd = models.llama(hidden_size=48, intermediate_size=48, num_attention_heads=3, num_key_value_heads=3)
     with pytest.raises(LoadError, match="variant q4_0: none of the weights can be stored so"):

@@ -220,7 +220,7 @@ def test_weights_are_read_from_the_files_as_they_are_asked_for(tmp_path: Path) -
 def test_the_module_needs_its_weights(tmp_path: Path) -> None:
     module = llama()
     module.source = None
-    with pytest.raises(LoadError, match="no source of weights"):
+    with pytest.raises(LoadError, match="graph text holds no weights: compile the model"):
         write_package(module, tmp_path / "p")
     assert list(tmp_path.iterdir()) == []
 
