@@ -18,6 +18,7 @@ BY_NAME = {type.cls: type for type in TYPES}
 SAMPLE = ("DebertaV2ForQuestionAnswering", "MistralForCausalLM", "Phi3ForCausalLM")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", BY_NAME)
 def test_numbers_of_every_type_are_the_oracles(cls, tmp_path) -> None:
     oracle = BY_NAME[cls].made(BY_NAME[cls].variants[-1])
