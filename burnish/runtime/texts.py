@@ -237,7 +237,7 @@ class TextModel:
 def in_language(facts: Facts, tokenizer: Tokenizer | None, token: str) -> Facts:
     """The facts of a model whose answers begin with a token: a language to translate to. Raises ValueError."""
     if facts.decoder_start is None:
-        raise ValueError(f"{token!r} begins no answer: the model has no decoder of its own, and goes on from the prompt")
+        raise ValueError(f"{token!r} begins no answer: the model goes on from the prompt, by one stack for both")
     id = tokenizer.id_of(token) if tokenizer is not None else None
     if id is None:
         raise ValueError(f"{token!r} is no token of the model, and so no language of it")

@@ -521,5 +521,5 @@ def test_an_answer_in_a_language_begins_with_its_token(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'Paris' is no token of the model"):
         burnish.open(tmp_path, language="Paris")
     writer("llama", tmp_path / "llama")
-    with pytest.raises(ValueError, match="'Berlin' begins no answer: .* goes on from the prompt"):
+    with pytest.raises(ValueError, match=r"'Berlin' begins no answer: .* goes on from the prompt"):
         burnish.open(tmp_path / "llama", language="Berlin")
