@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from burnish.backends.binding import BindError
 from burnish.frontends.config import LoadError
 from burnish.frontends.source import read_tokenizer
 from burnish.frontends.tokenizers.chat_template import ChatTemplate, read_chat_template
@@ -43,7 +44,11 @@ class Tokenizer:
         return f"{type(self._inner.model).__name__}, {self._inner.get_vocab_size():,} tokens"
 
     def encode(self, text: str, ends: bool = True) -> list[int]:
-        """Ids, with the special tokens that the tokenizer adds at the `ends`."""
+        """Ids, with the special tokens that the tokenizer adds at the `ends`. Raises BindError for what is no text."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            raise BindError(f"not a text: {e}") from None
         return list(self._inner.encode(text, add_special_tokens=ends).ids)
 
     def encode_plain(self, text: str) -> list[int]:

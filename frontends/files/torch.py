@@ -43,8 +43,8 @@ _BYTES = "torch.storage.UntypedStorage"
 _TYPES = {f"torch.uint{bits}": f"u{bits}" for bits in (16, 32, 64)}
 #: what training saves around a model's weights
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
-#: what it puts before all of their names: data-parallel training, and torch.compile
-_PREFIXES = ("module.", "_orig_mod.")
+#: what it puts before all of their names: data-parallel and sharded training, and torch.compile
+_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 _ALONE = "save the weights alone: `torch.save(model.state_dict(), …)`"
 
 
@@ -244,7 +244,7 @@ _CALLS: Calls = {
 
 def _named(path: Path, saved: Any) -> dict[str, _Tensor]:
     """The weights in what was saved: the dict that holds tensors, which training may have wrapped."""
-    while not _has_tensors(saved):
+    while not _has_tensors(saved) or _has_but_training(saved):
         if isinstance(saved, Inert):
             raise LoadError(f"{path}: holds an object, {shown(saved.what)}, in place of weights by name; {_ALONE}")
         inside = saved if isinstance(saved, dict) else {}
@@ -273,6 +273,12 @@ def _named(path: Path, saved: Any) -> dict[str, _Tensor]:
 
 def _has_tensors(saved: Any) -> bool:
     return isinstance(saved, dict) and any(isinstance(v, _Tensor) for v in saved.values())
+
+
+def _has_but_training(saved: Mapping[Any, Any]) -> bool:
+    """Whether the tensors lie beside wrapped ones, under single words: a state of random numbers, a count of steps."""
+    words = all("." not in str(k) for k, v in saved.items() if isinstance(v, _Tensor))
+    return words and any(_has_tensors(saved.get(k)) for k in _WRAPPERS)
 
 
 def _stored(path: Path, name: str, tensor: _Tensor, places: Mapping[str, Entry]) -> StoredTensor:

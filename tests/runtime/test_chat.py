@@ -172,6 +172,15 @@ def test_a_full_context_is_said_and_the_conversation_stays(model: Executable) ->
     assert turn(chat, "x" * 150, 3)[1] > 150
 
 
+def test_what_is_no_text_is_said_and_the_conversation_stays(model: Executable) -> None:
+    chat = Chat(model, tokenizer())
+    turn(chat, "one", 3)
+    before = list(chat.messages)
+    with pytest.raises(BindError, match=r"not a text: .* surrogates not allowed"):
+        list(chat.send("half a letter: \ud83d"))
+    assert chat.messages == before
+
+
 def test_an_answer_fills_the_context_and_no_more(model: Executable) -> None:
     chat = Chat(model, tokenizer())
     answer = chat.answer("x" * 190, 1000)

@@ -229,6 +229,8 @@ BESIDE = {
     "epoch": 3,
     "loss": 0.5,
     "rng": np.random.default_rng(0).bit_generator.state,
+    "rng_state": torch.get_rng_state(),
+    "step": torch.tensor(3),
     "numbers": np.arange(9),
     "number": np.float64(1.5),
     "classes": {torch.float32, torch.Size([1])},
@@ -254,7 +256,9 @@ def test_weights_among_what_training_keeps(key: str, protocol: int, tmp_path: Pa
     assert_same(file, STATE)
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "_fsdp_wrapped_module."]
+)
 def test_what_training_puts_before_names(prefix: str, tmp_path: Path) -> None:
     named = {prefix + n: t for n, t in STATE.items()}
     assert_same(saved({"model": {"module": named}}, tmp_path / "w.pt"), STATE)
