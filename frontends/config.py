@@ -207,6 +207,10 @@ class Config:
             raise LoadError(f"{self._at(key)} must be a number from {least:g} to {most:g}, not {shown(value)}")
         return float(value)
 
+    def bound(self, key: str) -> float:
+        """What numbers must not exceed; 0 where there is no bound. Raises LoadError where it is said to be 0."""
+        return self.number(key, least=1e-6) if self.has(key) else 0.0
+
     def numbers(self, key: str, length: int, *, least: float = 0.0, most: float = 1e12) -> list[float]:
         """A list of so many numbers. Raises LoadError outside least..most."""
         value = self._get(key, None)

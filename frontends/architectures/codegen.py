@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from burnish.frontends.architectures.cohere import Cohere
 from burnish.frontends.architectures.gpt2 import GPT2
 from burnish.frontends.family import MLP, Config, Decoder, Layers, Rotation, Value, interleaved
 
@@ -17,7 +16,7 @@ class CodeGen(Decoder):
     inert, interleaved = GPT2.inert, True
     fixed = {"scale_attn_weights": True}
     unused = (".attn.causal_mask",)
-    norm, mlp, block, intermediate = Decoder.layer_norm, Decoder.plain_mlp, Cohere.block, GPT2.intermediate
+    norm, mlp, block, intermediate = Decoder.layer_norm, Decoder.plain_mlp, Decoder.parallel_block, GPT2.intermediate
 
     def setup(self, c: Config) -> None:
         names = {"model": "transformer", "layers": "h", "embed_tokens": "wte", "norm": "ln_f"}

@@ -38,8 +38,8 @@ class Gemma2(Decoder):
             raise LoadError(f"{c.where}: use_bidirectional_attention is true, but only causal attention is supported")
         self.windows = windows(c, lambda layer: layer % 2 == 0)
         self.scale = c.number("query_pre_attn_scalar", least=1e-6) ** -0.5
-        self.softcap = c.number("attn_logit_softcapping", 0.0)  # null means that there is none
-        self.logit_cap = c.number("final_logit_softcapping", 0.0)
+        self.softcap = c.bound("attn_logit_softcapping")
+        self.logit_cap = c.bound("final_logit_softcapping")
 
     def embed(self, op: Layers, ids: Value, at: At) -> Value:
         table = op.parameter("embed_tokens.weight", self.vocabulary, self.width)
@@ -98,7 +98,7 @@ class Gemma3(Gemma2):
         if not self.causal:
             self.windows = [n and n // 2 + 1 for n in self.windows]
         self.scale = c.number("query_pre_attn_scalar", least=1e-6) ** -0.5
-        self.logit_cap = c.number("final_logit_softcapping", 0.0)
+        self.logit_cap = c.bound("final_logit_softcapping")
         self.near, self.far = rope_by_type(c, self.head_dim, ("rope_local_base_freq", 1e4), ("rope_theta", 1e6))
 
     def frequencies(self, layer: int) -> Rotation:

@@ -35,11 +35,11 @@ class GPTNeoX(Decoder):
         for name, value in (("partial_rotary_factor", self.rotated), ("rope_theta", self.base_of_angles)):
             if c.number(name, value) != value:  # some versions wrote both names
                 raise LoadError(f"{c.where}: {name} is not what rotary_pct and rotary_emb_base say, {value:g}")
-        names = {"model": "gpt_neox", "embed_tokens": "embed_in", "norm": "final_layer_norm", "lm_head": "embed_out"}
-        names |= {"self_attn.o_proj": "attention.dense"}
-        names |= {"mlp.up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h"}
+        names = {"model": "gpt_neox", "embed_tokens": "embed_in", "self_attn.o_proj": "attention.dense"}
+        names |= {"norm": "final_layer_norm", "mlp.up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h"}
         qkv = self.outputs("q", "k", "v", under="self_attn")
-        self.spelling = {**names, **interleaved("attention.query_key_value", qkv, self.heads)}
+        self.in_memory = {**names, **interleaved("attention.query_key_value", qkv, self.heads)}
+        self.spelling = {**self.in_memory, "lm_head": "embed_out"}
 
     def block(self, op: Layers, x: Value, at: At) -> Value:
         if not self.parallel:

@@ -13,7 +13,7 @@ class Olmo(Decoder):
     bias_fields = {"attention_bias": False}
 
     def setup(self, c: Config) -> None:
-        self.bound = c.number("clip_qkv", 0.0)
+        self.bound = c.bound("clip_qkv")
 
     def norm(self, op: Layers, name: str, x: Value) -> Value:
         return self.standardized(op, x)

@@ -19,7 +19,7 @@ class Olmoe(Experts):
 
     def setup(self, c: Config) -> None:
         self.route = SoftmaxOfAll(c.flag("norm_topk_prob", False))
-        self.bound = c.number("clip_qkv", least=1e-6) if c.has("clip_qkv") else 0.0
+        self.bound = c.bound("clip_qkv")
 
     def qkv(self, op: Layers, x: Value, to: Value) -> Sequence[Value]:
         q, k, v = super().qkv(op, x, to)

@@ -12,6 +12,8 @@ class Starcoder2(Decoder):
     eps = ("norm_epsilon", 1e-5)
     activation = ("hidden_act", "gelu_pytorch_tanh")
     ties = True
+    inert = ("activation_function", "attention_softmax_in_fp32", "layer_norm_epsilon", "scale_attention_softmax_in_fp32")
+    fixed = {"mlp_type": "default", "norm_type": "layer_norm", "scale_attn_weights": True}
     paths = {**Decoder.paths, "up": "c_fc", "down": "c_proj"}
     norm, mlp = Decoder.layer_norm, Decoder.plain_mlp
 

@@ -48,8 +48,13 @@ class EncoderDecoder(Transformer):
         }
 
     def forward(self, op: Layers, ids: Value, count: Value) -> Value:
-        """The decoder reads the encoder's text again, one token later: what heads of labels rest on."""
+        """The decoder reads the encoder's text again, one token later: what heads of labels rest on.
+
+        Where a family has no token that begins every text, the last one of the text is the first.
+        """
         first = op.slice(ids, axis=1, start=0, stop=1) * 0 + self.facts()["decoder_start"]
+        if self.defaults.get("decoder_start_token_id", 0) is None:
+            first = op.last_row(ids, count)
         later = op.concat(first, op.slice(ids, axis=1, start=0, stop=S - 1), axis=1)
         return self.decoder(op, later, self.encoder(op, ids, count), count)
 

@@ -35,6 +35,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("MistralForQuestionAnswering", DECODER, {}),
     ("BartForSequenceClassification", BART | {"num_labels": 3}, {}),
     ("BartForQuestionAnswering", BART, {}),
+    ("MBartForSequenceClassification", BART | {"num_labels": 3, "pad_token_id": 0}, {}),
+    ("PLBartForSequenceClassification", BART | {"pad_token_id": 0}, {}),
+    ("MBartForQuestionAnswering", BART | {"pad_token_id": 0}, {}),
     ("T5ForQuestionAnswering", T5 | {"decoder_start_token_id": 0}, {}),
     ("T5EncoderModel", T5, {"hidden": "last_hidden_state"}),
 ]

@@ -207,6 +207,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"pad_key_length": True, "pre_allocate_kv_cache": False, "validate_runner_input": True}
         | {"scale_attention_softmax_in_fp32": True, "summary_type": "cls_index", "max_batch_size": None},
     ),
+    "StarCoder 2, with the fields of its training": (
+        "Starcoder2ForCausalLM",
+        {k: v for k, v in GROUPED.items() if k not in ("rms_norm_eps", "hidden_act")}
+        | {"activation_function": "gelu", "attention_softmax_in_fp32": True, "hidden_act": "gelu_pytorch_tanh"}
+        | {"layer_norm_epsilon": 1e-05, "mlp_type": "default", "norm_epsilon": 1e-05, "norm_type": "layer_norm"}
+        | {"rope_theta": 999999.4420358813, "scale_attention_softmax_in_fp32": True, "scale_attn_weights": True}
+        | {"embedding_dropout": 0.1, "residual_dropout": 0.1, "sliding_window": 5, "use_bias": True},
+    ),
     "GPT-Neo, its layers said twice": (
         "GPTNeoForCausalLM",
         {"vocab_size": 96, "hidden_size": 48, "num_layers": 2, "num_heads": 3, "max_position_embeddings": 64}
@@ -354,6 +362,7 @@ def test_numbers_are_the_oracles(case: str, tmp_path: Path) -> None:
         ("BART, more blocks in its encoder than in its decoder", "normalize_before", True),
         ("BLOOM, under the names of its training", "slow_but_exact", True),
         ("MPT", "no_bias", False),
+        ("StarCoder 2, with the fields of its training", "mlp_type", "gated"),
         ("Pegasus", "static_position_embeddings", False),
         ("Mamba, sizes under two names", "ssm_cfg", {"layer": "Mamba2"}),
     ],
