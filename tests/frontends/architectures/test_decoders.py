@@ -148,3 +148,13 @@ def test_another_kind_is_refused(name: str, config: Any, changes: Any, message: 
     models.change_config(folder, **changes)
     with pytest.raises(LoadError, match=message):
         load_checkpoint(folder)
+
+
+def test_the_head_of_gpt_neox_may_be_called_as_in_memory(tmp_path: Path) -> None:
+    """Files say embed_out, and transformers 5 lm_head where it saves what it has in memory."""
+    oracle, ids = models.made("GPTNeoXForCausalLM", **NEOX), models.tokens((1, 9))
+    models.saved_in_full(oracle, tmp_path)
+    oracle.save_pretrained(tmp_path, save_original_format=False)
+    module = load_checkpoint(tmp_path)
+    assert "lm_head.weight" in module.weights
+    assert_near(run(module, "forward", ids=ids)["logits"], models.logits_of(oracle, input_ids=ids))
