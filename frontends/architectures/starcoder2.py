@@ -11,8 +11,9 @@ class Starcoder2(Decoder):
     defaults |= {"num_attention_heads": 24, "num_key_value_heads": 2, "max_position_embeddings": 4096}
     eps = ("norm_epsilon", 1e-5)
     activation = ("hidden_act", "gelu_pytorch_tanh")
-    inert: tuple[str, ...] = ("activation_function", "layer_norm_epsilon", "attention_softmax_in_fp32")
-    inert += ("scale_attention_softmax_in_fp32",)
+    inert = (
+        *("activation_function", "attention_softmax_in_fp32", "layer_norm_epsilon", "scale_attention_softmax_in_fp32"),
+    )
     fixed = {"mlp_type": "default", "norm_type": "layer_norm", "scale_attn_weights": True}
     paths = {**Decoder.paths, "up": "c_fc", "down": "c_proj"}
     ties, norm, mlp = True, Decoder.layer_norm, Decoder.plain_mlp
