@@ -7,20 +7,18 @@ from burnish.frontends.config import Config, LoadError, shown
 from burnish.frontends.pooling import Pooling, first_token
 from burnish.frontends.rotary import Rotation, original_context, rope_by_type, rope_frequencies, rope_section
 from burnish.frontends.sinusoids import sinusoids
-from burnish.frontends.stored import Conventions, RowMap, Spelling, interleaved, joined, transposed
+from burnish.frontends.stored import Conventions, RowMap, Spelling, interleaved, joined
 from burnish.frontends.templates.decoder import Decoder
 from burnish.frontends.templates.encoder import Encoder
 from burnish.frontends.templates.encoder_decoder import EncoderDecoder
-from burnish.frontends.templates.experts import Corrected, Experts, Routed, SoftmaxOfAll, SoftmaxOfChosen
-from burnish.frontends.templates.transformer import ATTENTION, FULL, MLP, SLIDING, At, Step, windows
+from burnish.frontends.templates.experts import Corrected, Experts, Routed, SoftmaxOfAll
+from burnish.frontends.templates.transformer import ATTENTION, MLP, At, Step, windows
 from burnish.ir.graph import Value
 
 __all__ = [
     "ACTIVATIONS",
     "ATTENTION",
-    "FULL",
     "MLP",
-    "SLIDING",
     "Architecture",
     "At",
     "Config",
@@ -37,7 +35,6 @@ __all__ = [
     "Routed",
     "RowMap",
     "SoftmaxOfAll",
-    "SoftmaxOfChosen",
     "Spelling",
     "Step",
     "Value",
@@ -51,6 +48,5 @@ __all__ = [
     "rope_section",
     "shown",
     "sinusoids",
-    "transposed",
     "windows",
 ]

@@ -18,7 +18,7 @@ import networkx
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("ir", "passes", "frontends", "backends", "burnish", "examples")
-_IMPORT = re.compile(r"(from|import) |\w+,$|\)$")  # in parentheses, a name a line
+_IMPORT = re.compile(r"(from|import) ")
 OPERANDS = ("inputs", "operands")
 #: where operands have no names yet, or are given them
 BY_POSITION = ("ir/ops/", "ir/parser.py")

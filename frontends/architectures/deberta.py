@@ -7,19 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from burnish.frontends.family import (
-    ACTIVATIONS,
-    At,
-    Config,
-    Encoder,
-    Layers,
-    LoadError,
-    Spelling,
-    Value,
-    first_token,
-    interleaved,
-    shown,
-)
+from burnish.frontends.family import ACTIVATIONS, At, Config, Encoder, Layers, LoadError, Value, first_token, shown
+from burnish.frontends.stored import Spelling, interleaved
 from burnish.ir.ops.linear import Linear
 
 

@@ -5,18 +5,8 @@ from typing import ClassVar
 import numpy as np
 
 from burnish.frontends.architectures.qwen3 import Qwen3
-from burnish.frontends.family import (
-    ACTIVATIONS,
-    At,
-    Config,
-    Decoder,
-    Layers,
-    LoadError,
-    Rotation,
-    Value,
-    rope_by_type,
-    windows,
-)
+from burnish.frontends.family import ACTIVATIONS, At, Config, Decoder, Layers, LoadError, Value, windows
+from burnish.frontends.rotary import Rotation, rope_by_type
 from burnish.ir.types import NUMPY
 
 

@@ -1,18 +1,8 @@
 """GPT-NeoX."""
 
 from burnish.frontends.architectures.gpt2 import GPT2
-from burnish.frontends.family import (
-    MLP,
-    At,
-    Config,
-    Decoder,
-    Layers,
-    LoadError,
-    Rotation,
-    Value,
-    interleaved,
-    rope_frequencies,
-)
+from burnish.frontends.family import MLP, At, Config, Decoder, Layers, LoadError, Value, interleaved
+from burnish.frontends.rotary import Rotation, rope_frequencies
 
 
 class GPTNeoX(Decoder):

@@ -1,19 +1,7 @@
 """ModernBERT."""
 
-from burnish.frontends.family import (
-    ACTIVATIONS,
-    FULL,
-    SLIDING,
-    At,
-    Config,
-    Encoder,
-    Layers,
-    Pooling,
-    Value,
-    joined,
-    rope_frequencies,
-    windows,
-)
+from burnish.frontends.family import ACTIVATIONS, At, Config, Encoder, Layers, Pooling, Value, joined, rope_frequencies
+from burnish.frontends.templates.transformer import FULL, SLIDING, windows
 
 
 class ModernBert(Encoder):

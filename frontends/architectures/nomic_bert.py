@@ -4,19 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from burnish.frontends.architectures.roberta import Roberta
-from burnish.frontends.family import (
-    ATTENTION,
-    MLP,
-    At,
-    Config,
-    Encoder,
-    Layers,
-    Rotation,
-    Spelling,
-    Value,
-    joined,
-    rope_frequencies,
-)
+from burnish.frontends.family import ATTENTION, MLP, At, Config, Encoder, Layers, Spelling, Value, joined
+from burnish.frontends.rotary import Rotation, rope_frequencies
 
 #: the parts of a block as transformers has them in memory
 _BLOCK = {f"attention.self.{name}": f"self_attn.{name[0]}_proj" for name in ("query", "key", "value")}
