@@ -34,7 +34,6 @@ def dimensions(graph: Graph) -> dict[str, Any]:
     """
     nodes = [n for n in graph.order() if n.time == "run"]
     tokens = graph.input_for(TOKENS)
-    logits, embedding = graph.output_for(LOGITS), graph.output_for(EMBEDDING)
     positions = [n.out for n in nodes if isinstance(n.op, Positions)]
     width = _width(nodes)
     found = {
@@ -44,13 +43,18 @@ def dimensions(graph: Graph) -> dict[str, Any]:
         "feed_forward": _feed_forward(nodes, width),
         "experts": _experts(nodes),
         "vocabulary": _rows(_tables([tokens] if tokens is not None else [])),
-        "scores": _size(logits.shape[-1]) if logits is not None and logits.shape else None,
-        "embedding": _size(embedding.shape[-1]) if embedding is not None else None,
+        "scores": _last(graph.output_for(LOGITS)),
+        "embedding": _last(graph.output_for(EMBEDDING)),
         "rope": _rope(nodes),
         "learned_positions": _rows(_tables(positions)),
         "relative_bias": _unique({"buckets": n["table"].shape[0]} for n in nodes if isinstance(n.op, RelativeBias)),
     }
     return {k: v for k, v in found.items() if v not in (None, [], {})}
+
+
+def _last(value: Value | None) -> int | None:
+    """The length of the last axis, where there is one and it is known."""
+    return _size(value.shape[-1]) if value is not None and value.shape else None
 
 
 def _tables(ids: Iterable[Value]) -> Iterator[Node]:

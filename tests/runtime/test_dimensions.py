@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import burnish
+from burnish.ir.module import Module
+from burnish.ir.signature import EMBEDDING, LOGITS
+from burnish.ir.types import Type
 from burnish.runtime.dimensions import dimensions, frequencies
 from tests import models
 
@@ -108,3 +111,11 @@ def test_frequencies_of_another_form_have_no_theta() -> None:
     assert frequencies(10000.0 ** (-np.arange(32, dtype=np.float32) / 32)) == {"theta": 10000.0}
     for other in ([1.0], [1.0, 1.0], [1.0, 0.5, 0.4], [0.5, 1.0], [1.0, -0.1], [1.0, np.nan], [[1.0, 0.1]]):
         assert frequencies(np.array(other, np.float32)) == {}
+
+
+@pytest.mark.parametrize(("role", "name"), [(LOGITS, "scores"), (EMBEDDING, "embedding")])
+def test_a_result_of_one_number_has_no_width(role: Any, name: str) -> None:
+    for shape, expected in (((), {}), ((2, 5), {name: 5})):
+        graph = Module().graph("forward")
+        graph.set_outputs({"y": graph.input("x", Type("f32", shape))}, {"y": role})
+        assert dimensions(graph) == expected
