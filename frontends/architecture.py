@@ -13,6 +13,7 @@ checkpoint is held against the config tensor by tensor, and `parameters` knows t
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -24,7 +25,7 @@ from burnish.frontends.lookup import Lookup
 from burnish.frontends.rotary import Rotation
 from burnish.frontends.sentence import Sentence
 from burnish.frontends.stored import Conventions, Spelling, Tensors
-from burnish.frontends.unsupported import kind_of, plain
+from burnish.frontends.unsupported import kind_of
 from burnish.ir.builder import Ops
 from burnish.ir.dims import Dim, Sym
 from burnish.ir.graph import Graph, Value
@@ -51,6 +52,7 @@ __all__ = [
     "build_module",
     "find_architecture",
     "parameters",
+    "plain",
     "usual_classes",
 ]
 
@@ -299,7 +301,7 @@ def find_architecture(name: str, config: Config) -> tuple[type[Architecture], ty
         for known, cls in ARCHITECTURES.items():
             if plain(known) == base:
                 return cls, HEADS[cls.head_names.get(head, head)]
-    if kind := next(filter(None, (kind_of(name.removesuffix(h)) for h in (*heads, ""))), None):
+    if kind := next(filter(None, (kind_of(plain(name.removesuffix(h))) for h in (*heads, ""))), None):
         raise LoadError(f"{config.where}: architecture {shown(name)} is not supported: it is {kind}")
     every = [a + cls.head for a, cls in ARCHITECTURES.items()]
     near = ARCHITECTURES.nearest(name, every)
@@ -307,6 +309,11 @@ def find_architecture(name: str, config: Config) -> tuple[type[Architecture], ty
     known = f"supported: {', '.join(sorted(ARCHITECTURES))} with {', '.join(sorted(HEADS))}"
     what = f"architecture {shown(name)} is not supported{hint} ({known}, and what a --plugin defines)"
     raise LoadError(f"{config.where}: {what}")
+
+
+def plain(name: str) -> str:
+    """A class or model type in small letters and without underscores: spellings of one name are the same then."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def usual_classes(config: Config) -> list[str]:

@@ -36,6 +36,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _BESIDE = re.compile(r"[^/]*\.(?:json|jinja|model)|vocab\.txt|merges\.txt")
 _LARGEST_BESIDE = 256 << 20  # bytes; larger ones are no configs
 
+
 class Name(NamedTuple):
     """A model on the hub, and the file of it that is meant: "" for what a folder with all of it would be read as."""
 

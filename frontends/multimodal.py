@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from burnish.frontends.architecture import find_architecture
+from burnish.frontends.architecture import find_architecture, plain
 from burnish.frontends.config import Config, LoadError
 from burnish.frontends.stored import Tensors
 from burnish.frontends.unsupported import kind_of
@@ -58,7 +58,7 @@ def text_model(name: str, config: Config, tensors: Tensors) -> tuple[str, Config
     """The class of the text model inside of a model of class `name`, its config and its tensors. Raises LoadError."""
     larger = name.removesuffix("ForConditionalGeneration")
     if larger not in TEXTS or larger == name:
-        kind, known = kind_of(larger), ", ".join(TEXTS)
+        kind, known = kind_of(plain(larger)), ", ".join(TEXTS)
         what = f"it is {kind}" if kind else f"those are of {known}"
         raise LoadError(f"{config.where}: the text part of {name} is not read; {what}")
     text = config.section("text_config") if config.has("text_config") else _without_images(config)

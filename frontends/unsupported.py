@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-__all__ = ["kind_of", "plain"]
+__all__ = ["kind_of"]
 
 #: by what they are: the names of their classes without the head, `plain`
 _KINDS: Mapping[str, str] = {
@@ -20,11 +19,6 @@ _KINDS: Mapping[str, str] = {
 }
 
 
-def plain(name: str) -> str:
-    """A class or model type in small letters and without underscores: spellings of one name are the same then."""
-    return re.sub(r"[\W_]", "", name).lower()
-
-
 def kind_of(name: str) -> str | None:
-    """What an architecture of that class (without its head) or model type is; None where it is not known."""
-    return next((kind for kind, names in _KINDS.items() if plain(name) in names.split()), None)
+    """What an architecture of that name, `plain`, is; None where it is not known."""
+    return next((kind for kind, names in _KINDS.items() if name in names.split()), None)

@@ -26,8 +26,6 @@ class Encoder(Transformer):
     paths |= {"up": "intermediate.dense", "down": "output.dense"}
     defaults = {"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
     defaults |= {"intermediate_size": 3072}
-    #: whether the sum of words, types and positions has a norm
-    embedding_norm: bool = True
 
     @property
     def narrow(self) -> int:
@@ -62,7 +60,7 @@ class Encoder(Transformer):
             x = x + op.embedding("token_type_embeddings", token_types, types, self.narrow)
         place = self.place(op, at)
         x = x if place is None else x + place
-        return self.norm(op, "LayerNorm", x) if self.embedding_norm else x
+        return self.norm(op, "LayerNorm", x)
 
     def place(self, op: Layers, at: At) -> Value | None:
         """A row of a table for each position."""
