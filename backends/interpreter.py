@@ -17,7 +17,10 @@ import numpy as np
 from burnish.backends.backend import Backend, Way, find_way
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.kernel import Kernel, run_kernel
+from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.kernels.kernel import Kernel, NativeKernel, run_kernel
+from burnish.backends.native.plan import Emitted, NativePlan
+from burnish.backends.native.program import Room
 from burnish.backends.recent import Recent
 from burnish.backends.static import Static
 from burnish.ir.graph import Graph, Node
@@ -43,7 +46,8 @@ class Interpreter(Backend):
     static: Static = field(default_factory=Static)
     kernels: Mapping[str, Kernel] = field(default_factory=lambda: KERNELS)
     check: bool = False
-    plans: Recent[Plan] = field(default_factory=Recent)
+    plans: Recent[Plan | NativePlan] = field(default_factory=Recent)
+    room: Room = field(default_factory=Room)
 
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Probe | None = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises ValueError for inputs that do not fit it or its guards."""
@@ -74,9 +78,11 @@ class Interpreter(Backend):
 
     def way(self, node: Node) -> Way:
         """How a node runs: into the state that it alone reads, by a kernel, or as NumPy evaluates it."""
-        if _writes_in_place(node):
-            return Way("numpy, in place")
-        return find_way(node, [None if v is None else v.type for v in node.inputs], self.kernels, "numpy")
+        in_place = _writes_in_place(node)
+        if node.op.inplace is not None and not in_place:
+            return Way("numpy")
+        way = find_way(node, [None if v is None else v.type for v in node.inputs], self.kernels, "numpy, in place" if in_place else "numpy")
+        return way
 
     def run_guard(self, graph: Graph, sizes: Mapping[str, int]) -> bool:
         """Whether the only output of a guard's graph is all true."""
@@ -88,13 +94,19 @@ class Interpreter(Backend):
         check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
         return self.plan(graph, sizes)
 
-    def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan:
+    def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan | NativePlan:
         """The steps of a graph at these sizes."""
         static = self.static.of(static_operands(graph))
-        return make_plan(graph, graph.inputs, sizes, self._choose, self.check, static)
+        plan = make_plan(graph, graph.inputs, sizes, self._choose, self.check, static)
+        isa = instruction_set()
+        if isa is None or not any(isinstance(step.run, Emitted) for step in plan.steps):
+            return plan
+        return NativePlan(plan, self.room, isa)
 
     def _choose(self, node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
         dtypes, way = [o.dtype for o in node.outputs], self.way(node)
+        if isinstance(way.kernel, NativeKernel):
+            return Emitted(way.kernel, op), way.how
         if _writes_in_place(node):
             return partial(_overwrite, op), way.how
         if way.kernel is not None:

@@ -35,6 +35,7 @@ __all__ = [
     "Run",
     "RunError",
     "Step",
+    "check_results",
     "evaluate_known",
     "evaluate_numpy",
     "make_plan",
@@ -100,7 +101,7 @@ class Plan:
             operands = [None if v is None else values[v] for v in step.inputs]
             results = step.run(operands)
             if check:
-                _check(step.node, results, self.sizes)
+                check_results(step.node, results, self.sizes)
             values.update(zip(step.node.outputs, results, strict=True))
             for v in step.frees:
                 del values[v]
@@ -185,7 +186,8 @@ def _body(plan: Plan, check: bool) -> Body:
     return run
 
 
-def _check(node: Node, results: Sequence[Any], sizes: Mapping[str, Dim]) -> None:
+def check_results(node: Node, results: Sequence[Any], sizes: Mapping[str, Dim]) -> None:
+    """Raise RunError unless the results of a node are of the types that its graph declares, at these sizes."""
     for o, x in zip(node.outputs, results, strict=True):
         packed = isinstance(x, Packed)
         shape, dtype = tuple(x.shape), x.format if packed else x.dtype

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from burnish.ir.format import FORMATS
 from burnish.ir.op import Array, Op
@@ -11,7 +11,10 @@ from burnish.ir.registry import Registry
 from burnish.ir.run import Body, RunError
 from burnish.ir.types import Type
 
-__all__ = ["KERNELS", "Choice", "Kernel", "find_kernel", "layouts_for", "run_kernel"]
+if TYPE_CHECKING:
+    from burnish.backends.native.emit import Emitter
+
+__all__ = ["KERNELS", "Choice", "Kernel", "NativeKernel", "find_kernel", "layouts_for", "run_kernel"]
 
 KERNELS: Registry[Kernel] = Registry("kernel")
 
@@ -53,6 +56,17 @@ class Kernel:
         """The results of `op`, of the element types `dtypes`. Called only where `why_not` gave None.
 
         That of an op with bodies gets them as the keyword `bodies`, each a function of arrays.
+        """
+        raise NotImplementedError
+
+
+class NativeKernel(Kernel):
+    """A kernel of compiled code: it says what is called, and consecutive ones run without Python between them."""
+
+    def emit(self, emitter: Emitter, op: Any, results: Sequence[Type], *operands: Any) -> tuple[Any, ...]:
+        """Take down the calls for a node, whose sizes are all known -> a tensor (or packed one) for each result.
+
+        Operands are tensors too, named as `infer` does. Called only where `why_not` gave None.
         """
         raise NotImplementedError
 

@@ -41,6 +41,7 @@ class Instructions:
     lanes: int
     unsigned: Dot
     signed: Dot
+    dot2: Intrinsic  # dot2(a, b): of two i16 in each 32-bit lane, the sum of their products
 
 
 @elementwise()
@@ -84,6 +85,22 @@ def _vnni_signed_dot4(
     return call_llvm(builder, "llvm.x86.avx512.vpdpbusd.512", vector, sums, builder.bitcast(raised, vector), inputs)
 
 
+@elementwise()
+def _avx2_dot2(builder: ir.IRBuilder, vector: ir.VectorType, a: ir.Value, b: ir.Value) -> ir.Value:
+    halves = ir.VectorType(ir.IntType(16), 2 * vector.count)
+    return call_llvm(
+        builder, "llvm.x86.avx2.pmadd.wd", vector, builder.bitcast(a, halves), builder.bitcast(b, halves)
+    )
+
+
+@elementwise()
+def _avx512_dot2(builder: ir.IRBuilder, vector: ir.VectorType, a: ir.Value, b: ir.Value) -> ir.Value:
+    halves = ir.VectorType(ir.IntType(16), 2 * vector.count)
+    return call_llvm(
+        builder, "llvm.x86.avx512.pmaddw.d.512", vector, builder.bitcast(a, halves), builder.bitcast(b, halves)
+    )
+
+
 MANY = 1 << 20  # 32 bits hold more products of bytes than a run has
 
 #: by the name of the set in `cpu.INSTRUCTION_SETS`
@@ -92,10 +109,12 @@ INSTRUCTIONS = {
         8,
         unsigned=Dot("i16", 16, _avx2_dot4, _avx2_widen, most=(2**15 - 1) // (2 * 127)),
         signed=Dot("i32", 8, _avx2_signed_dot4, same, MANY),
+        dot2=_avx2_dot2,
     ),
     "avx512_vnni": Instructions(
         16,
         unsigned=Dot("i32", 16, _vnni_dot4, same, MANY),
         signed=Dot("i32", 16, _vnni_signed_dot4, same, MANY, zero=128),
+        dot2=_avx512_dot2,
     ),
 }

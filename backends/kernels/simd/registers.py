@@ -22,7 +22,7 @@ from numba.core.types import int64, void
 from numba.extending import intrinsic, register_model
 
 __all__ = [
-    "Intrinsic", "Registers", "add", "bits", "call_llvm", "either", "elementwise", "filled", "fma", "instruction",
+    "Intrinsic", "Registers", "add", "bits", "call_llvm", "either", "elementwise", "every_lane", "filled", "fma", "instruction",
     "load", "multiply", "pin", "prefetch", "same", "splat", "store", "subtract", "take", "times", "to_f32", "to_i32",
     "unsigned_to_f32", "zeros",
 ]  # fmt: skip
@@ -170,22 +170,27 @@ def load(element: str, lanes: int, rows: int = 1) -> Intrinsic:
 
 
 def splat(element: str, lanes: int, cols: int) -> Intrinsic:
-    """splat(address) -> Registers[1, cols], each column one 32-bit element in every lane; they lie side by side."""
+    """splat(address, stride) -> Registers[1, cols], each column one 32-bit element in every lane, `stride` bytes after
+    the last's.
+    """
     registers = Registers(element, lanes, 1, cols)
 
-    @instruction(lambda at: registers(address))
-    def splat_columns(builder: ir.IRBuilder, signature: Any, at: ir.Value) -> ir.Value:
-        undefined = ir.Constant(registers.vector, ir.Undefined)
-        first_lane = filled(ir.VectorType(I32, lanes), 0)
-
+    @instruction(lambda at, stride: registers(address, int64))
+    def splat_columns(builder: ir.IRBuilder, signature: Any, at: ir.Value, stride: ir.Value) -> ir.Value:
         def one(row: int, col: int) -> ir.Value:
-            pointer = _pointer(builder, registers.vector.element, at, (col, at.type(4)))
-            vector = builder.insert_element(undefined, builder.load(pointer, align=ALIGN), I32(0))
-            return builder.shuffle_vector(vector, undefined, first_lane)
+            pointer = _pointer(builder, registers.vector.element, at, (col, stride))
+            return every_lane(builder, registers.vector, builder.load(pointer, align=ALIGN))
 
         return registers.build(builder, one)
 
     return splat_columns
+
+
+def every_lane(builder: ir.IRBuilder, vector: ir.VectorType, element: ir.Value) -> ir.Value:
+    """A register with a value in every lane."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, element, I32(0))
+    return builder.shuffle_vector(first, undefined, filled(ir.VectorType(I32, vector.count), 0))
 
 
 def zeros(element: str, lanes: int, rows: int = 1, cols: int = 1) -> Intrinsic:

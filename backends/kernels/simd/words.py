@@ -1,0 +1,83 @@
+"""Words of 64 bits at addresses, and what threads do with them, for compiled code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core.types import int64, void
+
+from burnish.backends.kernels.simd.registers import call_llvm, instruction
+
+__all__ = ["add_word", "call", "exchange", "f32_at", "i32_at", "load_word", "pause", "sleep", "store_word", "word"]
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _at(builder: ir.IRBuilder, address: ir.Value, to: ir.Type = I64) -> ir.Value:
+    return builder.inttoptr(address, to.as_pointer())
+
+
+@instruction(lambda at: int64(int64))
+def word(builder: ir.IRBuilder, signature: Any, at: ir.Value) -> ir.Value:
+    """word(address): an argument."""
+    return builder.load(_at(builder, at), align=8)
+
+
+@instruction(lambda at: int64(int64))
+def i32_at(builder: ir.IRBuilder, signature: Any, at: ir.Value) -> ir.Value:
+    """i32_at(address), as 64 bits."""
+    return builder.sext(builder.load(_at(builder, at, I32), align=4), I64)
+
+
+@instruction(lambda at, value: void(int64, int64))
+def store_i32(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.Value) -> None:
+    """store_i32(address, value)."""
+    builder.store(builder.trunc(value, I32), _at(builder, at, I32), align=4)
+
+
+@instruction(lambda at: int64(int64))
+def load_word(builder: ir.IRBuilder, signature: Any, at: ir.Value) -> ir.Value:
+    """load_word(address): what other threads write."""
+    return builder.load_atomic(_at(builder, at), "acquire", 8)
+
+
+@instruction(lambda at, value: void(int64, int64))
+def store_word(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.Value) -> None:
+    """store_word(address, value), for other threads to read."""
+    builder.store_atomic(value, _at(builder, at), "release", 8)
+
+
+@instruction(lambda at, value: int64(int64, int64))
+def add_word(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.Value) -> ir.Value:
+    """add_word(address, value): what was there."""
+    return builder.atomic_rmw("add", _at(builder, at), value, "seq_cst")
+
+
+@instruction(lambda at, old, new: int64(int64, int64, int64))
+def exchange(builder: ir.IRBuilder, signature: Any, at: ir.Value, old: ir.Value, new: ir.Value) -> ir.Value:
+    """exchange(address, old, new): put `new` where `old` is; what was there."""
+    return builder.extract_value(builder.cmpxchg(_at(builder, at), old, new, "seq_cst", "seq_cst"), 0)
+
+
+@instruction(lambda function, *given: void(int64, int64, int64, int64, int64))
+def call(
+    builder: ir.IRBuilder, signature: Any, function: ir.Value, a: ir.Value, b: ir.Value, c: ir.Value, d: ir.Value
+) -> None:
+    """call(address of a function, its four arguments)."""
+    builder.call(_at(builder, function, ir.FunctionType(ir.VoidType(), [I64] * 4)), [a, b, c, d])
+
+
+@instruction(lambda: void())
+def pause(builder: ir.IRBuilder, signature: Any) -> None:
+    """Let the other thread of a core go first."""
+    call_llvm(builder, "llvm.x86.sse2.pause", ir.VoidType())
+
+
+@instruction(lambda: void())
+def sleep(builder: ir.IRBuilder, signature: Any) -> None:
+    """Give the core to whoever wants it."""
+    module = builder.module
+    kind = ir.FunctionType(I32, [])
+    function = module.globals.get("sched_yield") or ir.Function(module, kind, "sched_yield")
+    builder.call(function, [])

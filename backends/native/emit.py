@@ -1,0 +1,136 @@
+"""What kernels write: the calls of a program, and the phases that they are put together to."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from burnish.backends.kernels.cpu import InstructionSet
+from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, Value
+from burnish.ir.types import NUMPY, Type
+
+__all__ = ["Argument", "Call", "Emitter", "Phase", "phases_of", "word_of"]
+
+Argument = Tensor | int | float | None
+CHUNKS_A_THREAD = 4  # so that a thread that is held up leaves its work to the others
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A function of a unit of code, on items [0, items) of a space; it may be called for any part of them at once.
+
+    In the space "rows", item i reads and writes of each tensor no other row than the i-th; so calls on as many rows may
+    follow each other row by row. Every other space is the call's own.
+    """
+
+    unit: str
+    function: str
+    arguments: tuple[Argument, ...]
+    items: int
+    space: str
+    grain: int  # items that are worth a thread's while; chunks are multiples of it
+    writes: frozenset[Memory]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What it reads or writes."""
+        return [a for a in self.arguments if isinstance(a, Tensor)]
+
+
+@dataclass(eq=False)
+class Phase:
+    """Calls that threads do chunk by chunk, each chunk with all of them; all is done before the next phase begins."""
+
+    calls: list[Call]
+
+    @property
+    def items(self) -> int:
+        """Its items."""
+        return self.calls[0].items
+
+    def chunk(self, threads: int) -> int:
+        """How many items a thread takes at once."""
+        grain = max(c.grain for c in self.calls)
+        return max(1, math.ceil(self.items / (threads * CHUNKS_A_THREAD * grain))) * grain if threads > 1 else self.items
+
+    def takes(self, call: Call) -> bool:
+        """Whether a call may follow within the phase: what it shares with others lies in the same rows for all."""
+        if call.space != "rows" or self.calls[0].space != "rows" or call.items != self.items:
+            return False
+        calls = [*self.calls, call]
+        for memory in {m for c in calls for m in c.writes}:
+            users = [[t for t in c.tensors if t.memory is memory] for c in calls]
+            strides = {_row_stride(t, call.items) for tensors in users for t in tensors}
+            if sum(map(bool, users)) > 1 and (len(strides) > 1 or None in strides):
+                return False
+        return True
+
+
+def _row_stride(t: Tensor, items: int) -> int | None:
+    """The bytes between rows, of which the leading axes make `items`; None where they do not, or these vary."""
+    for axes in range(len(t.shape), -1, -1):
+        if math.prod(t.shape[: len(t.shape) - axes]) == items and (rows := t.rows(axes)) is not None:
+            return rows[1]
+    return None
+
+
+def phases_of(calls: Sequence[Call]) -> list[Phase]:
+    """Calls in order, those that may follow each other chunk by chunk put together."""
+    phases: list[Phase] = []
+    for call in calls:
+        if phases and phases[-1].takes(call):
+            phases[-1].calls.append(call)
+        else:
+            phases.append(Phase([call]))
+    return phases
+
+
+@dataclass
+class Emitter:
+    """Takes down what a kernel wants to be called for one node."""
+
+    isa: InstructionSet
+    threads: int
+    calls: list[Call] = field(default_factory=list)
+    scratch: int = 0  # bytes that each thread needs
+
+    def empty(self, type: Type) -> Value:
+        """Memory for a result, whose sizes are known: rows without gaps."""
+        if type.format is None:
+            return self.buffer(type.sizes, NUMPY[type.dtype])
+        row = type.format.row_bytes(type.sizes[-1])
+        plane = self.buffer((*type.sizes[:-1], row), np.dtype("u1"))
+        return PackedTensor(type.dtype, "", type.sizes, {"bytes": plane})
+
+    def buffer(self, shape: Sequence[int], dtype: np.dtype) -> Tensor:
+        """Memory that the program uses."""
+        array = np.empty(tuple(shape), dtype)
+        return Tensor(Memory(array, "made"), array)
+
+    def call(
+        self,
+        unit: str,
+        function: str,
+        *arguments: Argument,
+        items: int,
+        writes: Sequence[Tensor],
+        space: str = "",
+        grain: int = 1,
+        scratch: int = 0,
+    ) -> None:
+        """Call function(address of the arguments, first item, end, address of the thread's `scratch` bytes)."""
+        self.scratch = max(self.scratch, scratch)
+        if items:
+            memories = frozenset(t.memory for t in writes)
+            self.calls.append(Call(unit, function, arguments, items, space, grain, memories))
+
+
+def word_of(argument: Argument) -> int:
+    """The word of an argument that is no tensor: an f32 is its low half."""
+    if isinstance(argument, float):
+        return int(struct.unpack("<I", struct.pack("<f", argument))[0])
+    return 0 if argument is None else int(argument)  # type: ignore[arg-type]  # tensors are looked at elsewhere

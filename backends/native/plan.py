@@ -1,0 +1,193 @@
+"""A plan whose consecutive native nodes run as programs, and the rest step by step as before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from burnish.backends.kernels.cpu import InstructionSet
+from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.native.arena import lay_out, lives_of
+from burnish.backends.native.emit import Call, Emitter
+from burnish.backends.native.program import Places, Program, Room
+from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, tensor_of
+from burnish.backends.native.tensor import Value as TensorValue
+from burnish.backends.native.threads import team
+from burnish.ir.format import Packed
+from burnish.ir.graph import Node, Value
+from burnish.ir.op import Array, Op
+from burnish.ir.run import Plan, Probe, Step, check_results
+from burnish.ir.types import NUMPY, Type
+
+__all__ = ["Emitted", "NativePlan"]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """Stands for what runs a step that is a part of a program."""
+
+    kernel: NativeKernel
+    op: Op
+
+    def __call__(self, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+        raise TypeError(f"{self.kernel.name} runs in a program only")
+
+
+@dataclass(eq=False)
+class Part:
+    """Consecutive steps: one that NumPy runs, or native ones with the calls of each."""
+
+    steps: list[Step]
+    calls: list[list[Call]]
+    isa: InstructionSet
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it is a program."""
+        return isinstance(self.steps[0].run, Emitted)
+
+    @cached_property
+    def program(self) -> Program | None:
+        """All of them at once."""
+        calls = [c for each in self.calls for c in each]
+        return Program(calls, self.isa) if calls else None
+
+    @cached_property
+    def programs(self) -> list[Program | None]:
+        """Each of them alone."""
+        return [Program(calls, self.isa, alone=True) if calls else None for calls in self.calls]
+
+
+class NativePlan:
+    """Runs a plan, its `Emitted` steps as programs; their results lie in memory that the next run uses again."""
+
+    def __init__(self, plan: Plan, room: Room, isa: InstructionSet) -> None:
+        self.plan, self.room = plan, room
+        self.values: dict[Value, TensorValue] = {}
+        self.parts: list[Part] = []
+        self._known = [v for v in plan.graph.inputs if v not in plan.static]
+        for v, x in plan.static.items():
+            self.values[v] = tensor_of(x, "fixed")
+        for v in self._known:
+            self.values[v] = _given(v.type.bind(plan.sizes))
+        emitter = Emitter(isa, team().threads)
+        for step in plan.steps:
+            types = [o.type.bind(plan.sizes) for o in step.node.outputs]
+            if isinstance(step.run, Emitted):
+                emitter.calls = []
+                operands = [None if v is None else self.values[v] for v in step.inputs]
+                results = step.run.kernel.emit(emitter, step.run.op, types, *operands)
+                if not self.parts or not self.parts[-1].is_native:
+                    self.parts.append(Part([], [], isa))
+                self.parts[-1].steps.append(step)
+                self.parts[-1].calls.append(emitter.calls)
+            else:
+                results = tuple(_given(t) for t in types)
+                self.parts.append(Part([step], [], isa))
+            self.values.update(zip(step.node.outputs, results, strict=True))
+        for v in plan.graph.outputs.values():
+            for t in _tensors(self.values[v]):
+                if t.memory.kind == "made":
+                    t.memory.kind = "returned"
+        team().reserve(emitter.scratch)
+        self._returned = self._memories("returned")
+        at, self.nbytes = lay_out(lives_of(self._phases()))
+        self.at: Mapping[Memory, int] = at
+
+    def _phases(self) -> list[list[Memory]]:
+        """What each phase reads or writes, in order, and each step of NumPy's."""
+        found: list[list[Memory]] = []
+        for part in self.parts:
+            if part.is_native:
+                found += [[t.memory for c in p.calls for t in c.tensors] for p in (part.program or _NONE).phases]
+            else:
+                operands = [self.values[v] for v in part.steps[0].node.operands]
+                found.append([t.memory for x in operands for t in _tensors(x)])
+        return found
+
+    def _memories(self, kind: str) -> list[Memory]:
+        every = (t.memory for x in self.values.values() for t in _tensors(x))
+        return list(dict.fromkeys(m for m in every if m.kind == kind))
+
+    def __call__(
+        self,
+        known: Mapping[Value, Array],
+        probe: Probe | None = None,
+        check: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> tuple[Array, ...]:
+        """The outputs; see `Plan`. A probe, or `check`, sees node by node: each is a program of its own then."""
+        with self.room.lock:
+            self.room.reserve(self.nbytes)
+            places = Places(self.room, self.at)
+            for v in self._known:
+                places.give(self.values[v], known[v])
+            for m in self._returned:
+                places.make(m)
+            if probe is None and not check:
+                for part in self.parts:
+                    if not part.is_native:
+                        self._step(part.steps[0], places)
+                    elif part.program is not None:
+                        part.program(places)
+            else:
+                self._one_by_one(places, probe, check, clock)
+            return tuple(self._result(v, places) for v in self.plan.graph.outputs.values())
+
+    def _result(self, v: Value, places: Places) -> Array:
+        return places.array(self.values[v])
+
+    def _step(self, step: Step, places: Places) -> None:
+        operands = [None if v is None else places.array(self.values[v]) for v in step.inputs]
+        for o, x in zip(step.node.outputs, step.run(operands), strict=True):
+            places.give(self.values[o], _copy(x) if self.room.holds(x) else x)
+
+    def _one_by_one(self, places: Places, probe: Probe | None, check: bool, clock: Callable[[], float]) -> None:
+        began = at = clock()
+        own = 0.0
+        for part in self.parts:
+            for i, step in enumerate(part.steps):
+                if not part.is_native:
+                    self._step(step, places)
+                elif (program := part.programs[i]) is not None:
+                    program(places)
+                done = clock()
+                node: Node = step.node
+                # copies: the memory is used again, and a probe may keep what it sees
+                operands = [None if v is None else _copy(places.array(self.values[v])) for v in step.inputs]
+                results = [_copy(places.array(self.values[o])) for o in node.outputs]
+                if check:
+                    check_results(node, results, self.plan.sizes)
+                if probe is not None:
+                    probe.node(node, operands, results, done - at)
+                at = clock()
+                own += at - done
+        if probe is not None:
+            probe.finished(at - began, own)
+
+
+class _Nothing:
+    phases = ()
+
+
+_NONE = _Nothing()
+
+
+def _given(type: Type) -> TensorValue:
+    """What a run is given: rows without gaps."""
+    if type.format is None:
+        return tensor_of(np.empty(type.sizes, NUMPY[type.dtype]), "given")
+    plane = np.empty((*type.sizes[:-1], type.format.row_bytes(type.sizes[-1])), np.uint8)
+    return tensor_of(Packed(type.dtype, "", type.sizes, {"bytes": plane}), "given")
+
+
+def _tensors(value: TensorValue) -> list[Tensor]:
+    return list(value.planes.values()) if isinstance(value, PackedTensor) else [value]
+
+
+def _copy(x: Array) -> Array:
+    return Packed(x.format, x.layout, x.shape, {k: p.copy() for k, p in x.planes.items()}) if isinstance(x, Packed) else x.copy()

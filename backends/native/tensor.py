@@ -1,0 +1,103 @@
+"""Where a program's arrays lie: views of memory whose address is known when the program runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from burnish.ir.format import Packed
+from burnish.ir.op import Array
+
+__all__ = ["Memory", "PackedTensor", "Tensor", "Value", "tensor_of"]
+
+
+@dataclass(eq=False)
+class Memory:
+    """Bytes that have an address in a run. `array` shows how views of them lie, and holds them where they are fixed."""
+
+    array: np.ndarray
+    #: "fixed" is known before a run, "given" (an input, or what NumPy made) at its start or in it, "made" by the program
+    #: in memory that it uses again, "returned" made by the program in memory of its own
+    kind: str
+
+    @property
+    def start(self) -> int:
+        """The address of its first byte in `array`."""
+        return int(np.lib.array_utils.byte_bounds(self.array)[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A view of memory: `array` is the view of the memory's `array`, and its numbers mean nothing."""
+
+    memory: Memory
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        return self.array.shape
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Bytes from one element to the next, of each axis."""
+        return self.array.strides
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of its elements."""
+        return self.array.dtype
+
+    @property
+    def offset(self) -> int:
+        """The byte of its memory that it begins at."""
+        return int(self.array.__array_interface__["data"][0]) - self.memory.start
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether it lies row after row without gaps."""
+        return bool(self.array.flags.c_contiguous)
+
+    def view(self, array: np.ndarray) -> Tensor:
+        """Another view of the same memory."""
+        return Tensor(self.memory, array)
+
+    def rows(self, axes: int = 1) -> tuple[int, int] | None:
+        """How many rows of the last `axes` axes there are, and the bytes between them; None where these vary."""
+        lead, strides = self.shape[: len(self.shape) - axes], self.strides
+        count, stride = math.prod(lead), 0
+        expected = None
+        for n, s in zip(reversed(lead), reversed(strides[: len(lead)]), strict=True):
+            if n == 1:
+                continue
+            if expected is None:
+                stride, expected = s, s * n
+            elif s == expected:
+                expected = s * n
+            else:
+                return None
+        return count, stride
+
+
+@dataclass(frozen=True, eq=False)
+class PackedTensor:
+    """A quantized array, of tensors."""
+
+    format: str
+    layout: str
+    shape: tuple[int, ...]
+    planes: Mapping[str, Tensor] = field(repr=False)
+
+
+Value = Tensor | PackedTensor
+
+
+def tensor_of(array: Array, kind: str) -> Value:
+    """A tensor, or a packed one, of an array that shows its shape and strides."""
+    if isinstance(array, Packed):
+        planes = {k: Tensor(Memory(x, kind), x) for k, x in array.planes.items()}
+        return PackedTensor(array.format, array.layout, array.shape, planes)
+    return Tensor(Memory(array, kind), array)
