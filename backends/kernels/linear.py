@@ -8,42 +8,22 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from burnish.backends.kernels.cpu import INSTRUCTION_SETS, InstructionSet, instruction_sets
-from burnish.backends.kernels.kernel import Kernel
-from burnish.backends.kernels.threads import cores, run_on_threads
+from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_sets
+from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.tiles import WORD_INPUTS
-from burnish.ir.format import FORMATS, LAYOUTS, Packed, QuantFormat
-from burnish.ir.op import Array, Op
-from burnish.ir.types import NUMPY, Type
+from burnish.backends.native.emit import Emitter
+from burnish.backends.native.tensor import PackedTensor, Tensor, Value
+from burnish.ir.format import FORMATS, LAYOUTS, QuantFormat
+from burnish.ir.op import Op
+from burnish.ir.types import Type
 
-if TYPE_CHECKING:
-    from burnish.backends.kernels.simd.product import PanelFunction, ProductFunction
-
-__all__ = ["ACTIVATIONS", "LinearInt8", "TileShape", "why_unread"]
+__all__ = ["ACTIVATIONS", "LinearInt8", "why_unread"]
 
 ACTIVATIONS = "int8_32"
-BYTES_WORTH_A_THREAD = 1 << 22  # of weights, times tokens: 0.1 ms; a thread takes about 30 µs to wake
-CHUNKS_A_THREAD = 8  # so that a thread that is held up leaves its work to the others
-
-
-class TileShape(NamedTuple):
-    """What one call of a tile works on: row tiles by tokens, and how many bytes of weights ahead it prefetches."""
-
-    rows: int
-    tokens: int
-    ahead: int
-
-
-#: for one token, and for more; a batch is filled up to whole tiles with zeros
-VECTOR = TileShape(rows=1, tokens=1, ahead=2048)
-BATCH = TileShape(rows=2, tokens=4, ahead=1024)
-
-
-class LinearInt8(Kernel):
+class LinearInt8(NativeKernel):
     """linear(x: int8_32[…, K], w: quantized[N, K] in tiles, b?) -> […, N], summed in integers within a run.
 
     Each output is summed in the same order whatever the number of tokens, the instruction set and the threads, so
@@ -69,53 +49,25 @@ class LinearInt8(Kernel):
             return f"this CPU has none of {', '.join(s.name for s in INSTRUCTION_SETS)}"
         if x.dtype != ACTIVATIONS or x.layout:
             return f"x is {x}, not {ACTIVATIONS}"
-        if w.layout not in layouts:
-            return f"w is {w}, not in the layout {' or '.join(layouts)}"
+        if w.layout != layouts[0]:
+            return f"w is {w}, not in the layout {layouts[0]}"
+        if b is not None and b.dtype != "f32" or op.to not in ("f32", ""):
+            return f"b is {b}, or the result {op.to}, not f32"
         return None
 
-    def __call__(
-        self, op: Op, dtypes: Sequence[str], x: Packed, w: Packed, b: Array | None = None
-    ) -> tuple[Array, ...]:
-        """(x @ w.T + b,) in the type that the op gives it."""
-        y = self._product(x, w)
-        if b is not None:
-            y += b.astype(np.float32)
-        return (y.astype(NUMPY[dtypes[0]], copy=False),)
-
-    def _product(self, x: Packed, w: Packed) -> np.ndarray:
-        """x @ w.T: f32[…, N]."""
-        isa = next(s for s in instruction_sets() if s.layout == w.layout)
-        tokens = math.prod(x.shape[:-1])
-        shape = VECTOR if tokens == 1 else BATCH
-        codes, scales = (np.ascontiguousarray(w.planes[name]) for name in ("codes", "scales"))
-        tiles, blocks = codes.shape[:2]
-        product, make_panels, panel_rows = _compiled(FORMATS[w.format], isa, shape, tiles % shape.rows > 0)
-        inputs = np.ascontiguousarray(x.planes["bytes"]).view(np.int32).reshape(tokens, blocks, 9)
-        panels = np.empty((-(-tokens // shape.tokens), blocks, panel_rows, shape.tokens), np.int32)
-        make_panels(inputs, panels)
-
-        y = np.empty((len(panels) * shape.tokens, tiles * isa.lanes), np.float32)
-        threads = max(1, min(cores(), codes.nbytes * tokens // BYTES_WORTH_A_THREAD))
-        chunk = -(-tiles // (threads * CHUNKS_A_THREAD * shape.rows)) * shape.rows if threads > 1 else tiles
-        counter = np.zeros(1, np.int64)
-        run_on_threads(lambda: product(codes, scales, panels, y, max(chunk, 1), counter), threads)
-        return y[:tokens, : w.shape[0]].reshape(*x.shape[:-1], w.shape[0])
-
-
-@functools.cache
-def _compiled(
-    format: QuantFormat, isa: InstructionSet, shape: TileShape, rest: bool
-) -> tuple[ProductFunction, PanelFunction, int]:
-    """The product, what makes its panels, and their rows. `rest`: some row tiles are left over from blocks of them."""
-    from burnish.backends.kernels.simd.instructions import INSTRUCTIONS
-    from burnish.backends.kernels.simd.product import matrix_product, panels_for
-    from burnish.backends.kernels.simd.tile import affine_tile, panel_of
-
-    instructions = INSTRUCTIONS[isa.name]
-    block = affine_tile(format, instructions, shape.rows, shape.tokens, shape.ahead)
-    single = block if not rest else affine_tile(format, instructions, 1, shape.tokens, shape.ahead)
-    panel = panel_of(format, instructions)
-    return matrix_product(block, shape.rows, single), panels_for(panel), panel.rows
+    def emit(
+        self, emitter: Emitter, op: Op, results: Sequence[Type], x: PackedTensor, w: PackedTensor, b: Tensor | None = None
+    ) -> tuple[Value, ...]:
+        """One call; an item is a tile of rows."""
+        out, tokens = emitter.buffer(results[0].sizes, np.dtype("f4")), math.prod(x.shape[:-1])
+        codes, scales, inputs = w.planes["codes"], w.planes["scales"], x.planes["bytes"]
+        tiles, lanes = codes.shape[0], emitter.isa.lanes
+        emitter.call(
+            f"linear:{w.format}", "linear", codes, codes.strides[0], scales, scales.strides[0], scales.shape[1],
+            inputs, inputs.shape[-1], tokens, out, 4 * w.shape[0], w.shape[0], b,
+            items=tiles, grain=2, scratch=4 * lanes * tokens, writes=[out],
+        )  # fmt: skip
+        return (out,)
 
 
 @functools.cache

@@ -268,3 +268,36 @@ def sigmoid(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
     """1 / (1 + exp(-x))."""
     one = _number(vector, 1.0)
     return b.fdiv(one, b.fadd(one, _exp(b, vector, b.fneg(x))))
+
+
+@elementwise()
+def where_zero(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """y where x is 0, else x."""
+    return b.select(b.fcmp_ordered("==", x, filled(vector, 0.0)), y, x)
+
+
+@instruction(lambda at, registers: void(address, registers))
+def store_first(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.Value) -> None:
+    """store_first(address, registers): the first element, an f32."""
+    x = builder.extract_element(signature.args[1].extract(builder, value, 0, 0), I32(0))
+    builder.store(x, builder.inttoptr(at, x.type.as_pointer()), align=4)
+
+
+@instruction(lambda registers: int64(registers))
+def first_as_int(builder: ir.IRBuilder, signature: Any, value: ir.Value) -> ir.Value:
+    """first_as_int(registers): the first element, an integer, as one."""
+    return builder.fptosi(builder.extract_element(signature.args[0].extract(builder, value, 0, 0), I32(0)), address_type)
+
+
+@instruction(lambda at, registers: void(address, registers))
+def store_codes(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.Value) -> None:
+    """store_codes(address, registers): sixteen integers of -128 to 127, a byte each."""
+    registers = signature.args[1]
+    for col in range(registers.cols):
+        words = builder.fptosi(registers.extract(builder, value, 0, col), ir.VectorType(I32, registers.lanes))
+        codes = builder.trunc(words, ir.VectorType(ir.IntType(8), registers.lanes))
+        place = builder.add(at, at.type(col * registers.lanes))
+        builder.store(codes, builder.inttoptr(place, codes.type.as_pointer()), align=1)
+
+
+address_type = ir.IntType(64)

@@ -22,7 +22,7 @@ from numba.core.types import int64, void
 from numba.extending import intrinsic, register_model
 
 __all__ = [
-    "Intrinsic", "Registers", "add", "bits", "call_llvm", "either", "elementwise", "every_lane", "filled", "fma", "instruction",
+    "Intrinsic", "Registers", "add", "bits", "call_llvm", "constant", "either", "elementwise", "every_lane", "filled", "fma", "instruction",
     "load", "multiply", "pin", "prefetch", "same", "splat", "store", "subtract", "take", "times", "to_f32", "to_i32",
     "unsigned_to_f32", "zeros",
 ]  # fmt: skip
@@ -202,6 +202,17 @@ def zeros(element: str, lanes: int, rows: int = 1, cols: int = 1) -> Intrinsic:
         return ir.Constant(ir.ArrayType(registers.vector, registers.count), None)
 
     return zero_registers
+
+
+def constant(element: str, lanes: int, value: float) -> Intrinsic:
+    """constant() -> Registers[1, 1] with `value` in every lane."""
+    registers = Registers(element, lanes)
+
+    @instruction(registers)
+    def constant_register(builder: ir.IRBuilder, signature: Any) -> ir.Value:
+        return registers.build(builder, lambda row, col: filled(registers.vector, value))
+
+    return constant_register
 
 
 @instruction(lambda at, row_stride, col_stride, registers: void(address, int64, int64, registers))

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from numba import njit
 
 from burnish.backends.kernels.simd import registers as r
 from burnish.backends.kernels.simd.instructions import Dot, Instructions
-from burnish.backends.kernels.simd.product import Panel, TileFunction
 from burnish.backends.kernels.tiles import WORD_INPUTS, offsets
 from burnish.ir.format import QuantFormat
 from burnish.ir.parts import slices
 
-__all__ = ["affine_tile", "panel_of"]
+__all__ = ["BLOCK", "TileFunction", "affine_tile"]
 
-
-def panel_of(format: QuantFormat, isa: Instructions) -> Panel:
-    """What a tile of the format needs of its inputs."""
-    factor = 1 if format.part("zero") else format.zero + _dot(format, isa).zero
-    return Panel(_halves(format), factor, format.part("minimum") is not None)
+#: tile(codes, code_stride, scales, scale_stride, x, token_stride, groups, out, row_stride, out_stride), all int64: the
+#: address of a row tile's codes and scales, each with the bytes from one row tile to the next; of inputs in int8_32,
+#: with the bytes from token to token; the groups in a row; the address of the output, with the bytes from one row tile
+#: to the next and from token to token.
+TileFunction = Callable[..., Any]
+BLOCK = 40  # bytes of 32 inputs in int8_32: an f32 scale, two i16 sums of sixteen codes each, the codes
+SCALE, SUMS, CODES = 0, 4, 8
 
 
 def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, ahead: int) -> TileFunction:
@@ -26,11 +30,18 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
     Sums are integers within a run, or 32 inputs of it; these are scaled and added up in the order of the inputs. Numba
     leaves out the branches of what the format lacks.
     """
-    lanes, panel, dot, halves = isa.lanes, panel_of(format, isa), _dot(format, isa), _halves(format)
+    lanes, dot, halves = isa.lanes, _dot(format, isa), _halves(format)
     run = format.run or format.group
     runs, blocks = format.group // run, max(run // WORD_INPUTS, 1)  # in a group; in a run
-    block_codes, block_inputs, row = 4 * lanes * format.code.width, 4 * tokens * panel.rows, 4 * tokens  # bytes
-    scale_row, products_row, sums_row = 8 * row, panel.products * row, panel.sums * row
+    block_codes = 4 * lanes * format.code.width  # bytes
+    # What is taken off a product for each sum of inputs; the second factor of a pair is that of the latter sixteen.
+    offset = 0 if format.part("zero") else format.zero + dot.zero
+    both, former, latter = 0x10001, 0x1, 0x10000
+    pairs_of_sums = (both, both) if halves == 1 else (former, latter)
+    offsets_of_sums = [r.constant("i32", lanes, _i32(p * (-offset & 0xFFFF))) for p in pairs_of_sums]
+    ones_of_sums = [r.constant("i32", lanes, p) for p in pairs_of_sums]
+    (first_offset, second_offset), (first_one, second_one) = offsets_of_sums, ones_of_sums
+    dot2, whole_sums = isa.dot2, dot.widen is r.same
     # Compiled code sees no classes: what it calls are names bound here.
     dot4, widen, hold = dot.dot4, dot.widen, r.pin if tokens > 1 else r.same
     prefetch = r.prefetch(block_codes // halves if ahead else 0, rows)
@@ -60,12 +71,12 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
     )
     scale_at, minimum_at, zero_at = at["scale"], at.get("minimum", 0), at.get("zero", 0)
     subscale_at, subminimum_at = at.get("subscale", 0), at.get("subminimum", 0)
-    has_products = panel.factor != 0
+    has_offset = offset != 0
 
     @njit(nogil=True)
     def tile(
-        codes: int, code_stride: int, scales: int, scale_stride: int, x: int, groups: int,
-        out: int, row_stride: int, token_stride: int,
+        codes: int, code_stride: int, scales: int, scale_stride: int, x: int, token_stride: int, groups: int,
+        out: int, row_stride: int, out_stride: int,
     ) -> None:  # fmt: skip
         output = no_output()
         for _ in range(groups):
@@ -88,9 +99,13 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
                     minimum = multiply(group_minimum, to_subminimum(subminimum))
                 for _ in range(blocks):
                     prefetch(codes + half * (block_codes // halves) + ahead, code_stride)
+                    if has_offset or has_zero or has_minimum:
+                        sums_of_inputs = inputs(x + 4, token_stride)
                     total = no_total()
+                    if has_offset:
+                        total = add(total, dot2(sums_of_inputs, first_offset() if half == 0 else second_offset()))
                     for pair in range(half * pairs, (half + 1) * pairs, between):
-                        sums = no_sums()
+                        sums = total if whole_sums else no_sums()
                         for j in range(pair, pair + between):
                             if whole_bytes:
                                 code = load(codes + register * 2 * j, code_stride)
@@ -100,7 +115,7 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
                             if upper:
                                 above = load(codes + register * (lower + j // upper_pairs), code_stride)
                                 code = either(code, upper_bits(above, j % upper_pairs * 2 * upper))
-                            sums = hold(dot4(sums, code, inputs(x + 2 * row * j)))
+                            sums = hold(dot4(sums, code, inputs(x + 8 + 8 * j, token_stride)))
                             # What is computed on this side of `hold` would want a register on that one too.
                             if whole_bytes:
                                 code = load(codes + register * (2 * j + 1), code_stride)
@@ -108,22 +123,28 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
                                 code = lower_bits(word, j % lower_pairs * 2 * lower + lower)
                             if upper:
                                 code = either(code, upper_bits(above, j % upper_pairs * 2 * upper + upper))
-                            sums = hold(dot4(sums, code, inputs(x + 2 * row * j + row)))
-                        total = add(total, widen(sums))
-                    if has_products:
-                        product = inputs(x + products_row + half * row)
-                        if has_zero:
-                            product = times(zero, product)
-                        total = subtract(total, product)
-                    output = fma(multiply(scale, floats(x + scale_row)), to_f32(total), output)
+                            sums = hold(dot4(sums, code, inputs(x + 12 + 8 * j, token_stride)))
+                        total = widen(sums) if whole_sums else add(total, widen(sums))
+                    if has_zero or has_minimum:
+                        total_of_inputs = dot2(sums_of_inputs, first_one() if half == 0 else second_one())
+                    if has_zero:
+                        total = subtract(total, times(zero, total_of_inputs))
+                    input_scale = floats(x, token_stride)
+                    output = fma(multiply(scale, input_scale), to_f32(total), output)
                     if has_minimum:
-                        output = fma(minimum, floats(x + sums_row + half * row), output)
+                        output = fma(minimum, multiply(input_scale, to_f32(total_of_inputs)), output)
                     # Addresses that are sums of products with a loop's variable take LLVM 8% more time.
-                    codes, x = codes + through * block_codes, x + through * block_inputs
+                    codes, x = codes + through * block_codes, x + through * 40
             scales += group_scales
-        store(out, row_stride, token_stride, output)
+        store(out, row_stride, out_stride, output)
 
     return tile
+
+
+def _i32(word: int) -> int:
+    """A word of 32 bits as a signed number."""
+    word &= 0xFFFFFFFF
+    return word - (word >> 31 << 32)
 
 
 def _halves(format: QuantFormat) -> int:

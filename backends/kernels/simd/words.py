@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core.types import int64, void
+from numba.core.types import float32, int64, void
 
 from burnish.backends.kernels.simd.registers import call_llvm, instruction
 
-__all__ = ["add_word", "call", "exchange", "f32_at", "i32_at", "load_word", "pause", "sleep", "store_word", "word"]
+__all__ = [
+    "add_word", "call", "exchange", "f32_at", "i32_at", "load_word", "pause", "sleep", "store_f32", "store_i32", "store_word", "word",
+]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -34,6 +36,18 @@ def i32_at(builder: ir.IRBuilder, signature: Any, at: ir.Value) -> ir.Value:
 def store_i32(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.Value) -> None:
     """store_i32(address, value)."""
     builder.store(builder.trunc(value, I32), _at(builder, at, I32), align=4)
+
+
+@instruction(lambda at: float32(int64))
+def f32_at(builder: ir.IRBuilder, signature: Any, at: ir.Value) -> ir.Value:
+    """f32_at(address)."""
+    return builder.load(_at(builder, at, ir.FloatType()), align=4)
+
+
+@instruction(lambda at, value: void(int64, float32))
+def store_f32(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.Value) -> None:
+    """store_f32(address, value)."""
+    builder.store(value, _at(builder, at, ir.FloatType()), align=4)
 
 
 @instruction(lambda at: int64(int64))
