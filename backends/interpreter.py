@@ -81,8 +81,14 @@ class Interpreter(Backend):
         in_place = _writes_in_place(node)
         if node.op.inplace is not None and not in_place:
             return Way("numpy")
-        way = find_way(node, [None if v is None else v.type for v in node.inputs], self.kernels, "numpy, in place" if in_place else "numpy")
-        return way
+        types = [None if v is None else v.type for v in node.inputs]
+        return find_way(node, types, self._table(node), "numpy, in place" if in_place else "numpy")
+
+    def _table(self, node: Node) -> Mapping[str, Kernel]:
+        """The kernels for a node: programs are made of the nodes of graphs, not of those of bodies."""
+        if any(node.out.graph is g for g in self.module.graphs.values()):
+            return self.kernels
+        return {name: k for name, k in self.kernels.items() if not isinstance(k, NativeKernel)}
 
     def run_guard(self, graph: Graph, sizes: Mapping[str, int]) -> bool:
         """Whether the only output of a guard's graph is all true."""

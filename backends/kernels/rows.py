@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.kernels.copy import contiguous
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import Tensor
 from burnish.ir.op import Op
@@ -35,11 +36,12 @@ class _Same(NativeKernel):
 
 
 def as_rows(emitter: Emitter, t: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """A tensor whose rows lie at equal distances, with their count and that distance: `t`, or a copy."""
+    """A tensor whose rows lie at equal distances, each without gaps, with their count and that distance: `t`, or a copy."""
     rows = t.rows()
-    if rows is None or t.strides[-1] != t.dtype.itemsize:
-        raise NotImplementedError
-    return t, rows
+    if rows is not None and t.strides[-1] in (t.dtype.itemsize, 0 if t.shape[-1] == 1 else t.dtype.itemsize):
+        return t, rows
+    made = contiguous(emitter, t)
+    return made, (math.prod(t.shape[:-1]), made.strides[-2] if len(t.shape) > 1 else 0)
 
 
 class RmsNormRows(NativeKernel):

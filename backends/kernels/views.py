@@ -1,13 +1,14 @@
-"""Memory operators whose result is a view: they cost nothing in a program, unless what they view must be copied first."""
+"""Memory operators whose result is a view, or one of a copy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.kernels.copy import contiguous
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import Tensor
 from burnish.ir.op import Op
@@ -15,8 +16,6 @@ from burnish.ir.types import Type
 
 
 class _View(NativeKernel):
-    how_text: ClassVar[str] = "a view"
-
     def why_not(self, op: Op, *operands: Type | None) -> str | None:
         packed = [t for t in operands if t is not None and t.format is not None]
         return f"{packed[0]} is packed" if packed else None
@@ -26,11 +25,16 @@ class _View(NativeKernel):
         return "a view"
 
     def emit(self, emitter: Emitter, op: Op, results: Sequence[Type], x: Tensor) -> tuple[Any, ...]:
-        made = op.eval(np, x.array)
-        views = made if isinstance(made, tuple) else (made,)
-        if any(not np.may_share_memory(v, x.memory.array) and v.size for v in views):
-            raise NotImplementedError(f"{op} of {x.strides}")
+        views = _views(op, x)
+        return views if views is not None else _views(op, contiguous(emitter, x)) or ()
+
+
+def _views(op: Op, x: Tensor) -> tuple[Tensor, ...] | None:
+    made = op.eval(np, x.array)
+    views = made if isinstance(made, tuple) else (made,)
+    if all(np.may_share_memory(v, x.memory.array) or not v.size for v in views):
         return tuple(x.view(v) for v in views)
+    return None
 
 
 class ReshapeView(_View):

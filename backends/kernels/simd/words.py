@@ -10,7 +10,7 @@ from numba.core.types import float32, int64, void
 from burnish.backends.kernels.simd.registers import call_llvm, instruction
 
 __all__ = [
-    "add_word", "call", "exchange", "f32_at", "i32_at", "load_word", "pause", "sleep", "store_f32", "store_i32", "store_word", "word",
+    "add_word", "call", "copy_bytes", "exchange", "f32_at", "i32_at", "load_word", "pause", "sleep", "store_f32", "store_i32", "store_word", "word",
 ]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -95,3 +95,13 @@ def sleep(builder: ir.IRBuilder, signature: Any) -> None:
     kind = ir.FunctionType(I32, [])
     function = module.globals.get("sched_yield") or ir.Function(module, kind, "sched_yield")
     builder.call(function, [])
+
+
+@instruction(lambda to, at, size: void(int64, int64, int64))
+def copy_bytes(builder: ir.IRBuilder, signature: Any, to: ir.Value, at: ir.Value, size: ir.Value) -> None:
+    """copy_bytes(to, from, count): they do not overlap."""
+    byte = ir.IntType(8)
+    call_llvm(
+        builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), _at(builder, to, byte), _at(builder, at, byte), size,
+        ir.IntType(1)(0),
+    )  # fmt: skip
