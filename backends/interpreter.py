@@ -61,6 +61,12 @@ class Interpreter(Backend):
         with first:
             return dict(zip(g.outputs, plan({v: inputs[v.name] for v in g.inputs}, probe, self.check), strict=True))
 
+    @property
+    def same_bits(self) -> bool:
+        """Where all sums are those of kernels: NumPy's depend on how many rows there are."""
+        graphs = self.module.graphs
+        return all(way.kernel is not None or not _sums(node) for name in graphs for node, way in self.ways(name))
+
     def zeros(self, type: Type) -> Array:
         """An empty state."""
         return np.zeros(type.sizes, NUMPY[type.dtype])
@@ -143,3 +149,8 @@ def _writes_in_place(node: Node) -> bool:
 def _overwrite(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
     results = op.overwrite(*operands)
     return results if isinstance(results, tuple) else (results,)
+
+
+def _sums(node: Node) -> bool:
+    """Whether NumPy adds up numbers in an order of its own choice, or computes otherwise in a longer array."""
+    return node.op.kind != "memory" and not node.op.reproducible
