@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from burnish.backends.kernels.copy import contiguous
+from burnish.backends.kernels.copy import contiguous, grain_of
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import Tensor
@@ -41,9 +39,9 @@ class CacheUpdateInPlace(NativeKernel):
             parts, size = 1, parts * size
         emitter.call(
             "cache", "update",
-            _anywhere(cache), *cache.strides[:3], new, *new.strides[:3], past, past.strides[0],
+            cache.anywhere, *cache.strides[:3], new, *new.strides[:3], past, past.strides[0],
             tokens, cache.shape[1], parts, size,
-            items=batch * tokens, writes=[cache], space="rows", grain=_grain(parts * size),
+            items=batch * tokens, writes=[cache], space="rows", grain=grain_of(parts * size),
         )  # fmt: skip
         return (cache,)
 
@@ -76,24 +74,14 @@ class RingUpdateInPlace(NativeKernel):
         before = emitter.buffer(ring.shape, ring.dtype)
         emitter.call(
             "cache", "before", ring, ring.strides[0], past, past.strides[0], rows, size, before,
-            items=batch * rows if size else 0, writes=[before], grain=_grain(size),
+            items=batch * rows if size else 0, writes=[before], grain=grain_of(size),
         )  # fmt: skip
         if new.rows(len(inner)) is None or not new.array[:1, :1].flags.c_contiguous:
             new = contiguous(emitter, new)
         emitter.call(
             "cache", "ring",
-            _anywhere(ring), ring.strides[0], new, *new.strides[:2], past, past.strides[0], count, count.strides[0],
+            ring.anywhere, ring.strides[0], new, *new.strides[:2], past, past.strides[0], count, count.strides[0],
             tokens, rows, size,
-            items=batch * tokens if size else 0, writes=[ring], space="rows", grain=_grain(size),
+            items=batch * tokens if size else 0, writes=[ring], space="rows", grain=grain_of(size),
         )  # fmt: skip
         return ring, before
-
-
-def _anywhere(t: Tensor) -> Tensor:
-    """A tensor, written to at rows that are not those of the items."""
-    return t.view(np.lib.stride_tricks.as_strided(t.array, (), ())) if t.array.size else t
-
-
-def _grain(size: int) -> int:
-    """How many rows of that many bytes are worth a thread's while."""
-    return -(-4096 // max(1, size))

@@ -42,7 +42,13 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
         """positions, bytes of one, between sequences, between tokens, tokens of a sequence, inv_freq, bytes between
         sequences, pairs, scale, whether they are interleaved, out"""
         positions, size, by_sequence, by_token, tokens = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
-        inv_freq, freq_step, half, interleaved, out = word(a + 40), word(a + 48), word(a + 56), word(a + 72), word(a + 80)
+        inv_freq, freq_step, half, interleaved, out = (
+            word(a + 40),
+            word(a + 48),
+            word(a + 56),
+            word(a + 72),
+            word(a + 80),
+        )
         for i in range(begin, end):
             sequence = i // tokens
             at = positions + sequence * by_sequence + (i - sequence * tokens) * by_token
@@ -90,7 +96,11 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
             for h in range(heads):
                 at, to = token + h * by_head, out + (i * heads + h) * 4 * n
                 for j in range(0, turned, 16):
-                    v, cosine, sine = load(at + 4 * j, turned - j), load(c + 4 * j, turned - j), load(s + 4 * j, turned - j)
+                    v, cosine, sine = (
+                        load(at + 4 * j, turned - j),
+                        load(c + 4 * j, turned - j),
+                        load(s + 4 * j, turned - j),
+                    )
                     store(to + 4 * j, turned - j, fadd(multiply(v, cosine), multiply(exchanged(v), sine)))
                 copy_bytes(to + 4 * turned, at + 4 * turned, 4 * (n - turned))
 
