@@ -27,7 +27,7 @@ from burnish.backends.kernels.simd.registers import (
 )
 
 __all__ = [
-    "WIDTH", "absolute", "constant", "divide", "exp", "fadd", "fsub", "largest", "larger", "load16", "negate",
+    "WIDTH", "absolute", "constant", "divide", "exchanged", "exp", "fadd", "fsub", "largest", "larger", "load16", "negate",
     "reduce_add", "reduce_max", "rint", "sigmoid", "smaller", "sqrt", "store16", "splat16",
 ]  # fmt: skip
 
@@ -274,6 +274,13 @@ def sigmoid(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 def where_zero(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
     """y where x is 0, else x."""
     return b.select(b.fcmp_ordered("==", x, filled(vector, 0.0)), y, x)
+
+
+@elementwise()
+def exchanged(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
+    """x with the two numbers of each pair exchanged."""
+    order = ir.Constant(ir.VectorType(I32, vector.count), [i ^ 1 for i in range(vector.count)])
+    return b.shuffle_vector(x, x, order)
 
 
 @instruction(lambda at, registers: void(address, registers))
