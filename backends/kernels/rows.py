@@ -54,7 +54,7 @@ class RmsNormRows(NativeKernel):
     def emit(self, emitter: Emitter, op: Any, results: Sequence[Type], x: Tensor, w: Tensor) -> tuple[Any, ...]:
         out, n = emitter.empty(results[0]), x.shape[-1]
         x, (count, step) = as_rows(emitter, x)
-        emitter.call("rows", "rms_norm", x, step, w, out, 4 * n, n, 1 / n, op.eps, items=count, writes=[out], space="rows")
+        emitter.call("rows", "rms_norm", x, step, w, out, 4 * n, n, 1 / n, op.eps, op.offset, items=count, writes=[out], space="rows")
         return (out,)
 
 

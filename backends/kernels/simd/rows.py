@@ -21,7 +21,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     reduce_add, sigmoid = f.reduce_add, f.sigmoid
 
     def rms_norm(a: int, begin: int, end: int, scratch: int) -> None:
-        """x, bytes between rows, weight, out, bytes between rows, elements of a row, 1 / that, eps"""
+        """x, bytes between rows, weight, out, bytes between rows, elements of a row, 1 / that, eps, what is added to the weight"""
         x, x_step, weight, out, out_step, n = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40)
         for i in range(begin, end):
             at, to = x + i * x_step, out + i * out_step
@@ -33,7 +33,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
             factor = divide(one(), sqrt(mean))
             for j in range(0, n, 16):
                 v = multiply(load(at + 4 * j, n - j), factor)
-                store(to + 4 * j, n - j, multiply(v, load(weight + 4 * j, n - j)))
+                store(to + 4 * j, n - j, multiply(v, fadd(load(weight + 4 * j, n - j), splat(a + 64))))
 
     def add(a: int, begin: int, end: int, scratch: int) -> None:
         """x, bytes between rows, y, the same, out, the same, elements of a row"""
