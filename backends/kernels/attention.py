@@ -83,9 +83,13 @@ class AttentionTiles(NativeKernel):
         packed = math.ceil(head / 16) * 16
         scratch = 4 * (room * (4 + 2 * (2 + width) + BLOCK + packed) + BLOCK * (4 + packed + width))
         items, writes = (shares, partial) if partial is not None else (tiles, out)
-        emitter.call("attention", "attend", *arguments, items=items if out.array.size else 0, writes=[writes], scratch=scratch)
+        emitter.call(
+            "attention", "attend", *arguments, items=items if out.array.size else 0, writes=[writes], scratch=scratch
+        )
         if split:
-            emitter.call("attention", "join", *arguments, items=tiles if out.array.size else 0, writes=[out], scratch=scratch)
+            emitter.call(
+                "attention", "join", *arguments, items=tiles if out.array.size else 0, writes=[out], scratch=scratch
+            )
         return (out,)
 
 

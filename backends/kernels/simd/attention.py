@@ -100,7 +100,10 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     def find_rows(a: int, b: int, head: int, key: int, begin: int, end: int, keys: int, values: int) -> None:
         """Addresses of the block's rows of k and of v; of what is not seen, that of a row that is."""
         origin, before = origin_of(a, b), word(a + BEFORE)
-        k, v = word(a + K) + b * word(a + K_B) + head * word(a + K_H), word(a + V) + b * word(a + V_B) + head * word(a + V_H)
+        k, v = (
+            word(a + K) + b * word(a + K_B) + head * word(a + K_H),
+            word(a + V) + b * word(a + V_B) + head * word(a + V_H),
+        )
         kb = word(a + K_BEFORE) + b * word(a + KB_B) + head * word(a + KB_H)
         vb = word(a + V_BEFORE) + b * word(a + VB_B) + head * word(a + VB_H)
         for j in range(BLOCK):
@@ -120,16 +123,15 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
             low, high = seen(a, b, i)
             for h in range(head, head + heads):
                 here = bias + b * word(a + BIAS_B) + h * word(a + BIAS_H) + i * word(a + BIAS_S) + key * step
+                to = low if bias and is_mask and not step and not byte_at(here) else high
                 for j in range(0, BLOCK, 16):
                     x = load(at + 4 * j, 16)
                     if bias and is_mask:
                         if step:
                             x = shown(x, here + j, end - j)
-                        elif byte_at(here) == 0:
-                            high = low
                     elif bias:
                         x = fadd(x, load(here + 4 * j, end - j) if step else splat(here))
-                    store(at + 4 * j, 16, between(x, low - key - j, high - key - j))
+                    store(at + 4 * j, 16, between(x, low - key - j, to - key - j))
                 at += 4 * BLOCK
 
     @njit(nogil=True)

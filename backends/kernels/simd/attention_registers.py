@@ -138,9 +138,7 @@ def shown(lanes: int) -> Intrinsic:
         def one(row: int, col: int) -> ir.Value:
             pointer = builder.inttoptr(builder.add(at, I64(col * lanes)), bytes_.as_pointer())
             name, none = f"llvm.masked.load.v{lanes}i8.p0", ir.Constant(bytes_, None)
-            mask = call_llvm(
-                builder, name, bytes_, pointer, I32(1), _below(builder, lanes, col, count), none
-            )
+            mask = call_llvm(builder, name, bytes_, pointer, I32(1), _below(builder, lanes, col, count), none)
             seen = builder.icmp_unsigned("!=", mask, none)
             x = registers.extract(builder, value, row, col)
             return builder.select(seen, x, filled(registers.vector, LOWEST))
