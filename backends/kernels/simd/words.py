@@ -11,6 +11,7 @@ from burnish.backends.kernels.simd.registers import call_llvm, instruction
 
 __all__ = [
     "add_word", "call", "copy_bytes", "exchange", "f32_at", "i32_at", "load_word", "pause", "sleep", "store_f32", "store_i32", "store_word", "word",
+    "zero_bytes",
 ]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -105,3 +106,10 @@ def copy_bytes(builder: ir.IRBuilder, signature: Any, to: ir.Value, at: ir.Value
         builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), _at(builder, to, byte), _at(builder, at, byte), size,
         ir.IntType(1)(0),
     )  # fmt: skip
+
+
+@instruction(lambda at, size: void(int64, int64))
+def zero_bytes(builder: ir.IRBuilder, signature: Any, at: ir.Value, size: ir.Value) -> None:
+    """zero_bytes(address, count)."""
+    byte = ir.IntType(8)
+    call_llvm(builder, "llvm.memset.p0.i64", ir.VoidType(), _at(builder, at, byte), byte(0), size, ir.IntType(1)(0))
