@@ -9,6 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core.types import int64, void
 
+from burnish.backends.kernels.simd import registers as r
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.registers import I32, Intrinsic, address, filled, instruction
 from burnish.backends.kernels.simd.words import word, zero_bytes
@@ -31,6 +32,8 @@ def _tiles(format: QuantFormat, lanes: int) -> Callable[..., Any]:
     group, group_scales = format.group, offsets(format, lanes)[""]
     group_codes = 4 * lanes * format.code.width * (format.group or WORD_INPUTS) // WORD_INPUTS  # bytes
     step = max(TOGETHER // (group or WORD_INPUTS), 1)
+    piece = block if group else WORD_INPUTS  # bytes
+    prefetch = r.prefetch(step * piece, 1)
     head = 0 if group else block - WORD_INPUTS  # bytes before the codes of a row that is one group
 
     def tiles(a: int, begin: int, end: int, scratch: int) -> None:
@@ -53,6 +56,7 @@ def _tiles(format: QuantFormat, lanes: int) -> Callable[..., Any]:
                 stop = min(start + step, pieces)
                 for lane in range(count):
                     row = at + lane * row_bytes
+                    prefetch(row + (start + 2 * step) * piece, 0)  # the lanes are too many streams for the processor's own
                     for i in range(start, stop):
                         if group:
                             move_parts(row + i * block, s + i * group_scales, lane)
