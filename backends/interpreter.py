@@ -6,6 +6,8 @@ freed at their last use, compiled kernels run where their table has one.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -81,13 +83,25 @@ class Interpreter(Backend):
         """How a node runs: into the state that it alone reads, by a kernel, or as NumPy evaluates it."""
         in_place = _writes_in_place(node)
         if node.op.inplace is not None and not in_place:
-            return Way("numpy")
+            return Way("numpy", why_not="something else reads what it would write into")
         types = [None if v is None else v.type for v in node.inputs]
         return find_way(node, types, self._table(node), "numpy, in place" if in_place else "numpy")
 
+    def plan_text(self, graph: str) -> str:
+        """How many nodes run how, and why not by a kernel; and how many stand together in each program."""
+        lines = Counter(
+            f"{node.op.name}: {way.how}{'' if way.kernel or way.dequantizes else f' ({way.why_not})'}"
+            for node, way in self.ways(graph)
+        )
+        nodes = [node for node in self.module.graphs[graph].order() if node.time == "run"]
+        native = [isinstance(self.way(node).kernel, NativeKernel) for node in nodes]
+        sizes = [len(list(run)) for is_native, run in itertools.groupby(native) if is_native]
+        head = f"programs: {len(sizes)}, the largest of {max(sizes)} nodes" if sizes else "programs: none"
+        return "\n".join([head, *(f"{count} x {line}" for line, count in lines.items())])
+
     def _table(self, node: Node) -> Mapping[str, Kernel]:
         """The kernels for a node: programs are made of the nodes of graphs, not of those of bodies."""
-        if any(node.out.graph is g for g in self.module.graphs.values()):
+        if instruction_set() is not None and any(node.out.graph is g for g in self.module.graphs.values()):
             return self.kernels
         return {name: k for name, k in self.kernels.items() if not isinstance(k, NativeKernel)}
 
