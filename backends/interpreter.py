@@ -125,12 +125,9 @@ class Interpreter(Backend):
         return NativePlan(plan, self.room, isa)
 
     def _run_static(self, node: Node, operands: Sequence[Array | None]) -> tuple[Array, ...] | None:
-        """The results of a node that moves what is known before run time, where a native kernel does so."""
-        isa = instruction_set()
-        if isa is None or node.op.kind != "memory":
-            return None
-        kernel = self.way(node).kernel
-        if not isinstance(kernel, NativeKernel) or any(o.type.layout == "" for o in node.outputs):
+        """The results of a node that is known before run time, by a native kernel, if it makes NumPy's bytes."""
+        isa, kernel = instruction_set(), self.way(node).kernel
+        if isa is None or not isinstance(kernel, NativeKernel) or not kernel.same_bytes:
             return None
         return run_once(kernel, node.op, [o.type for o in node.outputs], operands, isa)
 

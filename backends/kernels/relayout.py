@@ -25,6 +25,7 @@ class RelayoutTiles(NativeKernel):
 
     name = "relayout.tiles"
     op = "relayout"
+    same_bytes = True
 
     def why_not(self, op: Relayout, x: Type) -> str | None:
         """Needs blocks, to become tiles."""
