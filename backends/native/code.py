@@ -99,7 +99,7 @@ def _path(unit: str, isa: InstructionSet) -> Path:
 def _key(unit: str, isa: InstructionSet) -> str:
     """What a unit's code is made of: sources, the format that it is for, Numba, the instruction set."""
     module, _, argument = unit.partition(":")
-    parts = [repr(isa), *(_version(package) for package in ("numba", "llvmlite"))]
+    parts = [repr(isa[:4]), *(_version(package) for package in ("numba", "llvmlite"))]
     parts += [path.read_text() for path in sorted(_sources(f"{SIMD}.{module}") | _sources(f"{__package__}.build"))]
     if argument in FORMATS:
         parts.append(repr({k: v for k, v in vars(type(FORMATS[argument])).items() if not callable(v) and k[0] != "_"}))
