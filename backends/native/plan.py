@@ -95,6 +95,7 @@ class NativePlan:
                     t.memory.kind = "returned"
         team().reserve(emitter.scratch)
         self._returned = self._memories("returned")
+        self._frees = self._last_uses()
         at, self.nbytes = lay_out(lives_of(self._phases()))
         self.at: Mapping[Memory, int] = at
 
@@ -108,6 +109,20 @@ class NativePlan:
                 operands = [self.values[v] for v in part.steps[0].node.operands]
                 found.append([t.memory for x in operands for t in _tensors(x)])
         return found
+
+    def _last_uses(self) -> list[list[Memory]]:
+        """For each part, what NumPy made that nothing reads afterwards."""
+        last: dict[Memory, int] = {}
+        for i, part in enumerate(self.parts):
+            for v in (v for step in part.steps for v in (*step.node.operands, *step.node.outputs)):
+                last.update({t.memory: i for t in _tensors(self.values[v]) if t.memory.kind == "given"})
+        for v in (*self._known, *self.plan.graph.outputs.values()):
+            for t in _tensors(self.values[v]):
+                last.pop(t.memory, None)
+        frees: list[list[Memory]] = [[] for _ in self.parts]
+        for memory, i in last.items():
+            frees[i].append(memory)
+        return frees
 
     def _memories(self, kind: str) -> list[Memory]:
         every = (t.memory for x in self.values.values() for t in _tensors(x))
@@ -129,11 +144,12 @@ class NativePlan:
             for m in self._returned:
                 places.make(m)
             if probe is None and not check:
-                for part in self.parts:
+                for part, frees in zip(self.parts, self._frees, strict=True):
                     if not part.is_native:
                         self._step(part.steps[0], places)
                     elif part.program is not None:
                         part.program(places)
+                    places.drop(frees)
             else:
                 self._one_by_one(places, probe, check, clock)
             return tuple(self._result(v, places) for v in self.plan.graph.outputs.values())
@@ -143,13 +159,19 @@ class NativePlan:
 
     def _step(self, step: Step, places: Places) -> None:
         operands = [None if v is None else places.array(self.values[v]) for v in step.inputs]
-        for o, x in zip(step.node.outputs, step.run(operands), strict=True):
-            places.give(self.values[o], _copy(x) if self.room.holds(x) else x)
+        results = step.run(operands)
+        check_results(step.node, results, self.plan.sizes)  # compiled code reads what is declared, whatever is there
+        for o, x in zip(step.node.outputs, results, strict=True):
+            places.give(self.values[o], self._kept(x))
+
+    def _kept(self, x: Array) -> Array:
+        """An array that stays as it is when the program's memory is used again."""
+        return _copy(x) if self.room.holds(x) else x
 
     def _one_by_one(self, places: Places, probe: Probe | None, check: bool, clock: Callable[[], float]) -> None:
         began = at = clock()
         own = 0.0
-        for part in self.parts:
+        for part, frees in zip(self.parts, self._frees, strict=True):
             for i, step in enumerate(part.steps):
                 if not part.is_native:
                     self._step(step, places)
@@ -157,15 +179,16 @@ class NativePlan:
                     program(places)
                 done = clock()
                 node: Node = step.node
-                # copies: the memory is used again, and a probe may keep what it sees
-                operands = [None if v is None else _copy(places.array(self.values[v])) for v in step.inputs]
-                results = [_copy(places.array(self.values[o])) for o in node.outputs]
+                operands = [None if v is None else self._kept(places.array(self.values[v])) for v in step.inputs]
+                results = [self._kept(places.array(self.values[o])) for o in node.outputs]
                 if check:
                     check_results(node, results, self.plan.sizes)
                 if probe is not None:
                     probe.node(node, operands, results, done - at)
                 at = clock()
                 own += at - done
+                del operands, results
+            places.drop(frees)
         if probe is not None:
             probe.finished(at - began, own)
 
