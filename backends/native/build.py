@@ -135,18 +135,19 @@ def define(name: str, meaning: Mapping[str, Any]) -> None:
 
 
 def main(isa: str) -> None:
-    """Answer each request that comes in, until there are no more: a unit, "" for a list of all, and what its argument
-    means; with the image, or the list, and what went wrong.
+    """Answer each request that comes in, until there are no more, with a result and what went wrong.
+
+    A request is a unit, or "" for the list of all, and what its argument means.
     """
-    # what compilers print goes to standard error
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    os.dup2(2, 1)  # what compilers print goes to standard error
     while True:
         try:
             unit, meaning = pickle.load(sys.stdin.buffer)
         except EOFError:
             return  # whoever asked is done, or is no more
-        answer, error = None, ""
+        answer: object = None
+        error = ""
         try:
             if meaning is not None:
                 define(unit.partition(":")[2], meaning)

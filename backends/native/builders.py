@@ -34,7 +34,7 @@ def can_build() -> bool:
 def meaning(unit: str) -> Meaning:
     """What a unit's argument stands for: a format, as far as code depends on it."""
     format = FORMATS.get(unit.partition(":")[2])
-    return format and {k: getattr(format, k) for k in ("group", "run", "zero", "parts")}
+    return None if format is None else {k: getattr(format, k) for k in ("group", "run", "zero", "parts")}
 
 
 def build(units: Iterable[str], isa: InstructionSet, done: Callable[[str, bytes], None]) -> None:
@@ -49,6 +49,7 @@ def build(units: Iterable[str], isa: InstructionSet, done: Callable[[str, bytes]
             for _ in range(min(len(todo), cores(), MOST)):
                 builders.append(builder := _Builder(isa))
                 builder.ask(todo.pop(0))
+                assert builder.process.stdout is not None
                 selector.register(builder.process.stdout, selectors.EVENT_READ, builder)
             while selector.get_map():
                 for key, _ in selector.select():

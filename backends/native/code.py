@@ -14,21 +14,24 @@ import threading
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import burnish
 from burnish.backends.kernels.cpu import InstructionSet
-from burnish.backends.native.builders import WITHOUT, CodeError, build, can_build, meaning
+from burnish.backends.native.builders import WITHOUT, CodeError, build, can_build, list_units, meaning
 from burnish.backends.native.image import SHIPPED, ImageError, load_image, read_image, write_image
 from burnish.ir.format import FORMATS
 
-__all__ = ["CodeError", "Progress", "addresses", "cache_folder", "file_name", "keep", "prepare"]
+__all__ = ["Built", "CodeError", "Progress", "addresses", "build_all", "cache_folder", "file_name", "keep", "prepare"]
 
 Progress = Callable[[str, int, int], None]
 
 PACKAGE = Path(burnish.__file__).parent
 SIMD = "burnish.backends.kernels.simd"
 #: an import, and what of it, of a module that code is made of
-IMPORT = re.compile(r"^\s*from (burnish\.(?:backends\.(?:kernels|native\.image)|ir\.parts)[\w.]*) import \(?([\w\s,]+)", re.M)
+IMPORT = re.compile(
+    r"^from (burnish\.(?:backends\.kernels|backends\.native\.image|ir\.parts)[\w.]*) import \(?([\w\s,]+)", re.M
+)
 _addresses: dict[object, dict[str, int]] = {}
 _lock = threading.Lock()
 
@@ -106,8 +109,9 @@ def _find(unit: str, isa: InstructionSet) -> bytes | None:
     except (OSError, ImageError):
         pass
     try:
-        folder = cache_folder()
-        return folder and read_image(folder / isa.name / file_name(unit, isa, _compiler()))
+        if (folder := cache_folder()) is None:
+            return None
+        return read_image(folder / isa.name / file_name(unit, isa, _compiler()))
     except (OSError, ImageError):
         return None
 
@@ -159,3 +163,38 @@ def _compiler() -> str:
     found = [find_spec(package) for package in ("numba", "llvmlite")]
     files = [Path(spec.origin).with_name("_version.py") for spec in found if spec is not None and spec.origin]
     return "".join(f.read_text() for f in files if f.is_file())
+
+
+class Built(NamedTuple):
+    """An image that was built and written."""
+
+    unit: str
+    cpu: str
+    size: int  # bytes
+    file: Path
+
+
+def build_all(isa: InstructionSet, folder: Path | None = None, progress: Progress | None = None) -> list[Built]:
+    """Build every unit that there is, into a folder as a wheel has it (`SHIPPED`), or else into the user's cache.
+
+    Raises CodeError, and OSError where a file cannot be written.
+    """
+    if not can_build():
+        raise CodeError("machine code is made by Numba, which is not installed: pip install 'burnish[kernels]'")
+    into, compiler = (folder, "") if folder is not None else (cache_folder(), _compiler())
+    if into is None:
+        raise OSError("there is no home to keep machine code in; say where with -o")
+    units, built, into = list_units(isa), list[Built](), into / isa.name
+    what = f"building kernels for {isa.name}"
+
+    def done(unit: str, image: bytes) -> None:
+        file = into / file_name(unit, isa, compiler)
+        write_image(file, image)
+        built.append(Built(unit, isa.name, file.stat().st_size, file))
+        if progress is not None:
+            progress(what, len(built), len(units))
+
+    if progress is not None:
+        progress(what, 0, len(units))
+    build(units, isa, done)
+    return sorted(built)

@@ -80,7 +80,7 @@ def _seal(path: Path, image: bytes) -> bytes:
 
 
 def load_image(image: bytes) -> dict[str, int]:
-    """Map an image into memory -> the address of each function. Raises OSError where what was written may not be run."""
+    """Map an image into memory -> the address of each function. Raises OSError where memory may not be run."""
     (size,) = struct.unpack_from("<I", image)
     head, code = json.loads(image[4 : 4 + size]), image[4 + size :]
     memory = mmap.mmap(-1, len(code), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
