@@ -75,7 +75,7 @@ def test_fewer_steps_are_taken(llama: Executable, monkeypatch: pytest.MonkeyPatc
 
     step = Session.step
     monkeypatch.setattr(Session, "step", lambda self, ids, *more, **named: steps.append(1) or step(self, ids, *more, **named))
-    text = list(llama.generate([5, 6, 7], 50, greedy, prompt_lookup_num_tokens=4))
+    text = list(llama.generate([5, 6, 7], 50, greedy, stop=(), prompt_lookup_num_tokens=4))
     assert len(text) == 50 and len(steps) < 50
 
 
