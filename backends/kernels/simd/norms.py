@@ -13,13 +13,10 @@ from burnish.backends.kernels.simd.words import word
 __all__ = ["functions"]
 
 
-def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
-    """rms_norm.TYPE and layer_norm.TYPE, of the element type of the weights. An item is some rows."""
-    made = {}
-    for element, size in {"f32": 4, "f16": 2, "bf16": 2}.items():
-        made[f"rms_norm.{element}"] = _rms_norm(isa, element, size)
-        made[f"layer_norm.{element}"] = _layer_norm(isa, element, size)
-    return made
+def functions(isa: Instructions, element: str) -> dict[str, Callable[..., Any]]:
+    """rms_norm and layer_norm, with weights of that element type. An item is some rows."""
+    size = 4 if element == "f32" else 2
+    return {"rms_norm": _rms_norm(isa, element, size), "layer_norm": _layer_norm(isa, element, size)}
 
 
 def _rms_norm(isa: Instructions, element: str, size: int) -> Callable[..., Any]:
