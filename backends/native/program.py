@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,6 +87,11 @@ class Places:
             lies_so = array.strides == value.memory.array.strides or array.size <= 1
             self.given[value.memory] = array if lies_so else np.ascontiguousarray(array)
 
+    def drop(self, memories: Iterable[Memory]) -> None:
+        """Let go of what is not needed any more."""
+        for m in memories:
+            self.given.pop(m, None)
+
     def make(self, memory: Memory) -> None:
         """Memory for what a program returns."""
         self.given[memory] = np.empty(memory.array.shape, memory.array.dtype)
@@ -99,6 +104,7 @@ class Program:
         """With `alone`, each call is a phase of its own."""
         self.phases = [Phase([c]) for c in calls] if alone else phases_of(calls)
         self.threads = team().threads
+        self._scratch = max((c.scratch for c in calls), default=0)
         driver = addresses("driver", isa)
         self._begin, self._run = function_at(driver["begin"]), function_at(driver["run"])
         words: list[int] = []  # of the arguments
@@ -136,6 +142,6 @@ class Program:
         number = next(RUNS) & 0x7FFFFFFF
         self._header[3] = number
         self._begin(self._header.ctypes.data, 0, 0, 0)
-        team().run(self._run, self._header, number, self)
+        team().run(self._run, self._header, number, self._scratch, self)
 
 

@@ -27,8 +27,9 @@ from burnish.backends.kernels.simd.registers import (
 )
 
 __all__ = [
-    "WIDTH", "absolute", "constant", "divide", "exp", "fadd", "fsub", "largest", "larger", "load16", "maximum", "negate",
-    "first", "reduce_add", "reduce_max", "reduce_maximum", "rint", "sigmoid", "smaller", "sqrt", "store16", "splat16",
+    "WIDTH", "absolute", "constant", "divide", "emit_exp", "emit_sigmoid", "exchanged", "exp", "fadd", "first", "fsub",
+    "larger", "largest", "load16", "maximum", "negate", "reduce_add", "reduce_max", "reduce_maximum", "rint", "sigmoid",
+    "smaller", "splat16", "sqrt", "store16",
 ]  # fmt: skip
 
 WIDTH = 16
@@ -305,6 +306,13 @@ def sigmoid(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 def where_zero(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
     """y where x is 0, else x."""
     return b.select(b.fcmp_ordered("==", x, filled(vector, 0.0)), y, x)
+
+
+@elementwise()
+def exchanged(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
+    """x with the two numbers of each pair exchanged."""
+    order = ir.Constant(ir.VectorType(I32, vector.count), [i ^ 1 for i in range(vector.count)])
+    return b.shuffle_vector(x, x, order)
 
 
 @instruction(lambda at, registers: void(address, registers))
