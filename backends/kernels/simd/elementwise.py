@@ -77,7 +77,7 @@ def _row(size: int) -> Callable[..., Any]:
     """row(address of an operand's arguments, item, row, its slot): where it begins, or where it stands sixteen times."""
 
     @njit(nogil=True)
-    def row(a: int, item: int, k: int, slot: int) -> int:
+    def row(a: int, item: int, k: int, slot: int) -> Any:
         at = word(a) + item * word(a + 8) + k * word(a + 16)
         if word(a + 24) != 0:
             return at
@@ -94,9 +94,7 @@ def _sixteen(elements: list[str], emit: Emit) -> Intrinsic:
     vector = I32S if result in WHOLE else F32S
 
     @instruction(lambda to, x, y, z: void(int64, int64, int64, int64))
-    def sixteen(
-        builder: ir.IRBuilder, signature: Any, to: ir.Value, x: ir.Value, y: ir.Value, z: ir.Value
-    ) -> None:
+    def sixteen(builder: ir.IRBuilder, signature: Any, to: ir.Value, x: ir.Value, y: ir.Value, z: ir.Value) -> None:
         def place(at: ir.Value, element: str) -> ir.Value:
             return builder.inttoptr(at, _sixteen_of(element).as_pointer())
 
@@ -265,12 +263,12 @@ OPERATIONS: dict[str, dict[str, tuple[str, Emit]]] = {
         "add.i32": ("i32 i32 i32", lambda b, v, x, y: b.add(x, y)),
         "sub.i32": ("i32 i32 i32", lambda b, v, x, y: b.sub(x, y)),
         "mul.i32": ("i32 i32 i32", lambda b, v, x, y: b.mul(x, y)),
+        "div.i32": ("i32 i32 i32", _integer_division),
+        "mod.i32": ("i32 i32 i32", _modulo),
         "maximum.i32": ("i32 i32 i32", lambda b, v, x, y: b.select(b.icmp_signed(">", x, y), x, y)),
         "minimum.i32": ("i32 i32 i32", lambda b, v, x, y: b.select(b.icmp_signed("<", x, y), x, y)),
         "equal.i32": ("i32 i32 bool", _icompare("==")),
         "less.i32": ("i32 i32 bool", _icompare("<")),
-        "div.i32": ("i32 i32 i32", _integer_division),
-        "mod.i32": ("i32 i32 i32", _modulo),
         "less_or_equal.i32": ("i32 i32 bool", _icompare("<=")),
         "where.i32": ("bool i32 i32 i32", _where),
     },

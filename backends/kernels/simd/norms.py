@@ -29,7 +29,14 @@ def _rms_norm(isa: Instructions, element: str, size: int) -> Callable[..., Any]:
     def rms_norm(a: int, begin: int, end: int, scratch: int) -> None:
         """x, bytes between items, and between rows of one, out, the same, rows of an item, elements of a row, 1 / that,
         weight, eps, what is added to the weight"""
-        x, x_item, x_row, out, out_item, out_row = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40)
+        x, x_item, x_row, out, out_item, out_row = (
+            word(a),
+            word(a + 8),
+            word(a + 16),
+            word(a + 24),
+            word(a + 32),
+            word(a + 40),
+        )
         rows, n, weight = word(a + 48), word(a + 56), word(a + 72)
         whole, rest = n & -16, n & 15
         for i in range(begin, end):
@@ -64,7 +71,14 @@ def _layer_norm(isa: Instructions, element: str, size: int) -> Callable[..., Any
     def layer_norm(a: int, begin: int, end: int, scratch: int) -> None:
         """x, bytes between items, and between rows of one, out, the same, rows of an item, elements of a row, 1 / that,
         weight, eps, bias or 0"""
-        x, x_item, x_row, out, out_item, out_row = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40)
+        x, x_item, x_row, out, out_item, out_row = (
+            word(a),
+            word(a + 8),
+            word(a + 16),
+            word(a + 24),
+            word(a + 32),
+            word(a + 40),
+        )
         rows, n, weight, bias = word(a + 48), word(a + 56), word(a + 72), word(a + 88)
         whole, rest = n & -16, n & 15
         for i in range(begin, end):
