@@ -25,7 +25,8 @@ UNITS = {
     "pow.f32",
     "choices": "equal.f32 less.f32 less_or_equal.f32 isnan.f32 where.f32 equal.bool logical_and.bool logical_or.bool "
     "logical_not.bool where.bool",
-    "integers": "add.i32 sub.i32 mul.i32 div.i32 mod.i32 maximum.i32 minimum.i32 equal.i32 less.i32 less_or_equal.i32 where.i32",
+    "integers": "add.i32 sub.i32 mul.i32 div.i32 mod.i32 maximum.i32 minimum.i32 equal.i32 less.i32 "
+    "less_or_equal.i32 where.i32",
     "casts": "cast.i32.f32 cast.bool.f32 cast.f16.f32 cast.bf16.f32 cast.f32.f16 cast.f32.bf16 cast.f32.i32 "
     "cast.bool.i32 cast.f32.bool cast.i32.bool",
 }

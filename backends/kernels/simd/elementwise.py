@@ -74,7 +74,7 @@ def _sizes(elements: list[str]) -> list[int]:
 
 @functools.cache
 def _row(size: int) -> Callable[..., Any]:
-    """row(address of an operand's arguments, item, row, its slot): where it begins, or where it stands sixteen times."""
+    """row(address of an operand's arguments, item, row, slot): where it begins; of one number, the slot, full of it."""
 
     @njit(nogil=True)
     def row(a: int, item: int, k: int, slot: int) -> Any:

@@ -47,7 +47,7 @@ def _mask(builder: ir.IRBuilder, lanes: int, col: int, count: ir.Value) -> ir.Va
 
 
 def load16(element: str, lanes: int) -> Intrinsic:
-    """load16(address, count) -> f32 of sixteen elements (f32, f16 or bf16); those from `count` on are zeros, not read."""
+    """load16(address, count) -> sixteen f32, of f32, f16 or bf16; those from `count` on are zeros, not read."""
     registers = _shape(lanes)
     storage = {"bf16": ir.IntType(16)}.get(element, ELEMENTS.get(element))
     vector = ir.VectorType(storage, lanes)
@@ -325,7 +325,8 @@ def store_first(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.V
 @instruction(lambda registers: int64(registers))
 def first_as_int(builder: ir.IRBuilder, signature: Any, value: ir.Value) -> ir.Value:
     """first_as_int(registers): the first element, an integer, as one."""
-    return builder.fptosi(builder.extract_element(signature.args[0].extract(builder, value, 0, 0), I32(0)), address_type)
+    x = builder.extract_element(signature.args[0].extract(builder, value, 0, 0), I32(0))
+    return builder.fptosi(x, ir.IntType(64))
 
 
 @instruction(lambda at, registers: void(address, registers))
@@ -337,9 +338,6 @@ def store_codes(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.V
         codes = builder.trunc(words, ir.VectorType(ir.IntType(8), registers.lanes))
         place = builder.add(at, at.type(col * registers.lanes))
         builder.store(codes, builder.inttoptr(place, codes.type.as_pointer()), align=1)
-
-
-address_type = ir.IntType(64)
 
 
 def first(rest: float) -> Intrinsic:

@@ -53,8 +53,8 @@ def _columns(isa: Instructions, join: Intrinsic, start: float) -> Callable[..., 
     begun, divide = f.constant(isa.lanes, start), f.divide
 
     def columns(a: int, begin: int, end: int, scratch: int) -> None:
-        """x, bytes between items, out, the same, rows of an item, what the result is divided by, elements of a row, bytes
-        between rows"""
+        """x, bytes between items, out, the same, rows of an item, what the result is divided by, elements of a row,
+        bytes between rows"""
         x, x_step, out, out_step, rows = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
         n, row = word(a + 48), word(a + 56)
         for i in range(begin, end):

@@ -1,4 +1,4 @@
-"""Each op element by element against float64, over shapes, strides and every kind of number, on both instruction sets."""
+"""Each op against float64, over shapes, strides and every kind of number, on both instruction sets."""
 
 from collections.abc import Callable
 from typing import Any

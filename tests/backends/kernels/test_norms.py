@@ -92,7 +92,8 @@ def test_numbers_that_are_none_stay_in_their_row(name: str) -> None:
     [
         ("rms_norm", [Type("bf16", (4, 8)), Type("f32", (8,))], "rms_norm.rows: x is bf16[4, 8], not f32"),
         ("rms_norm", [Type("f32", (4, 8)), Type("f64", (8,))], "rms_norm.rows: w is f64[8], not one of f32, f16, bf16"),
-        ("layer_norm", [Type("f32", (4, 8)), Type("f32", (8,)), Type("f16", (8,))], "layer_norm.rows: w is f32[8] and b is f16[8]"),
+        ("layer_norm", [Type("f32", (4, 8)), *(Type(t, (8,)) for t in ("f32", "f16"))],
+         "layer_norm.rows: w is f32[8] and b is f16[8]"),
     ],
 )  # fmt: skip
 def test_a_refusal_has_a_reason(name: str, types: list[Type], reason: str) -> None:
