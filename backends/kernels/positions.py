@@ -56,7 +56,7 @@ class IotaFixed(NativeKernel):
 
     def emit(self, emitter: Emitter, op: Iota, results: Sequence[Type]) -> tuple[Tensor, ...]:
         """No call."""
-        made = np.arange(op.size, dtype=NUMPY[op.dtype])
+        made = np.arange(results[0].sizes[0], dtype=NUMPY[op.dtype])
         return (Tensor(Memory(made, "fixed"), made),)
 
 

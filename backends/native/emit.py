@@ -113,7 +113,7 @@ class Emitter:
         return Tensor(Memory(array, "made"), array)
 
     def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """What `make` makes, which later nodes share that ask by the same key; a tensor in it is equal to itself alone."""
+        """What `make` makes, for later nodes too that ask by the same key; a tensor in it is equal to itself alone."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]

@@ -19,7 +19,8 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     @njit(nogil=True)
     def index(at: int, width: int, size: int) -> int:
         i = word(at) if width == 8 else i32_at(at)
-        return min(max(i + size if i < 0 else i, 0), size - 1)
+        clipped: int = min(max(i + size if i < 0 else i, 0), size - 1)
+        return clipped
 
     def gather(a: int, begin: int, end: int, scratch: int) -> None:
         """x, bytes between blocks, rows of one, bytes between them, bytes of one; indices, their number, width; out.

@@ -23,10 +23,11 @@ from burnish.ir.format import Packed
 from burnish.ir.op import Array, Op
 from burnish.ir.types import Type, dtype_name
 
-__all__ = ["BOTH", "ENDS", "call_kernel", "guarded"]
+__all__ = ["BOTH", "ENDS", "LAYOUTS", "call_kernel", "guarded", "lying"]
 
 BOTH = instruction_sets()  # those of this machine
 ENDS = (True, False)
+LAYOUTS = ("rows", "part", "middle", "reversed axes", "broadcast")
 PROT_NONE = 0
 GARBAGE = 0xA5  # what memory holds before it is written
 
@@ -40,6 +41,20 @@ def guarded(array: np.ndarray, at_end: bool = True) -> np.ndarray:
     )
     made[...] = array
     return made
+
+
+def lying(x: np.ndarray, layout: str) -> np.ndarray:
+    """The same numbers in one of LAYOUTS: with gaps behind rows, or blocks; axes in another order. Under "broadcast" the
+    first row stands for all, in no bytes between them.
+    """
+    if layout == "broadcast" and x.ndim:
+        return np.broadcast_to(x[:1], x.shape)
+    if layout == "reversed axes":
+        return np.ascontiguousarray(x.T).T
+    if layout in ("part", "middle") and x.ndim:
+        axis = -1 if layout == "part" else -min(2, x.ndim)
+        return np.split(np.concatenate([x, x, x], axis), 3, axis)[1]
+    return np.ascontiguousarray(x)
 
 
 def call_kernel(
