@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.copy import contiguous
+from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import Tensor
 from burnish.ir.op import Op

@@ -44,7 +44,7 @@ def guarded(array: np.ndarray, at_end: bool = True) -> np.ndarray:
 
 
 def lying(x: np.ndarray, layout: str) -> np.ndarray:
-    """The same numbers in one of LAYOUTS: with gaps behind rows, or blocks; axes in another order. Under "broadcast" the
+    """The same numbers in one of LAYOUTS: gaps behind rows, or blocks; axes in another order. Under "broadcast" the
     first row stands for all, in no bytes between them.
     """
     if layout == "broadcast" and x.ndim:
