@@ -12,9 +12,10 @@ import numpy as np
 from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.arena import lay_out, lives_of
+from burnish.backends.native.code import Progress, prepare
 from burnish.backends.native.emit import Call, Emitter
 from burnish.backends.native.program import Places, Program, Room
-from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, tensor_of
+from burnish.backends.native.tensor import Memory, Tensor, tensor_of, tensors
 from burnish.backends.native.tensor import Value as TensorValue
 from burnish.backends.native.threads import team
 from burnish.ir.format import Packed
@@ -65,7 +66,8 @@ class Part:
 class NativePlan:
     """Runs a plan, its `Emitted` steps as programs; their results lie in memory that the next run uses again."""
 
-    def __init__(self, plan: Plan, room: Room, isa: InstructionSet) -> None:
+    def __init__(self, plan: Plan, room: Room, isa: InstructionSet, progress: Progress | None = None) -> None:
+        """`progress` is told of code that has to be built. Raises CodeError."""
         self.plan, self.room = plan, room
         self.values: dict[Value, TensorValue] = {}
         self.parts: list[Part] = []
@@ -89,8 +91,10 @@ class NativePlan:
                 results = tuple(_given(t) for t in types)
                 self.parts.append(Part([step], [], isa))
             self.values.update(zip(step.node.outputs, results, strict=True))
+        calls = (c for part in self.parts for each in part.calls for c in each)
+        prepare(["driver", *(c.unit for c in calls)], isa, progress)
         for v in plan.graph.outputs.values():
-            for t in _tensors(self.values[v]):
+            for t in tensors(self.values[v]):
                 if t.memory.kind == "made":
                     t.memory.kind = "returned"
         team().reserve(emitter.scratch)
@@ -107,7 +111,7 @@ class NativePlan:
                 found += [[t.memory for c in p.calls for t in c.tensors] for p in (part.program or _NONE).phases]
             else:
                 operands = [self.values[v] for v in part.steps[0].node.operands]
-                found.append([t.memory for x in operands for t in _tensors(x)])
+                found.append([t.memory for x in operands for t in tensors(x)])
         return found
 
     def _last_uses(self) -> list[list[Memory]]:
@@ -115,9 +119,9 @@ class NativePlan:
         last: dict[Memory, int] = {}
         for i, part in enumerate(self.parts):
             for v in (v for step in part.steps for v in (*step.node.operands, *step.node.outputs)):
-                last.update({t.memory: i for t in _tensors(self.values[v]) if t.memory.kind == "given"})
+                last.update({t.memory: i for t in tensors(self.values[v]) if t.memory.kind == "given"})
         for v in (*self._known, *self.plan.graph.outputs.values()):
-            for t in _tensors(self.values[v]):
+            for t in tensors(self.values[v]):
                 last.pop(t.memory, None)
         frees: list[list[Memory]] = [[] for _ in self.parts]
         for memory, i in last.items():
@@ -125,7 +129,7 @@ class NativePlan:
         return frees
 
     def _memories(self, kind: str) -> list[Memory]:
-        every = (t.memory for x in self.values.values() for t in _tensors(x))
+        every = (t.memory for x in self.values.values() for t in tensors(x))
         return list(dict.fromkeys(m for m in every if m.kind == kind))
 
     def __call__(
@@ -206,10 +210,6 @@ def _given(type: Type) -> TensorValue:
         return tensor_of(np.empty(type.sizes, NUMPY[type.dtype]), "given")
     plane = np.empty((*type.sizes[:-1], type.format.row_bytes(type.sizes[-1])), np.uint8)
     return tensor_of(Packed(type.dtype, "", type.sizes, {"bytes": plane}), "given")
-
-
-def _tensors(value: TensorValue) -> list[Tensor]:
-    return list(value.planes.values()) if isinstance(value, PackedTensor) else [value]
 
 
 def _copy(x: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
 
-__all__ = ["Memory", "PackedTensor", "Tensor", "Value", "tensor_of"]
+__all__ = ["Memory", "PackedTensor", "Tensor", "Value", "tensor_of", "tensors"]
 
 
 @dataclass(eq=False)
@@ -106,3 +106,8 @@ def tensor_of(array: Array, kind: str) -> Value:
         planes = {k: Tensor(Memory(x, kind), x) for k, x in array.planes.items()}
         return PackedTensor(array.format, array.layout, array.shape, planes)
     return Tensor(Memory(array, kind), array)
+
+
+def tensors(value: Value) -> list[Tensor]:
+    """Those that a value is made of."""
+    return list(value.planes.values()) if isinstance(value, PackedTensor) else [value]
