@@ -64,10 +64,16 @@ class Phase:
         calls = [*self.calls, call]
         for memory in {m for c in calls for m in c.writes}:
             users = [[t for t in c.tensors if t.memory is memory] for c in calls]
-            strides = {_row_stride(t, call.items) for tensors in users for t in tensors}
-            if sum(map(bool, users)) > 1 and (len(strides) > 1 or None in strides):
+            if sum(map(bool, users)) > 1 and not _same_rows([t for each in users for t in each], call.items):
                 return False
         return True
+
+
+def _same_rows(tensors: Sequence[Tensor], items: int) -> bool:
+    """Whether the i-th row of each lies where that of every other does, for all of so many items."""
+    strides, offsets = {_row_stride(t, items) for t in tensors}, [t.offset for t in tensors]
+    stride = strides.pop()
+    return not strides and stride is not None and (items == 1 or max(offsets) - min(offsets) < stride)
 
 
 def _row_stride(t: Tensor, items: int) -> int | None:

@@ -56,6 +56,14 @@ def test_rows_in_another_order_wait() -> None:
     assert sizes(e) == [1, 1]
 
 
+def test_rows_that_are_shifted_wait() -> None:
+    """What an item reads is the row that another one writes."""
+    e, whole = emitter(), tensor(4, 8)
+    rows(e, 3, tensor(3, 8), to=whole.view(whole.array[1:]))
+    rows(e, 3, whole.view(whole.array[:3]), to=tensor(3, 8))
+    assert sizes(e) == [1, 1]
+
+
 def test_parts_of_rows_are_rows_of_the_whole() -> None:
     e, x, y = emitter(), tensor(6, 8), tensor(6, 16)
     rows(e, 6, x, to=y.view(y.array[:, :8]))
