@@ -28,7 +28,8 @@ from burnish.backends.kernels.simd.registers import (
 
 __all__ = [
     "WIDTH", "absolute", "constant", "divide", "exchanged", "exp", "fadd", "first", "fsub", "larger", "largest",
-    "load16", "negate", "reduce_add", "reduce_max", "rint", "sigmoid", "smaller", "splat16", "sqrt", "store16",
+    "load16", "maximum", "negate", "reduce_add", "reduce_max", "reduce_maximum", "rint", "sigmoid", "smaller",
+    "splat16", "sqrt", "store16",
 ]  # fmt: skip
 
 WIDTH = 16
@@ -170,9 +171,14 @@ def _larger(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
-#: the sum, or the largest, of sixteen, in all of them
+def _maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.select(b.or_(b.fcmp_ordered(">", x, y), b.fcmp_unordered("uno", x, x)), x, y)
+
+
+#: the sum, or the largest, of sixteen, in all of them; `reduce_maximum` is NaN where one is
 reduce_add = _reduction(lambda b, x, y: b.fadd(x, y))
 reduce_max = _reduction(_larger)
+reduce_maximum = _reduction(_maximum)
 
 
 @elementwise()
@@ -200,6 +206,12 @@ def larger(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> 
 
 
 largest = larger
+
+
+@elementwise()
+def maximum(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger of x and y, NaN where either is."""
+    return _maximum(b, x, y)
 
 
 @elementwise()
@@ -330,13 +342,17 @@ def store_codes(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.V
 address_type = ir.IntType(64)
 
 
-@instruction(lambda registers, count: registers(registers, int64))
-def first(builder: ir.IRBuilder, signature: Any, value: ir.Value, count: ir.Value) -> ir.Value:
-    """first(registers, count): the first `count` of sixteen f32, and zeros."""
-    registers = signature.return_type
+def first(rest: float) -> Intrinsic:
+    """first(registers, count): the first `count` of sixteen f32, and then `rest`."""
 
-    def one(row: int, col: int) -> ir.Value:
-        mask, x = _mask(builder, registers.lanes, col, count), registers.extract(builder, value, 0, col)
-        return builder.select(mask, x, filled(registers.vector, 0.0))
+    @instruction(lambda registers, count: registers(registers, int64))
+    def first_of_sixteen(builder: ir.IRBuilder, signature: Any, value: ir.Value, count: ir.Value) -> ir.Value:
+        registers = signature.return_type
 
-    return registers.build(builder, one)
+        def one(row: int, col: int) -> ir.Value:
+            mask, x = _mask(builder, registers.lanes, col, count), registers.extract(builder, value, 0, col)
+            return builder.select(mask, x, _number(registers.vector, rest))
+
+        return registers.build(builder, one)
+
+    return first_of_sixteen

@@ -62,7 +62,7 @@ def _layer_norm(isa: Instructions, element: str, size: int) -> Callable[..., Any
         f.load16("f32", isa.lanes), f.load16(element, isa.lanes), f.store16(isa.lanes), f.splat16(isa.lanes),
     )  # fmt: skip
     zero, one, fma, fadd, multiply = f.constant(isa.lanes, 0.0), f.constant(isa.lanes, 1.0), r.fma, f.fadd, r.multiply
-    divide, sqrt, reduce_add, fsub, first = f.divide, f.sqrt, f.reduce_add, f.fsub, f.first
+    divide, sqrt, reduce_add, fsub, first = f.divide, f.sqrt, f.reduce_add, f.fsub, f.first(0.0)
 
     def layer_norm(a: int, begin: int, end: int, scratch: int) -> None:
         """x, bytes between items, and between rows of one, out, the same, rows of an item, elements of a row, 1 / that,
