@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from burnish.backends.kernels.copy import contiguous, grain_of
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.emit import Emitter
-from burnish.backends.native.tensor import Tensor
+from burnish.backends.native.tensor import RingRows, Tensor
 from burnish.ir.ops.attention import CacheUpdate, RingUpdate
 from burnish.ir.types import Type
 
-__all__ = ["CacheUpdateInPlace", "RingUpdateInPlace"]
+__all__ = ["CacheUpdateInPlace", "RingUpdateInPlace", "in_order"]
 
 
 class CacheUpdateInPlace(NativeKernel):
@@ -65,23 +65,38 @@ class RingUpdateInPlace(NativeKernel):
         new: Tensor,
         past: Tensor,
         count: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """A call for the rows that were there, an item each, and then one for those of tokens, an item each."""
+    ) -> tuple[Tensor, Tensor | RingRows]:
+        """A call that saves the rows to be overwritten, an item each, and then one for those of tokens, an item each."""
         (batch, rows), inner, tokens = ring.shape[:2], ring.shape[2:], new.shape[1]
-        size = math.prod(inner) * ring.dtype.itemsize
         if not rows:
             return ring, ring
-        before = emitter.buffer(ring.shape, ring.dtype)
-        emitter.call(
-            "cache", "before", ring, ring.strides[0], past, past.strides[0], rows, size, before,
-            items=batch * rows if size else 0, writes=[before], grain=grain_of(size),
-        )  # fmt: skip
+        nothing = ring.view(ring.array[:, :0])
+        first = _copied(emitter, RingRows(nothing, ring, past), min(tokens, rows))
         if new.rows(len(inner)) is None or not new.array[:1, :1].flags.c_contiguous:
             new = contiguous(emitter, new)
+        size = math.prod(inner) * ring.dtype.itemsize
         emitter.call(
             "cache", "ring",
             ring.anywhere, ring.strides[0], new, *new.strides[:2], past, past.strides[0], count, count.strides[0],
             tokens, rows, size,
             items=batch * tokens if size else 0, writes=[ring], space="rows", grain=grain_of(size),
         )  # fmt: skip
-        return ring, before
+        return ring, first if tokens >= rows else RingRows(first, ring, past)
+
+
+def in_order(emitter: Emitter, rows: RingRows) -> Tensor:
+    """A copy, with zeros before position 0."""
+    return _copied(emitter, rows, rows.shape[1])
+
+
+def _copied(emitter: Emitter, rows: RingRows, count: int) -> Tensor:
+    """A copy of the first `count`; an item is a row."""
+    ring, first, past = rows.ring, rows.first, rows.past
+    out = emitter.buffer((ring.shape[0], count, *ring.shape[2:]), ring.dtype)
+    size = math.prod(ring.shape[2:]) * ring.dtype.itemsize
+    emitter.call(
+        "cache", "before", ring, ring.strides[0], past, past.strides[0], ring.shape[1], size,
+        first, first.shape[1], count, out,
+        items=ring.shape[0] * count if size else 0, writes=[out], grain=grain_of(size),
+    )  # fmt: skip
+    return out

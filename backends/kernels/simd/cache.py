@@ -12,7 +12,7 @@ __all__ = ["functions"]
 
 
 def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
-    """An item of `update` and of `ring` is a token, one of `before` a row of a ring."""
+    """An item of `update` and of `ring` is a token, one of `before` a row that stood in a ring before the tokens."""
 
     def update(a: int, begin: int, end: int, scratch: int) -> None:
         """cache, bytes between sequences, between rows, between parts of a row; new, bytes between sequences, between
@@ -47,15 +47,19 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
                 copy_bytes(ring + b * ring_step + row * size, new + b * new_step + i * token_step, size)
 
     def before(a: int, begin: int, end: int, scratch: int) -> None:
-        """ring, bytes between sequences; past, bytes between sequences; rows of a ring, bytes of one; out"""
+        """ring, bytes between sequences; past, bytes between sequences; rows of a ring, bytes of one; rows that were
+        overwritten since, how many of a sequence; how many to copy, out"""
         ring, ring_step, past, past_step = word(a), word(a + 8), word(a + 16), word(a + 24)
-        rows, size, out = word(a + 32), word(a + 40), word(a + 48)
+        rows, size, first, saved = word(a + 32), word(a + 40), word(a + 48), word(a + 56)
+        count, out = word(a + 64), word(a + 72)
         for item in range(begin, end):
-            b = item // rows
-            position = i32_at(past + b * past_step) - rows + item - b * rows
-            if position < 0:
+            b = item // count
+            j, now = item - b * count, i32_at(past + b * past_step)
+            if now + j < rows:
                 clear_bytes(out + item * size, size)
+            elif j < saved:
+                copy_bytes(out + item * size, first + (b * saved + j) * size, size)
             else:
-                copy_bytes(out + item * size, ring + b * ring_step + position % rows * size, size)
+                copy_bytes(out + item * size, ring + b * ring_step + (now + j) % rows * size, size)
 
     return {"update": update, "ring": ring, "before": before}

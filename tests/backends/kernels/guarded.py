@@ -17,7 +17,7 @@ from burnish.backends.kernels.cpu import InstructionSet, instruction_sets
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.code import addresses
 from burnish.backends.native.emit import Call, Emitter, word_of
-from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, Value
+from burnish.backends.native.tensor import Memory, PackedTensor, RingRows, Tensor, Value, rows_in_order, tensors
 from burnish.backends.native.threads import function_at
 from burnish.ir.format import Packed
 from burnish.ir.op import Array, Op
@@ -116,6 +116,8 @@ def _array(value: Value, held: dict[Memory, np.ndarray]) -> Array:
     if isinstance(value, PackedTensor):
         planes = {k: _array(t, held) for k, t in value.planes.items()}
         return Packed(value.format, value.layout, value.shape, planes)
+    if isinstance(value, RingRows):
+        return rows_in_order(*(_array(t, held) for t in tensors(value)))
     if value.memory in held:
         return np.ndarray(value.shape, value.dtype, held[value.memory], value.offset, value.strides)
     return value.array  # an operand's own, or of no elements
