@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from burnish.backends.kernels.cache import in_order
 from burnish.backends.kernels.copy import contiguous
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.simd import attention_arguments as arg
 from burnish.backends.native.emit import Argument, Emitter
-from burnish.backends.native.tensor import Tensor
+from burnish.backends.native.tensor import RingRows, Tensor
 from burnish.ir.types import Type
 
 __all__ = ["AttentionTiles"]
@@ -26,6 +27,7 @@ class AttentionTiles(NativeKernel):
 
     name = "attention.tiles"
     op = "attention"
+    takes_rings = True
 
     def why_not(self, op: Any, q: Type, k: Type, v: Type, *others: Type | None) -> str | None:
         """Needs f32, but for counts and masks."""
@@ -43,8 +45,8 @@ class AttentionTiles(NativeKernel):
         past: Tensor | None = None,
         count: Tensor | None = None,
         bias: Tensor | None = None,
-        k_before: Tensor | None = None,
-        v_before: Tensor | None = None,
+        k_before: Tensor | RingRows | None = None,
+        v_before: Tensor | RingRows | None = None,
         sinks: Tensor | None = None,
     ) -> tuple[Any, ...]:
         """A call over tiles of rows; where these are few, one over their segments of keys, and one that joins them."""
@@ -56,10 +58,20 @@ class AttentionTiles(NativeKernel):
             arg.KEY_HEADS: key_heads, arg.HEAD: head, arg.VALUE: value, arg.CAUSAL: op.causal, arg.WINDOW: op.window,
             arg.SCALE: float(op.scale), arg.CAP: cap, arg.UNCAP: 1 / cap if cap else 0.0, arg.NAN: op.no_keys == "nan",
         }  # fmt: skip
-        for place, t in ((arg.Q, q), (arg.K, k), (arg.V, v), (arg.K_BEFORE, k_before), (arg.V_BEFORE, v_before)):
-            if t is not None:
-                t = _dense(emitter, t)
-                words |= zip(range(place, place + 32, 8), (t, *t.strides[:3]), strict=True)
+        placed = [(arg.Q, q), (arg.K, k), (arg.V, v)]
+        for rows, at, ring, first in (
+            (k_before, arg.K_BEFORE, arg.K_RING, arg.K_FIRST),
+            (v_before, arg.V_BEFORE, arg.V_RING, arg.V_FIRST),
+        ):
+            if isinstance(rows, RingRows) and rows.past is past:
+                placed += [(at, rows.first), (ring, rows.ring)]
+                words[first] = rows.first.shape[1]
+            elif rows is not None:
+                placed.append((at, in_order(emitter, rows) if isinstance(rows, RingRows) else rows))
+                words[first] = before
+        for place, x in placed:
+            x = _dense(emitter, x)
+            words |= zip(range(place, place + 32, 8), (x, *x.strides[:3]), strict=True)
         if bias is not None:
             bias = _dense(emitter, bias)
             strides = np.broadcast_to(bias.array, (batch, heads, tokens, keys if before < 0 else 1)).strides

@@ -1,4 +1,4 @@
-"""States of attention, written where they lie. A kernel of these ops is asked only where nothing else reads the state."""
+"""States of attention, written where they lie: a kernel is asked only where nothing else reads the state."""
 
 from __future__ import annotations
 
@@ -66,37 +66,33 @@ class RingUpdateInPlace(NativeKernel):
         past: Tensor,
         count: Tensor,
     ) -> tuple[Tensor, Tensor | RingRows]:
-        """A call that saves the rows to be overwritten, an item each, and then one for those of tokens, an item each."""
+        """A call, an item a token, that saves what it overwrites; or after one that copies all, where that is more."""
         (batch, rows), inner, tokens = ring.shape[:2], ring.shape[2:], new.shape[1]
         if not rows:
             return ring, ring
         nothing = ring.view(ring.array[:, :0])
-        first = _copied(emitter, RingRows(nothing, ring, past), min(tokens, rows))
+        saved = emitter.buffer((batch, tokens, *inner), ring.dtype) if tokens < rows else None
+        before = in_order(emitter, RingRows(nothing, ring, past)) if saved is None else RingRows(saved, ring, past)
         if new.rows(len(inner)) is None or not new.array[:1, :1].flags.c_contiguous:
             new = contiguous(emitter, new)
         size = math.prod(inner) * ring.dtype.itemsize
         emitter.call(
             "cache", "ring",
             ring.anywhere, ring.strides[0], new, *new.strides[:2], past, past.strides[0], count, count.strides[0],
-            tokens, rows, size,
-            items=batch * tokens if size else 0, writes=[ring], space="rows", grain=grain_of(size),
+            tokens, rows, size, saved,
+            items=batch * tokens if size else 0, writes=[ring] if saved is None else [ring, saved], space="rows",
+            grain=grain_of(size),
         )  # fmt: skip
-        return ring, first if tokens >= rows else RingRows(first, ring, past)
+        return ring, before
 
 
 def in_order(emitter: Emitter, rows: RingRows) -> Tensor:
-    """A copy, with zeros before position 0."""
-    return _copied(emitter, rows, rows.shape[1])
-
-
-def _copied(emitter: Emitter, rows: RingRows, count: int) -> Tensor:
-    """A copy of the first `count`; an item is a row."""
+    """A copy, with zeros before position 0; an item is a row."""
     ring, first, past = rows.ring, rows.first, rows.past
-    out = emitter.buffer((ring.shape[0], count, *ring.shape[2:]), ring.dtype)
-    size = math.prod(ring.shape[2:]) * ring.dtype.itemsize
+    out, size = emitter.buffer(ring.shape, ring.dtype), math.prod(ring.shape[2:]) * ring.dtype.itemsize
     emitter.call(
         "cache", "before", ring, ring.strides[0], past, past.strides[0], ring.shape[1], size,
-        first, first.shape[1], count, out,
-        items=ring.shape[0] * count if size else 0, writes=[out], grain=grain_of(size),
+        first, first.shape[1], out,
+        items=math.prod(ring.shape[:2]) if size else 0, writes=[out], grain=grain_of(size),
     )  # fmt: skip
     return out

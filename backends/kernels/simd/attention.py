@@ -111,14 +111,24 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
         )
         kb = word(a + arg.K_BEFORE) + b * word(a + arg.KB_B) + head * word(a + arg.KB_H)
         vb = word(a + arg.V_BEFORE) + b * word(a + arg.VB_B) + head * word(a + arg.VB_H)
+        kr = word(a + arg.K_RING) + b * word(a + arg.KR_B) + head * word(a + arg.KR_H)
+        vr = word(a + arg.V_RING) + b * word(a + arg.VR_B) + head * word(a + arg.VR_H)
         for j in range(BLOCK):
             i = key - origin + min(max(j, begin), end - 1)
             if i >= 0:
                 store_word(keys + 8 * j, k + i * word(a + arg.K_T))
                 store_word(values + 8 * j, v + i * word(a + arg.V_T))
             else:
-                store_word(keys + 8 * j, kb + (i + before) * word(a + arg.KB_T))
-                store_word(values + 8 * j, vb + (i + before) * word(a + arg.VB_T))
+                row = i + before
+                in_ring = (origin + row) % before
+                if row < word(a + arg.K_FIRST):
+                    store_word(keys + 8 * j, kb + row * word(a + arg.KB_T))
+                else:
+                    store_word(keys + 8 * j, kr + in_ring * word(a + arg.KR_T))
+                if row < word(a + arg.V_FIRST):
+                    store_word(values + 8 * j, vb + row * word(a + arg.VB_T))
+                else:
+                    store_word(values + 8 * j, vr + in_ring * word(a + arg.VR_T))
 
     @njit(nogil=True)
     def adjust(a: int, b: int, head: int, heads: int, first: int, queries: int, key: int, end: int, at: int) -> None:

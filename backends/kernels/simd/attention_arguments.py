@@ -16,4 +16,6 @@ TILES, QUERIES, HEADS_EACH = range(352, 376, 8)  # of a tile, at most
 ROOM, WIDTH = range(376, 392, 8)  # of a tile's state, see `attention_tiles`
 # Partial results f32[TILES, SEGMENTS, state], or 0; and among how many items the work on them is shared.
 PARTIAL, SEGMENTS, SHARES = range(392, 416, 8)
-SIZE = 416
+# Of `RingRows`: the ring, and how many rows lie in k_before and in v_before, which are all where there is none.
+K_RING, KR_B, KR_T, KR_H, K_FIRST, V_RING, VR_B, VR_T, VR_H, V_FIRST = range(416, 496, 8)
+SIZE = 496

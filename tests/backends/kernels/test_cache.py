@@ -106,3 +106,55 @@ def test_who_reads_a_cache_of_as_many_rows_as_tokens_waits_for_all_of_them() -> 
     runner = Interpreter(parse(READ))
     plan = runner.plan(runner.module.graphs["forward"], {"B": 1, "S": 3, "C": 3})
     assert functions_by_phase(plan) == [["update"], ["silu.f32"]]
+
+
+WINDOW = """module {
+  graph forward(%q: f32[B, S, 4, 8], %k: f32[B, S, 2, 8], %v: f32[B, S, 2, 8], %past: i32[B] is past,
+                %count: i32[B] is count, %keys: f32[B, R, 2, 8] is ring(batch=0, axis=1, most=6),
+                %values: f32[B, R, 2, 8] is ring(batch=0, axis=1, most=6)) {
+    %0, %1: f32[B, R, 2, 8], f32[B, R, 2, 8] = ring_update(%keys, %k, %past, %count) <- "k"
+    %2, %3: f32[B, R, 2, 8], f32[B, R, 2, 8] = ring_update(%values, %v, %past, %count) <- "v"
+    %4: f32[B, S, 4, 8] = attention(%q, %k, %v, %past, _, _, %1, %3, scale=0.3, causal=true, window=7) <- "attention"
+    %5: f32[B, R, 2, 8] = neg(%1) <- "reader"
+    return keys=%0, values=%2, y=%4, before=%5
+  }
+}"""
+RINGS = ("keys", "values")
+
+
+@pytest.mark.parametrize("reader", ["a kernel", "NumPy"])
+@pytest.mark.parametrize("tokens", [1, 2, 5, 6, 9])
+def test_what_a_ring_held_is_read_where_it_lies(tokens: int, reader: str) -> None:
+    """Over many steps, of sequences of which each goes on by other numbers of tokens."""
+    module = parse(WINDOW)
+    random, batch = np.random.default_rng(0), 3
+    kernels = {name: k for name, k in KERNELS.items() if k.op != "neg" or reader == "a kernel"}
+    runners = [
+        Interpreter(module, check=check, kernels=k) for check, k in ((False, kernels), (True, kernels), (True, {}))
+    ]
+    states = [{name: np.zeros((batch, 6, 2, 8), "f4") for name in RINGS} for _ in runners]
+    past = np.zeros(batch, "i4")
+    for _ in range(12):
+        count = random.integers(0, tokens + 1, batch).astype("i4")
+        heads = {"q": 4, "k": 2, "v": 2}
+        step = {n: random.standard_normal((batch, tokens, h, 8), "f4") for n, h in heads.items()}
+        found = [
+            r("forward", {**step, "past": past, "count": count, **s}) for r, s in zip(runners, states, strict=True)
+        ]
+        for name in (*RINGS, "before"):
+            assert np.array_equal(found[0][name], found[2][name]) and np.array_equal(found[1][name], found[2][name])
+        for b in range(batch):
+            a, checked, reference = (f["y"][b, : count[b]] for f in found)
+            assert np.array_equal(a, checked)
+            assert np.abs(a - reference).max(initial=0) < 1e-6
+        states, past = [{name: f[name] for name in RINGS} for f in found], past + count
+
+
+def test_nothing_of_a_ring_is_copied_but_the_rows_that_are_overwritten() -> None:
+    text = "\n".join(line for line in WINDOW.splitlines() if "neg" not in line)
+    runner = Interpreter(parse(text.replace(", before=%5", "")))
+    graph = runner.module.graphs["forward"]
+    phases = functions_by_phase(runner.plan(graph, {"B": 2, "S": 3, "R": 6}))
+    assert [p for p in phases if "before" in p or "ring" in p] == [["ring", "ring"]]
+    phases = functions_by_phase(runner.plan(graph, {"B": 2, "S": 6, "R": 6}))
+    assert [p for p in phases if "before" in p or "ring" in p] == [["before"], ["ring"], ["before"], ["ring"]]
