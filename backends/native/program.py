@@ -70,7 +70,7 @@ class Places:
             return Packed(value.format, value.layout, value.shape, planes)
         if isinstance(value, RingRows):
             return rows_in_order(*(self.array(t) for t in tensors(value)))
-        if value.memory.kind == "fixed":
+        if value.memory.kind == "fixed" or not value.array.size:  # no call writes what has no elements
             return value.array
         if value.memory in self.at:
             start = self.room.start + self.at[value.memory]
