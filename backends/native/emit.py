@@ -55,7 +55,7 @@ class Phase:
 
     def chunk(self, threads: int) -> int:
         """How many items a thread takes at once."""
-        grain = max(c.grain for c in self.calls)
+        grain = min(c.grain for c in self.calls)  # an item is worth what all of them do
         return max(1, math.ceil(self.items / (threads * CHUNKS_A_THREAD * grain))) * grain if threads > 1 else self.items
 
     def takes(self, call: Call) -> bool:

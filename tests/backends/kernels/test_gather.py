@@ -63,6 +63,12 @@ def test_last_rows(data: st.DataObject) -> None:
     same(data, "last_row.native", find_op("last_row")(), x, draw_indices(data, x.shape[:1]).astype("i4"))
 
 
+def test_an_only_row_is_the_last() -> None:
+    x = np.arange(6, dtype="f4").reshape(2, 1, 3)
+    (found,) = call_kernel(KERNELS["last_row.native"], find_op("last_row")(), x, np.array([1, 0], "i4"))
+    assert np.array_equal(found, x)
+
+
 @pytest.mark.parametrize("kernel", ["gather.rows", "gather_elements.native"])
 def test_nothing_can_be_had_of_nothing(kernel: str) -> None:
     with pytest.raises(IndexError, match="the axis has no rows"):
