@@ -44,14 +44,16 @@ def test_biases(data: st.DataObject) -> None:
     both = data.draw(st.booleans())
     buckets = 2 * data.draw(st.integers(2, 8))
     most = data.draw(st.integers(buckets // 2 + 1, 40))
-    op = find_op("relative_bias")(query=query, key=4 * key, bidirectional=both, max_distance=most)
-    table = random.standard_normal((buckets, heads)).astype(data.draw(st.sampled_from(["f4", "f2"])))
-    same(data, "relative_bias.rows", op, lying(table, data.draw(st.sampled_from(LAYOUTS))), *past)
+    op = find_op("relative_bias")(query=query, key=8 * key, bidirectional=both, max_distance=most)
+    table = random.standard_normal((buckets, heads)).astype("f4")
+    same(data, "relative_bias.heads", op, lying(table, data.draw(st.sampled_from(LAYOUTS))), *past)
 
 
-def test_slopes_of_another_type_are_refused() -> None:
+def test_what_is_not_f32_is_refused() -> None:
     choice = find_kernel(find_op("alibi")(query=1, key=1), [Type("f16", (4,))])
     assert choice == (None, "alibi.rows: slopes are f16[4], not f32")
+    choice = find_kernel(find_op("relative_bias")(query=1, key=1, bidirectional=False), [Type("f16", (8, 4))])
+    assert choice == (None, "relative_bias.heads: the table is f16[8, 4], not f32")
 
 
 def test_numbers_in_order_are_made_with_the_plan() -> None:
