@@ -13,7 +13,7 @@ import numpy as np
 from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.native.code import addresses
 from burnish.backends.native.emit import Call, Phase, phases_of, word_of
-from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, Value
+from burnish.backends.native.tensor import Memory, PackedTensor, RingRows, Tensor, Value, rows_in_order, tensors
 from burnish.backends.native.threads import function_at, team
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
@@ -66,7 +66,9 @@ class Places:
         if isinstance(value, PackedTensor):
             planes = {k: self.array(t) for k, t in value.planes.items()}
             return Packed(value.format, value.layout, value.shape, planes)
-        if value.memory.kind == "fixed":
+        if isinstance(value, RingRows):
+            return rows_in_order(*(self.array(t) for t in tensors(value)))
+        if value.memory.kind == "fixed" or not value.array.size:  # no call writes what has no elements
             return value.array
         if value.memory in self.at:
             start = self.room.start + self.at[value.memory]
@@ -81,7 +83,7 @@ class Places:
         if isinstance(value, PackedTensor):
             for k, t in value.planes.items():
                 self.give(t, array.planes[k])
-        elif value.memory.kind != "fixed":
+        elif isinstance(value, Tensor) and value.memory.kind != "fixed":
             lies_so = array.strides == value.memory.array.strides or array.size <= 1
             self.given[value.memory] = array if lies_so else np.ascontiguousarray(array)
 

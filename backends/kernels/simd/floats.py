@@ -27,9 +27,9 @@ from burnish.backends.kernels.simd.registers import (
 )
 
 __all__ = [
-    "WIDTH", "absolute", "constant", "divide", "emit_exp", "emit_sigmoid", "exchanged", "exp", "fadd", "first", "fsub",
-    "larger", "largest", "load16", "maximum", "negate", "reduce_add", "reduce_max", "reduce_maximum", "rint", "sigmoid",
-    "smaller", "splat16", "sqrt", "store16",
+    "WIDTH", "absolute", "constant", "divide", "emit_exp", "emit_sigmoid", "exchanged", "exp", "fadd", "first",
+    "fsub", "larger", "largest", "load16", "maximum", "negate", "reduce_add", "reduce_max", "reduce_maximum",
+    "rint", "sigmoid", "smaller", "splat16", "sqrt", "store16",
 ]  # fmt: skip
 
 WIDTH = 16
