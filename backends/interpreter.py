@@ -50,6 +50,7 @@ class Interpreter(Backend):
     check: bool = False
     plans: Recent[Plan | NativePlan] = field(default_factory=Recent)
     room: Room = field(default_factory=Room)
+    _ways: dict[Node, Way] = field(default_factory=dict)
 
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Probe | None = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises ValueError for inputs that do not fit it or its guards."""
@@ -84,6 +85,11 @@ class Interpreter(Backend):
 
     def way(self, node: Node) -> Way:
         """How a node runs: into the state that it alone reads, by a kernel, or as NumPy evaluates it."""
+        if node not in self._ways:
+            self._ways[node] = self._found_way(node)
+        return self._ways[node]
+
+    def _found_way(self, node: Node) -> Way:
         in_place = _writes_in_place(node)
         if node.op.inplace is not None and not in_place:
             return Way("numpy", why_not="something else reads what it would write into")

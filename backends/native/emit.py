@@ -34,6 +34,7 @@ class Call:
     space: str
     grain: int  # items that are worth a thread's while; chunks are multiples of it
     writes: frozenset[Memory]
+    scratch: int  # bytes that each thread needs
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -96,8 +97,12 @@ class Emitter:
     isa: InstructionSet
     threads: int
     calls: list[Call] = field(default_factory=list)
-    scratch: int = 0  # bytes that each thread needs
     _made: dict[Hashable, Tensor] = field(default_factory=dict)
+
+    @property
+    def scratch(self) -> int:
+        """The bytes that each thread needs for these calls."""
+        return max((c.scratch for c in self.calls), default=0)
 
     def empty(self, type: Type) -> Value:
         """Memory for a result, whose sizes are known: rows without gaps."""
@@ -130,10 +135,9 @@ class Emitter:
         scratch: int = 0,
     ) -> None:
         """Call function(address of the arguments, first item, end, address of the thread's `scratch` bytes)."""
-        self.scratch = max(self.scratch, scratch)
         if items:
             memories = frozenset(t.memory for t in writes)
-            self.calls.append(Call(unit, function, arguments, items, space, grain, memories))
+            self.calls.append(Call(unit, function, arguments, items, space, grain, memories, scratch))
 
 
 def word_of(argument: Argument) -> int:

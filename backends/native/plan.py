@@ -97,7 +97,6 @@ class NativePlan:
             for t in tensors(self.values[v]):
                 if t.memory.kind == "made":
                     t.memory.kind = "returned"
-        team().reserve(emitter.scratch)
         self._returned = self._memories("returned")
         self._frees = self._last_uses()
         at, self.nbytes = lay_out(lives_of(self._phases()))

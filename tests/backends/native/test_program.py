@@ -1,5 +1,6 @@
 """Programs: what their threads do, and who waits for whom."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -120,3 +121,35 @@ def test_a_probe_sees_what_stays() -> None:
     assert list(seen) == ["rms_norm", "silu", "mul", "add"] and (seen["add"][0] == y).all()
     assert all((kept == copy).all() for kept, copy in seen.values())
     assert (run("forward", inputs(9))["y"] == y).all(), "one by one has the same bits"
+
+
+def test_a_child_has_threads_and_scratch_of_its_own() -> None:
+    """Of a plan that its parent made."""
+    text = """module { graph f(%x: f32[N, 33], %w: f32[70, 33]) { %0: f32[N, 70] = linear(%x, %w) return y=%0 } }"""
+    run, rng = Interpreter(parse(text)), np.random.default_rng(0)
+    x, w = rng.standard_normal((64, 33), "f4"), rng.standard_normal((70, 33), "f4")
+    expected = run("f", {"x": x, "w": w})["y"]
+    if (child := os.fork()) == 0:
+        same = (run("f", {"x": x, "w": w})["y"] == expected).all()
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_two_backends_at_once_wait_for_each_other() -> None:
+    """Threads and their scratch memory are the process's."""
+    text = """module { graph f(%x: f32[N, 33], %w: f32[70, 33]) { %0: f32[N, 70] = linear(%x, %w) return y=%0 } }"""
+    rng, faults = np.random.default_rng(0), list[int]()
+    w = rng.standard_normal((70, 33), "f4")
+
+    def call(n: int) -> None:
+        run, x = Interpreter(parse(text)), rng.standard_normal((n, 33), "f4")
+        expected = run("f", {"x": x, "w": w})["y"]
+        if any((run("f", {"x": x, "w": w})["y"] != expected).any() for _ in range(50)):
+            faults.append(n)
+
+    callers = [threading.Thread(target=call, args=(n,)) for n in (5, 300)]
+    for c in callers:
+        c.start()
+    for c in callers:
+        c.join()
+    assert not faults
