@@ -52,11 +52,13 @@ class AttentionTiles(NativeKernel):
         """A call over tiles of rows; where these are few, one over their segments of keys, and one that joins them."""
         (batch, tokens, heads, head), (keys, key_heads, value) = q.shape, v.shape[1:]
         before, group, cap = -1 if k_before is None else k_before.shape[1], heads // key_heads, float(op.softcap)
+        most_keys = keys + max(0, before)
+        nan = op.no_keys == "nan" and most_keys > 0  # a product over nothing is 0 all the same
         out = emitter.buffer(results[0].sizes, np.dtype("f4"))
         words: dict[int, Argument] = {
             arg.OUT: out, arg.BATCH: batch, arg.TOKENS: tokens, arg.KEYS: keys, arg.BEFORE: before, arg.HEADS: heads,
             arg.KEY_HEADS: key_heads, arg.HEAD: head, arg.VALUE: value, arg.CAUSAL: op.causal, arg.WINDOW: op.window,
-            arg.SCALE: float(op.scale), arg.CAP: cap, arg.UNCAP: 1 / cap if cap else 0.0, arg.NAN: op.no_keys == "nan",
+            arg.SCALE: float(op.scale), arg.CAP: cap, arg.UNCAP: 1 / cap if cap else 0.0, arg.NAN: nan,
         }  # fmt: skip
         placed = [(arg.Q, q), (arg.K, k), (arg.V, v)]
         for rows, at, ring, first in (
@@ -82,8 +84,8 @@ class AttentionTiles(NativeKernel):
         most = min(group, ROWS)
         queries = max(1, min(ROWS // most, tokens))
         tiles = batch * math.ceil(tokens / queries) * key_heads * math.ceil(group / most)
-        room, width = _up(most * queries, 16), _up(value, max(16, 2 * emitter.isa.lanes))
-        segments = math.ceil((keys + max(0, before)) / arg.SEGMENT) + (before >= 0)  # these begin anywhere in one
+        room, width = _up(most * queries, 16), _up(value, max(16, arg.REGISTERS * emitter.isa.lanes))
+        segments = math.ceil(most_keys / arg.SEGMENT) + (before >= 0)  # these begin anywhere in one
         shares = min(tiles * segments, SHARES_A_THREAD * emitter.threads)
         words |= {arg.TILES: tiles, arg.QUERIES: queries, arg.HEADS_EACH: most, arg.ROOM: room, arg.WIDTH: width}
         state, step = room * (2 + width), _up(head, 16)

@@ -18,8 +18,8 @@ from burnish.backends.kernels.simd import attention_registers as ar
 from burnish.backends.kernels.simd import floats as f
 from burnish.backends.kernels.simd import functions as fn
 from burnish.backends.kernels.simd import registers as r
-from burnish.backends.kernels.simd.attention_arguments import BLOCK, SEGMENT
-from burnish.backends.kernels.simd.attention_tiles import QUERIES, REGISTERS, tiles
+from burnish.backends.kernels.simd.attention_arguments import BLOCK, REGISTERS, SEGMENT
+from burnish.backends.kernels.simd.attention_tiles import QUERIES, tiles
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import byte_at, i32_at, store_word, word
 
@@ -168,10 +168,11 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
                     total = fma(total, factor, exp(fsub(sink, most)))
                 if word(a + arg.NAN) == 0:
                     total = where_zero(total, one())
+                factor = divide(factor, total)
                 row = state + 4 * (2 * room + ((at - state) >> 2) * width)
                 to = word(a + arg.OUT) + 4 * ((b * word(a + arg.TOKENS) + i) * word(a + arg.HEADS) + h) * n
                 for d in range(0, n, 16):
-                    store(to + 4 * d, n - d, divide(multiply(load(row + 4 * d, 16), factor), total))
+                    store(to + 4 * d, n - d, multiply(load(row + 4 * d, 16), factor))
                 at += 4
 
     @njit(nogil=True)

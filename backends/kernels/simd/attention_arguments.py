@@ -1,8 +1,9 @@
 """The arguments of `simd/attention.py`, which `kernels/attention.py` gives: the byte of each word. Needs no Numba."""
 
-__all__ = ["BLOCK", "SEGMENT", "SIZE"]
+__all__ = ["BLOCK", "REGISTERS", "SEGMENT", "SIZE"]
 
 BLOCK, SEGMENT = 64, 256  # keys that are merged at once
+REGISTERS = 2  # of keys, or of outputs, that are summed at once
 
 # An array, and the bytes from one sequence, token and head to the next; a bias has them by key too.
 Q, Q_B, Q_T, Q_H, K, K_B, K_T, K_H, V, V_B, V_T, V_H = range(0, 96, 8)

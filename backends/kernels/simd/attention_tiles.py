@@ -18,13 +18,13 @@ from numba import njit
 from burnish.backends.kernels.simd import attention_registers as ar
 from burnish.backends.kernels.simd import floats as f
 from burnish.backends.kernels.simd import registers as r
-from burnish.backends.kernels.simd.attention_arguments import BLOCK
+from burnish.backends.kernels.simd.attention_arguments import BLOCK, REGISTERS
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import word
 
-__all__ = ["QUERIES", "REGISTERS", "Tiles", "tiles"]
+__all__ = ["QUERIES", "Tiles", "tiles"]
 
-QUERIES, REGISTERS = 4, 2  # rows and registers of a block of sums: with more, AVX2 spills them
+QUERIES = 4  # rows that are summed at once, each in REGISTERS: with more of either, AVX2 spills them
 
 
 class Tiles(NamedTuple):

@@ -108,7 +108,7 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, Any], Operands]:
         full = (batch, heads, tokens, 1 if form == "before" else keys)
         shape = tuple(n if draw(st.booleans()) else 1 for n in full)[draw(st.integers(0, 3)) :]
         mask = draw(st.booleans())
-        given["bias"] = random.random(shape) < 0.7 if mask else floats(*shape)
+        given["bias"] = random.random(shape) < 0.7 if mask else np.round(2 * floats(*shape)) / 2  # zeros among them
         if not mask and draw(st.booleans()):
             given["bias"] = np.where(random.random(shape) < 0.3, np.finfo("f4").min, given["bias"])
     if draw(st.booleans()):
