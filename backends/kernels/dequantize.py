@@ -6,7 +6,6 @@ import functools
 
 
 from burnish.ir.format import QuantFormat
-from burnish.ir.parts import Bytes
 
 __all__ = ["scratch_bytes", "why_not_floats"]
 
@@ -19,8 +18,8 @@ def why_not_floats(format: QuantFormat) -> str | None:
     name = format.name
     if type(format).dequantize is not QuantFormat.dequantize:
         return f"{name} has a meaning of its own"
-    if not format.group and any(isinstance(field, Bytes) for field in format.fields(0)):
-        return f"{name} has parts that share bytes, and no groups"
+    if not format.group and (format.block or any(p.width % 8 or p.per == "run" for p in format.parts)):
+        return f"{name} has parts that share bytes, or runs, and no groups"
     for p in format.parts:
         wanted = ("u1", "i1") if p.per == "input" else ("f2", "f4", "u1", "i1")
         if p.dtype not in wanted:

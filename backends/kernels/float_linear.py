@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from burnish.backends.kernels.copy import contiguous, copy
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.rows import as_rows
 from burnish.backends.native.emit import Emitter
@@ -19,11 +20,12 @@ ROWS = 4  # of weights that are read side by side
 MANY = 48  # tokens, from which on it is worth while to copy what a core works on to where it is read best
 #: of many tokens, a core works at once on so many inputs of four rows, which stay in its nearest cache, and of a block of
 #: tokens, which stay in the next
-INPUTS, BLOCK_TOKENS, BLOCK_ROWS = 1024, 48, 64
+INPUTS, BLOCK_TOKENS, BLOCK_ROWS = 640, 144, 32
 STEP = 4 * INPUTS + 64  # bytes between their copies: not a power of two, lest they evict each other
+LINE, PAGE = 64, 4096  # bytes
 CHUNK = 1 << 16  # bytes of weights that are worth a thread's while
 PARTS = 64  # bytes of the sixteen parts of a sum
-SCRATCH = (BLOCK_TOKENS + ROWS) * STEP + BLOCK_TOKENS * BLOCK_ROWS * PARTS
+SCRATCH = ROWS * STEP + BLOCK_TOKENS * BLOCK_ROWS * PARTS
 
 
 class FloatLinear(NativeKernel):
@@ -51,14 +53,29 @@ class FloatLinear(NativeKernel):
         assert isinstance(out, Tensor)
         rows, inputs = w.shape
         (x, (tokens, x_step)), (w, (_, w_step)) = as_rows(emitter, x), as_rows(emitter, w)
-        b = None if b is None else as_rows(emitter, b)[0]
+        b = None if b is None else contiguous(emitter, b)
         if tokens < MANY:
             how, items, grain, scratch = "few", math.ceil(rows / ROWS), math.ceil(CHUNK / max(ROWS * w_step, 1)), 0
         else:
-            how, grain, scratch = "many", 1, SCRATCH
+            how, grain, scratch, (x, x_step) = "many", 1, SCRATCH, _read_best(emitter, x, x_step)
             items = math.ceil(rows / BLOCK_ROWS) * math.ceil(tokens / BLOCK_TOKENS)
         emitter.call(
             f"float_linear:{dtype_name(w.dtype)}", how, w, w_step, rows, x, x_step, tokens, inputs, out, 4 * rows, b,
             items=items if tokens else 0, grain=grain, scratch=scratch, writes=[out],
         )  # fmt: skip
         return (out,)
+
+
+def _read_best(emitter: Emitter, x: Tensor, step: int) -> tuple[Tensor, int]:
+    """Rows of f32, `step` bytes apart, with that distance, or a copy of them: each begins a cache line, and no power of
+    two lies between them, at which they would evict each other.
+    """
+    if step % LINE == 0 and step % PAGE:
+        return x, step
+    inputs = x.shape[-1]
+    step = -(-4 * inputs // LINE) * LINE
+    step += 0 if step % PAGE else LINE
+    made = emitter.buffer((*x.shape[:-1], step // 4), x.dtype)
+    made = made.view(made.array[..., :inputs])
+    copy(emitter, x, made)
+    return made, step

@@ -42,7 +42,10 @@ def dequantize_row(format: QuantFormat, isa: Instructions) -> RowFunction:
     places = _places(format)
     unpack, block_bytes = _unpack(format, places), format.row_bytes(format.group) if fixed else 0
     scale, subscale = _element(format, "scale", places, lanes, 1), _element(format, "subscale", places, lanes, 1)
-    minimum, subminimum = _element(format, "minimum", places, lanes, 0), _element(format, "subminimum", places, lanes, 1)
+    minimum, subminimum = (
+        _element(format, "minimum", places, lanes, 0),
+        _element(format, "subminimum", places, lanes, 1),
+    )
     zero, has_minimum = _element(format, "zero", places, lanes, format.zero), format.part("minimum") is not None
     in_block, codes_base, codes_by_group, _ = places[format.code.name]
     load_codes, store = _load_codes(format.code.dtype, lanes), f.store16(lanes)
@@ -182,7 +185,9 @@ def _unpack(format: QuantFormat, places: Mapping[str, Place]) -> r.Intrinsic:
         at = 0
         for field in format.fields(format.group):
             if isinstance(field, Raw):
-                at += np.dtype(_part(format, field.part).dtype).itemsize * format.elements(_part(format, field.part), format.group)
+                at += np.dtype(_part(format, field.part).dtype).itemsize * format.elements(
+                    _part(format, field.part), format.group
+                )
                 continue
             for start in range(0, field.size, 32):
                 size, shift = min(32, field.size - start), 0
@@ -190,7 +195,9 @@ def _unpack(format: QuantFormat, places: Mapping[str, Place]) -> r.Intrinsic:
                 place = builder.add(block, block.type(at + start))
                 bytes = builder.load(builder.inttoptr(place, vector.as_pointer()), align=1)
                 for bits in field.bits:
-                    values = builder.and_(builder.lshr(bytes, r.filled(vector, shift)), r.filled(vector, (1 << bits.width) - 1))
+                    values = builder.and_(
+                        builder.lshr(bytes, r.filled(vector, shift)), r.filled(vector, (1 << bits.width) - 1)
+                    )
                     first = bits.first + start * bits.step
                     values = builder.shl(values, r.filled(vector, bits.low))
                     _put(builder, scratch, places[bits.part].base, bits._replace(first=first), values, begun)

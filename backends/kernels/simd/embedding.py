@@ -23,7 +23,14 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
     def rows(a: int, begin: int, end: int, scratch: int) -> None:
         """ids, bytes of an id, bytes between ids, table, bytes between rows, rows, out, bytes between rows, elements of a
         row"""
-        ids, size, ids_step, table, step, count = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40)
+        ids, size, ids_step, table, step, count = (
+            word(a),
+            word(a + 8),
+            word(a + 16),
+            word(a + 24),
+            word(a + 32),
+            word(a + 40),
+        )
         out, out_step, n = word(a + 48), word(a + 56), word(a + 64)
         for i in range(begin, end):
             at = ids + i * ids_step

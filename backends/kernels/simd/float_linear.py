@@ -15,7 +15,6 @@ from burnish.backends.kernels.simd.words import word
 
 __all__ = ["functions"]
 
-X_BYTES, W_BYTES = BLOCK_TOKENS * STEP, ROWS * STEP
 AHEAD = 1024  # bytes
 
 
@@ -28,15 +27,6 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
     few, many = _tokens(argument, isa, AHEAD), _tokens("f32", isa, 0)
     single, single_f32 = float_tile(argument, isa, 1, 1), float_tile("f32", isa, 1, 1)
     load, load_last, store = load_row(argument, lanes), load_row(argument, lanes, True), r.store
-    load_x, load_last_x = load_row("f32", lanes), load_row("f32", lanes, True)
-
-    @njit(nogil=True)
-    def copy_x(x: int, x_step: int, tokens: int, inputs: int, to: int) -> None:
-        for t in range(tokens):
-            at, y = x + t * x_step, to + t * STEP
-            for i in range(0, inputs, lanes):
-                v = load_x(at + 4 * i, 0, lanes) if inputs - i >= lanes else load_last_x(at + 4 * i, 0, inputs - i)
-                store(y + 4 * i, 0, 0, v)
 
     @njit(nogil=True)
     def copy_w(w: int, w_step: int, rows: int, inputs: int, to: int) -> None:
@@ -67,26 +57,24 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
         w, w_step, rows, x, x_step = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
         tokens, inputs, out, out_step, bias = word(a + 40), word(a + 48), word(a + 56), word(a + 64), word(a + 72)
         blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
-        xs, ws, all_sums = scratch, scratch + X_BYTES, scratch + X_BYTES + W_BYTES
         for item in range(begin, end):
             t, start = item // blocks * BLOCK_TOKENS, item % blocks * BLOCK_ROWS
             here, stop = min(BLOCK_TOKENS, tokens - t), min(start + BLOCK_ROWS, rows)
             for i in range(0, max(inputs, 1), INPUTS):
                 n, first, last = min(INPUTS, inputs - i), i == 0, i + INPUTS >= inputs
-                copy_x(x + t * x_step + 4 * i, x_step, here, n, xs)
-                sums = all_sums
+                xs, sums = x + t * x_step + 4 * i, scratch + ROWS * STEP
                 for row in range(start, stop, ROWS):
                     count = min(ROWS, stop - row)
-                    copy_w(w + row * w_step + size * i, w_step, count, n, ws)
+                    copy_w(w + row * w_step + size * i, w_step, count, n, scratch)
                     to, added = out + t * out_step + 4 * row, bias + 4 * row if bias else 0
                     if count == ROWS:
-                        many(ws, STEP, xs, STEP, here, n, first, last, sums, to, out_step, added)
+                        many(scratch, STEP, xs, x_step, here, n, first, last, sums, to, out_step, added)
                         sums += here * ROWS * PARTS
                     else:
                         for j in range(count):
                             for k in range(here):
                                 single_f32(
-                                    ws + j * STEP, 0, xs + k * STEP, 0, n, first, last, sums,
+                                    scratch + j * STEP, 0, xs + k * x_step, 0, n, first, last, sums,
                                     to + 4 * j + k * out_step, 0, added + 4 * j if added else 0,
                                 )  # fmt: skip
                                 sums += PARTS
