@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-
 from burnish.ir.format import QuantFormat
 
 __all__ = ["scratch_bytes", "why_not_floats"]
@@ -14,7 +13,7 @@ SLACK = 64  # bytes: registers are read whole
 
 @functools.cache
 def why_not_floats(format: QuantFormat) -> str | None:
-    """None where `simd.dequantize` reads the format, whose meaning then is that of `QuantFormat`'s parts; or why not."""
+    """None where `simd.dequantize` reads the format, which then means what its parts do; or why not."""
     name = format.name
     if type(format).dequantize is not QuantFormat.dequantize:
         return f"{name} has a meaning of its own"

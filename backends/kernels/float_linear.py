@@ -10,7 +10,7 @@ from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.rows import as_rows
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import Tensor, Value
-from burnish.ir.op import Op
+from burnish.ir.ops.linear import Linear
 from burnish.ir.types import Type, dtype_name
 
 __all__ = ["BLOCK_ROWS", "BLOCK_TOKENS", "INPUTS", "MANY", "PARTS", "ROWS", "SCRATCH", "STEP", "FloatLinear"]
@@ -18,8 +18,8 @@ __all__ = ["BLOCK_ROWS", "BLOCK_TOKENS", "INPUTS", "MANY", "PARTS", "ROWS", "SCR
 STORED = ("f32", "f16", "bf16")
 ROWS = 4  # of weights that are read side by side
 MANY = 48  # tokens, from which on it is worth while to copy what a core works on to where it is read best
-#: of many tokens, a core works at once on so many inputs of four rows, which stay in its nearest cache, and of a block of
-#: tokens, which stay in the next
+#: of many tokens, a core works at once on so many inputs of four rows, which stay in its nearest cache, and of a block
+#: of tokens, which stay in the next
 INPUTS, BLOCK_TOKENS, BLOCK_ROWS = 640, 144, 32
 STEP = 4 * INPUTS + 64  # bytes between their copies: not a power of two, lest they evict each other
 LINE, PAGE = 64, 4096  # bytes
@@ -37,7 +37,7 @@ class FloatLinear(NativeKernel):
     name = "linear.floats"
     op = "linear"
 
-    def why_not(self, op: Op, x: Type, w: Type, b: Type | None = None) -> str | None:
+    def why_not(self, op: Linear, x: Type, w: Type, b: Type | None = None) -> str | None:
         """Needs activations, a bias and a result in f32, and weights that are stored as floats."""
         if w.dtype not in STORED:
             return f"w is {w}, not {', '.join(STORED)}"
@@ -46,7 +46,7 @@ class FloatLinear(NativeKernel):
         return None if b is None or b.dtype == "f32" else f"b is {b}, not f32"
 
     def emit(
-        self, emitter: Emitter, op: Op, results: Sequence[Type], x: Tensor, w: Tensor, b: Tensor | None = None
+        self, emitter: Emitter, op: Linear, results: Sequence[Type], x: Tensor, w: Tensor, b: Tensor | None = None
     ) -> tuple[Value, ...]:
         """One call, whose items are four rows, or blocks of rows and tokens where there are many tokens."""
         out = emitter.empty(results[0])

@@ -21,8 +21,8 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
     row_of = dequantize_row(FORMATS[argument], isa) if argument in FORMATS else _widen_row(argument, isa)
 
     def rows(a: int, begin: int, end: int, scratch: int) -> None:
-        """ids, bytes of an id, bytes between ids, table, bytes between rows, rows, out, bytes between rows, elements of a
-        row"""
+        """ids, bytes of an id, bytes between ids, table, bytes between rows, rows, out, bytes between rows, their
+        elements"""
         ids, size, ids_step, table, step, count = (
             word(a),
             word(a + 8),

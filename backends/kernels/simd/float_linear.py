@@ -91,7 +91,7 @@ def _tokens(element: str, isa: Instructions, ahead: int) -> Callable[..., Any]:
     return whole
 
 
-def _tokens_by(tile: Callable[..., Any], rows: int, tokens: int, rest: Callable[..., Any] | None) -> Callable[..., Any]:
+def _tokens_by(tile: Callable[..., Any], rows: int, tokens: int, rest: Any) -> Callable[..., Any]:
     """`tile` as long as there are as many tokens as it takes, and then `rest`."""
     ends, tile_sums = rest is None, rows * tokens * PARTS
 
