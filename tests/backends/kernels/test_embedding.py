@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS
 from burnish.backends.kernels.cpu import InstructionSet
-from burnish.backends.kernels.dequantize import why_not_floats
+from burnish.backends.kernels.stored import why_not_stored
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import FORMATS, Packed, QuantFormat
 from burnish.ir.op import Array, find_op
@@ -17,7 +17,7 @@ from tests.backends.kernels.guarded import BOTH, ENDS, call_kernel
 
 KERNEL, EMBEDDING = KERNELS["embedding.rows"], find_op("embedding")(to="f32")
 FLOATS = ("f32", "f16", "bf16")
-READ = [name for name, format in FORMATS.items() if why_not_floats(format) is None]
+READ = [name for name, format in FORMATS.items() if why_not_stored(Type(name, (1, format.group or 1))) is None]
 needs_code = pytest.mark.skipif(not BOTH, reason="this CPU runs no native code")
 every_cpu = pytest.mark.parametrize("isa", BOTH, ids=lambda isa: isa.name)
 every_table = pytest.mark.parametrize("dtype", [*FLOATS, *READ])
@@ -83,7 +83,7 @@ def test_ids_and_rows_that_lie_apart(isa: InstructionSet) -> None:
     ("ids", "w", "to", "reason"),
     [
         ("u8", Type("f32", (9, 32)), "f32", "ids are u8[2], not i32 or i64"),
-        ("i32", Type("f64", (9, 32)), "f32", "w is f64[9, 32], not f32, f16 or bf16"),
+        ("i32", Type("f64", (9, 32)), "f32", "w is f64[9, 32], not f32, f16, bf16 or quantized"),
         ("i32", Type("bf16", (9, 32)), "", "the result is bf16, not f32"),
         ("i32", Type("q4_0", (9, 32), "planes"), "f32", "not in the layout of files"),
         ("i32", Type("int8_32", (9, 32)), "f32", "int8_32 has a meaning of its own"),
@@ -111,7 +111,7 @@ def made(registries: None, **changes: object) -> QuantFormat:
     ],
 )
 def test_a_format_that_is_not_read_has_a_reason(registries: None, changes: dict[str, object], reason: str) -> None:
-    assert reason in str(why_not_floats(made(registries, **changes)))
+    assert reason in str(why_not_stored(Type(made(registries, **changes).name, (1, 64))))
 
 
 @needs_code
