@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from burnish.backends.kernels.copy import contiguous
-from burnish.backends.kernels.stored import READER, stored_rows, why_not_stored
 from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.kernels.stored import READER, stored_rows, why_not_stored
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.ops.linear import Embedding

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from burnish.backends.kernels.simd.stored import read_row
 from burnish.backends.kernels.simd.instructions import Instructions
+from burnish.backends.kernels.simd.stored import read_row
 from burnish.backends.kernels.simd.words import i32_at, word
 
 __all__ = ["functions"]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from burnish.backends.kernels.float_linear import INPUTS, PARTS, READER, ROWS, STEP
-from burnish.backends.kernels.simd.stored import read_row
 from burnish.backends.kernels.simd.float_tile import WIDTH, float_tile
 from burnish.backends.kernels.simd.instructions import Instructions
+from burnish.backends.kernels.simd.stored import read_row
 from burnish.ir.format import FORMATS
 
 __all__ = ["Products", "products"]

@@ -24,7 +24,13 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     wide = lanes * (4 if lanes == 16 else 2)
     whole, whole_row = _tile(isa, wide, AT_ONCE), _tile(isa, wide, 1)
     sixteen, sixteen_row = _tile(isa, 16, AT_ONCE), _tile(isa, 16, 1)
-    load, splat, store, zero, fma = f.load16("f32", lanes), f.splat16(lanes), f.store16(lanes), f.constant(lanes, 0.0), r.fma
+    load, splat, store, zero, fma = (
+        f.load16("f32", lanes),
+        f.splat16(lanes),
+        f.store16(lanes),
+        f.constant(lanes, 0.0),
+        r.fma,
+    )
 
     @njit(nogil=True)
     def last(a: int, a_step: int, b: int, b_step: int, inputs: int, out: int, count: int) -> None:
@@ -36,7 +42,16 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
 
     @njit(nogil=True)
     def block(
-        a: int, a_row: int, a_step: int, b: int, b_step: int, inputs: int, out: int, out_row: int, rows: int, columns: int
+        a: int,
+        a_row: int,
+        a_step: int,
+        b: int,
+        b_step: int,
+        inputs: int,
+        out: int,
+        out_row: int,
+        rows: int,
+        columns: int,
     ) -> None:
         column = 0
         while columns - column >= 16:

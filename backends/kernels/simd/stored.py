@@ -122,7 +122,7 @@ def _part(format: QuantFormat, name: str) -> Part:
 
 
 def _element(format: QuantFormat, name: str, places: Mapping[str, Place], lanes: int, default: float) -> RowFunction:
-    """element(block, scratch, inputs of the row, i): element i of a part, sixteen times; of one that is not there, `default`."""
+    """element(block, scratch, inputs of the row, i): element i of a part, or `default`, sixteen times."""
     part = format.part(name)
     if part is None:
         number = f.constant(lanes, default)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS, float_linear
 from burnish.backends.kernels.cpu import InstructionSet
-from burnish.ir.op import find_op
+from burnish.ir.format import Packed
+from burnish.ir.op import Array, find_op
 from burnish.ir.types import NUMPY, Type
 from tests.backends.kernels.guarded import BOTH, ENDS, call_kernel
 
@@ -19,7 +20,7 @@ every_type = pytest.mark.parametrize("dtype", STORED)
 MANY = float_linear.MANY
 
 
-def run(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, isa: InstructionSet = BOTH[0], **how: object) -> np.ndarray:
+def run(x: np.ndarray, w: Array, b: np.ndarray | None, isa: InstructionSet | None = None, **how: object) -> np.ndarray:
     (y,) = call_kernel(KERNEL, LINEAR, x, w, b, isa=isa, **how)
     return y.copy()
 
@@ -96,6 +97,19 @@ def test_nothing_but_numbers_in_their_place_counts(isa: InstructionSet) -> None:
         spoiled[3], spoiled[:, 9] = True, True
         assert np.array_equal(np.isfinite(y), ~spoiled)
         assert np.array_equal(y[~spoiled], expected[:tokens][~spoiled])
+
+
+@every_cpu
+@pytest.mark.parametrize("format", ["q4_0", "q4_k", "q6_k", "q8_0", "int4_128", "int8"])
+def test_quantized_weights_are_those_that_they_stand_for(isa: InstructionSet, format: str) -> None:
+    """The bits of a linear with the weights unpacked."""
+    for rows, inputs in ((9, 256), (36, 1280)):
+        w, b = Packed.made_up(format, (rows, inputs), np.random.default_rng(0)), floats(rows)
+        for tokens in (1, 5, MANY):
+            x = floats(tokens, inputs)
+            expected = run(x, w.dequantize(np), b, isa)
+            for at_end in ENDS:
+                assert np.array_equal(run(x, w, b, isa, at_end=at_end), expected)
 
 
 @pytest.mark.parametrize(
