@@ -63,8 +63,8 @@ class LinearInt8(NativeKernel):
         codes, scales, inputs = w.planes["codes"], w.planes["scales"], x.planes["bytes"]
         tiles, lanes = codes.shape[0], emitter.isa.lanes
         emitter.call(
-            f"linear:{w.format}", "linear", codes, codes.strides[0], scales, scales.strides[0], scales.shape[1],
-            inputs, inputs.shape[-1], tokens, out, 4 * w.shape[0], w.shape[0], b,
+            f"linear:{w.format}", "linear", codes, codes.strides[0], scales, scales.strides[0],
+            x.shape[-1] // (FORMATS[w.format].group or WORD_INPUTS), inputs, inputs.shape[-1], tokens, out, 4 * w.shape[0], w.shape[0], b,
             items=tiles, grain=2, scratch=4 * lanes * tokens, writes=[out],
         )  # fmt: skip
         return (out,)
@@ -73,10 +73,10 @@ class LinearInt8(NativeKernel):
 @functools.cache
 def why_unread(format: QuantFormat) -> str | None:
     """None where the kernel reads the format, whose meaning then is that of `QuantFormat`'s parts; or why not."""
-    name, run, code = format.name, format.run or format.group, format.code
+    name, run, code = format.name, format.run or format.group or WORD_INPUTS, format.code
     if type(format).dequantize is not QuantFormat.dequantize:
         return f"{name} has a meaning of its own"
-    if (refusal := LAYOUTS[INSTRUCTION_SETS[0].layout].accepts(format, (1, format.group))) is not None:
+    if (refusal := LAYOUTS[INSTRUCTION_SETS[0].layout].accepts(format, (1, format.group or WORD_INPUTS))) is not None:
         return refusal
     if run % WORD_INPUTS and run != WORD_INPUTS // 2:
         return f"{name} has runs of {run} inputs, not of {WORD_INPUTS // 2} or a multiple of {WORD_INPUTS}"

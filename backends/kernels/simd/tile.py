@@ -17,7 +17,7 @@ __all__ = ["BLOCK", "TileFunction", "affine_tile"]
 
 #: tile(codes, code_stride, scales, scale_stride, x, token_stride, groups, out, row_stride, out_stride), all int64: the
 #: address of a row tile's codes and scales, each with the bytes from one row tile to the next; of inputs in int8_32,
-#: with the bytes from token to token; the groups in a row; the address of the output, with the bytes from one row tile
+#: with the bytes from token to token; the groups in a row, or the blocks of 32 inputs where a row is one group; the address of the output, with the bytes from one row tile
 #: to the next and from token to token.
 TileFunction = Callable[..., Any]
 BLOCK = 40  # bytes of 32 inputs in int8_32: an f32 scale, two i16 sums of sixteen codes each, the codes
@@ -32,7 +32,8 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
     """
     lanes, dot, halves = isa.lanes, _dot(format, isa), _halves(format)
     run = format.run or format.group
-    runs, blocks = format.group // run, max(run // WORD_INPUTS, 1)  # in a group; in a run
+    whole_groups = format.group > 0
+    runs, blocks = format.group // run if run else 1, max(run // WORD_INPUTS, 1)  # in a group; in a run
     block_codes = 4 * lanes * format.code.width  # bytes
     # What is taken off a product for each sum of inputs; the second factor of a pair is that of the latter sixteen.
     offset = 0 if format.part("zero") else format.zero + dot.zero
@@ -79,7 +80,7 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
         out: int, row_stride: int, out_stride: int,
     ) -> None:  # fmt: skip
         output = no_output()
-        for _ in range(groups):
+        for _ in range(groups if whole_groups else 1):
             group_scale = to_scale(load_scale(scales + scale_at, scale_stride))
             if has_minimum:
                 group_minimum = to_minimum(load_minimum(scales + minimum_at, scale_stride))
@@ -97,7 +98,7 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
                 if has_subminimum:
                     subminimum = load_subminimum(scales + subminimum_at + subminimum_size * i, scale_stride)
                     minimum = multiply(group_minimum, to_subminimum(subminimum))
-                for _ in range(blocks):
+                for _ in range(blocks if whole_groups else groups):
                     prefetch(codes + half * (block_codes // halves) + ahead, code_stride)
                     if has_offset or has_zero or has_minimum:
                         sums_of_inputs = inputs(x + 4, token_stride)
@@ -149,7 +150,7 @@ def _i32(word: int) -> int:
 
 def _halves(format: QuantFormat) -> int:
     """The runs in 32 inputs: a part of them, or all of one."""
-    return WORD_INPUTS // min(format.run or format.group, WORD_INPUTS)
+    return WORD_INPUTS // min(format.run or format.group or WORD_INPUTS, WORD_INPUTS)
 
 
 def _dot(format: QuantFormat, isa: Instructions) -> Dot:
