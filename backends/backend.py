@@ -50,6 +50,11 @@ class Backend(ABC):
     #: whether a probe can watch a run node by node
     has_probes: ClassVar[bool] = False
 
+    @property
+    def same_bits(self) -> bool:
+        """Whether the numbers of a token have the same bits, however many go in at once, and whatever beside it."""
+        return False
+
     @abstractmethod
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Any = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises BindError for inputs that do not fit it or its guards."""

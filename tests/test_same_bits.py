@@ -18,6 +18,7 @@ from burnish.ir import Module
 from burnish.runtime.session import feed, read_source
 from burnish.testing import logits_by_steps
 from tests import models
+from tests.packed_files import as_gguf
 
 pytestmark = pytest.mark.skipif(instruction_set() is None, reason="this CPU has no instruction set with kernels")
 
@@ -34,7 +35,9 @@ DECODERS: dict[str, Any] = {
     "windows": lambda: models.gemma2(**GEMMA),
     "experts": lambda: models.made("MixtralForCausalLM", **MIXTRAL),
 }
-STORED = ("f32", "bf16", "q4_0", "q8_0", "q4_k")
+STORED = ("f32", "bf16", "q4_0", "q8_0", "int8")
+#: K-quants are read, of GGUF files, and not made
+CASES = [*((name, stored) for name in DECODERS for stored in STORED), ("decoder", "q4_k"), ("decoder", "q6_k")]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,9 @@ class Folders(dict[tuple[str, str], Path]):
         name, dtype = key
         makers = DECODERS | {"encoder": lambda: models.bert(**SIZES), "encoder-decoder": lambda: models.t5(**T5)}
         model = makers[name]()
+        if dtype.endswith("_k"):
+            self[key] = as_gguf(self.folder / f"{dtype}.gguf", model, {"": dtype.upper()})
+            return self[key]
         self[key] = models.saved(model.bfloat16() if dtype == "bf16" else model, self.folder / f"{name}-{dtype}")
         return self[key]
 
@@ -70,7 +76,7 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def prepared(folder: Path, stored: str, *passes: str) -> Module:
     """A checkpoint as the NumPy target runs it, its weights stored so."""
-    quantized = [] if stored in ("f32", "bf16") else [f"quantize-weights{{recipe={stored}}}"]
+    quantized = [] if stored in ("f32", "bf16", "q4_k", "q6_k") else [f"quantize-weights{{recipe={stored}}}"]
     ready = TARGETS["numpy"].activation_passes("")
     return burnish.optimize(burnish.load(folder), ",".join(["default", *quantized, *passes, *ready]))
 
@@ -90,10 +96,9 @@ def bits(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x, np.float32).view(np.uint32)
 
 
-@pytest.mark.parametrize("stored", STORED)
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name, stored", CASES)
 def test_a_decoder(name: str, stored: str, sources: dict[tuple[str, str], Path], threads: int) -> None:
-    folder = sources[name, "bf16" if stored == "bf16" else "f32"]
+    folder = sources[name, stored if stored in ("bf16", "q4_k", "q6_k") else "f32"]
     backend = make_backend("numpy", prepared(folder, stored, "from-start", "insert-state"))
     rows, _ = steps_of("in company")
     alone = [logits_by_steps(backend, "forward", [row], [[len(row)]]) for row in rows]

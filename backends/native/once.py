@@ -23,7 +23,6 @@ def run_once(
     """The results, of `types`, in memory of their own that begins at multiples of 64 bytes."""
     emitter = Emitter(isa, team().threads)
     results = kernel.emit(emitter, op, types, *[None if x is None else tensor_of(x, "fixed") for x in operands])
-    team().reserve(emitter.scratch)
     places = Places(Room(), {})
     used = [t for call in emitter.calls for t in call.tensors] + [t for r in results for t in tensors(r)]
     for memory in {t.memory for t in used if t.memory.kind == "made"}:

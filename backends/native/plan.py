@@ -12,6 +12,7 @@ import numpy as np
 from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.arena import lay_out, lives_of
+from burnish.backends.native.code import Progress, prepare
 from burnish.backends.native.emit import Call, Emitter
 from burnish.backends.native.program import Places, Program, Room
 from burnish.backends.native.tensor import Memory, Tensor, tensor_of, tensors
@@ -65,7 +66,8 @@ class Part:
 class NativePlan:
     """Runs a plan, its `Emitted` steps as programs; their results lie in memory that the next run uses again."""
 
-    def __init__(self, plan: Plan, room: Room, isa: InstructionSet) -> None:
+    def __init__(self, plan: Plan, room: Room, isa: InstructionSet, progress: Progress | None = None) -> None:
+        """`progress` is told of code that has to be built. Raises CodeError."""
         self.plan, self.room = plan, room
         self.values: dict[Value, TensorValue] = {}
         self.parts: list[Part] = []
@@ -89,11 +91,12 @@ class NativePlan:
                 results = tuple(_given(t) for t in types)
                 self.parts.append(Part([step], [], isa))
             self.values.update(zip(step.node.outputs, results, strict=True))
+        calls = (c for part in self.parts for each in part.calls for c in each)
+        prepare(["driver", *(c.unit for c in calls)], isa, progress)
         for v in plan.graph.outputs.values():
             for t in tensors(self.values[v]):
                 if t.memory.kind == "made":
                     t.memory.kind = "returned"
-        team().reserve(emitter.scratch)
         self._returned = self._memories("returned")
         self._frees = self._last_uses()
         at, self.nbytes = lay_out(lives_of(self._phases()))

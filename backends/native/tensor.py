@@ -65,6 +65,11 @@ class Tensor:
         """Another view of the same memory."""
         return Tensor(self.memory, array)
 
+    @property
+    def anywhere(self) -> Tensor:
+        """For a call that reads or writes rows of it that are not those of its items: a view without axes."""
+        return self.view(np.lib.stride_tricks.as_strided(self.array, (), ())) if self.array.size else self
+
     def rows(self, axes: int = 1) -> tuple[int, int] | None:
         """How many rows of the last `axes` axes there are, and the bytes between them; None where these vary."""
         lead, strides = self.shape[: len(self.shape) - axes], self.strides
