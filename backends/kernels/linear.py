@@ -61,11 +61,10 @@ class LinearInt8(NativeKernel):
         """One call; an item is a tile of rows."""
         out, tokens = emitter.buffer(results[0].sizes, np.dtype("f4")), math.prod(x.shape[:-1])
         codes, scales, inputs = w.planes["codes"], w.planes["scales"], x.planes["bytes"]
-        tiles, lanes = codes.shape[0], emitter.isa.lanes
         emitter.call(
             f"linear:{w.format}", "linear", codes, codes.strides[0], scales, scales.strides[0],
             x.shape[-1] // (FORMATS[w.format].group or WORD_INPUTS), inputs, inputs.shape[-1], tokens, out, 4 * w.shape[0], w.shape[0], b,
-            items=tiles, grain=2, scratch=4 * lanes * tokens, writes=[out],
+            items=codes.shape[0], grain=2, writes=[out],
         )  # fmt: skip
         return (out,)
 
