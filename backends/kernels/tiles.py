@@ -43,7 +43,7 @@ class Tiles8(Layout):
             return f"the groups of {format.name} are not of {WORD_INPUTS} inputs or a multiple"
         if len(shape) < 2 or not all(isinstance(d, int) for d in shape):
             return "it is not a matrix of a known size"
-        if shape[-1] % WORD_INPUTS:
+        if isinstance(shape[-1], int) and shape[-1] % WORD_INPUTS:
             return f"its rows are not of {WORD_INPUTS} inputs or a multiple"
         return None
 

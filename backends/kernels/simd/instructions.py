@@ -89,9 +89,7 @@ def _vnni_signed_dot4(
 @elementwise()
 def _avx2_dot2(builder: ir.IRBuilder, vector: ir.VectorType, a: ir.Value, b: ir.Value) -> ir.Value:
     halves = ir.VectorType(ir.IntType(16), 2 * vector.count)
-    return call_llvm(
-        builder, "llvm.x86.avx2.pmadd.wd", vector, builder.bitcast(a, halves), builder.bitcast(b, halves)
-    )
+    return call_llvm(builder, "llvm.x86.avx2.pmadd.wd", vector, builder.bitcast(a, halves), builder.bitcast(b, halves))
 
 
 @elementwise()

@@ -43,7 +43,17 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
                 o, b = out + 4 * lanes * tile, bias + 4 * lanes * tile if bias else 0
                 for t in range(0, in_fours, TOKENS):
                     several(
-                        c, code_bytes, s, scale_bytes, x + t * x_step, x_step, groups, o + t * out_step, out_step, left, b
+                        c,
+                        code_bytes,
+                        s,
+                        scale_bytes,
+                        x + t * x_step,
+                        x_step,
+                        groups,
+                        o + t * out_step,
+                        out_step,
+                        left,
+                        b,
                     )
             for i in range(tile, tile + count):
                 c, s, left = codes + i * code_bytes, scales + i * scale_bytes, rows - i * lanes

@@ -52,7 +52,9 @@ def _tiles(format: QuantFormat, lanes: int) -> Callable[..., Any]:
                 stop = min(start + step, groups)
                 for lane in range(count):
                     row = at + lane * row_bytes
-                    prefetch(row + (start + 2 * step) * piece, 0)  # the lanes are too many streams for the processor's own
+                    prefetch(
+                        row + (start + 2 * step) * piece, 0
+                    )  # the lanes are too many streams for the processor's own
                     for i in range(start, stop):
                         if whole_groups or i == 0:
                             move_parts(row + i * piece, s + i * group_scales, lane)
@@ -102,9 +104,9 @@ def _values(b: ir.IRBuilder, format: QuantFormat, name: str, source: ir.Value, s
         at += _size(format, f, size)
         if isinstance(f, Raw):
             if f.part == name:
-                bits = 8 * np.dtype(part.dtype).itemsize
-                values = _loaded(b, place, count, ir.IntType(bits))
-                return b.xor(values, filled(values.type, 1 << bits - 1)) if f.negated else values
+                width = 8 * np.dtype(part.dtype).itemsize
+                values = _loaded(b, place, count, ir.IntType(width))
+                return b.xor(values, filled(values.type, 1 << width - 1)) if f.negated else values
             continue
         shift = 0
         for bits in f.bits:

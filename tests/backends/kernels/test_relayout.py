@@ -32,12 +32,17 @@ layouts = pytest.mark.parametrize("layout", ["tiles8", "tiles16"])
 @layouts
 @every_format
 @settings(max_examples=12, deadline=None)
-@given(lead=st.sampled_from([(), (1,), (3,)]), rows=st.integers(0, 40), groups=st.integers(1, 3), end=st.sampled_from(ENDS))
+@given(
+    lead=st.sampled_from([(), (1,), (3,)]), rows=st.integers(0, 40), groups=st.integers(1, 3), end=st.sampled_from(ENDS)
+)
 def test_it_gives_the_bytes_of_numpy(
     isa: InstructionSet, layout: str, format: str, lead: tuple[int, ...], rows: int, groups: int, end: bool
 ) -> None:
     x = anything(format, *lead, rows, groups * (FORMATS[format].group or 320))
-    (mine,), expected = call_kernel(KERNEL, find_op("relayout")(layout=layout), x, isa=isa, at_end=end), x.relayout(np, layout)
+    (mine,), expected = (
+        call_kernel(KERNEL, find_op("relayout")(layout=layout), x, isa=isa, at_end=end),
+        x.relayout(np, layout),
+    )
     assert (mine.format, mine.layout, mine.shape) == (expected.format, expected.layout, expected.shape)
     assert mine.planes.keys() == expected.planes.keys()
     for name, plane in expected.planes.items():
