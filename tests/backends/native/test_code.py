@@ -239,20 +239,25 @@ from burnish.backends.interpreter import Interpreter
 from burnish.backends.kernels import layouts_for
 from burnish.ir import parse
 from burnish.ir.format import Packed
+from burnish.ir.weights import MemoryWeights
 
 layout = layouts_for("linear").get("q4_0", "")
 weights = f"q4_0.{layout}" if layout else "q4_0"
 module = parse(f'''module {{
-  graph f(%x: f32[B, 64], %w: {weights}[48, 64]) {{
+  weights {{
+    @w: {weights}[48, 64]
+  }}
+  graph f(%x: f32[B, 64]) {{
     %0: int8_32[B, 64] = quantize(%x, format="int8_32") <- "a"
-    %1: f32[B, 48] = linear(%0, %w, _) <- "b"
+    %1: f32[B, 48] = linear(%0, @w) <- "b"
     return y=%1
   }}
 }}''')
 w = Packed.made_up("q4_0", (48, 64), np.random.default_rng(0)).relayout(np, layout)
+module.source = MemoryWeights({"w": w})
 x = np.random.default_rng(1).standard_normal((3, 64)).astype("f4")
 model = Interpreter(module)
-y = model("f", {"x": x, "w": w})["y"]
+y = model("f", {"x": x})["y"]
 print(model.plan_text("f"))
 expected = x @ w.dequantize(np).T
 print("right" if np.abs(y - expected).max() < 0.02 * np.abs(expected).max() else y - expected)
