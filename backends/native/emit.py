@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,7 @@ class Call:
     space: str
     grain: int  # items that are worth a thread's while; chunks are multiples of it
     writes: frozenset[Memory]
+    scratch: int  # bytes that each thread needs
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -96,7 +97,12 @@ class Emitter:
     isa: InstructionSet
     threads: int
     calls: list[Call] = field(default_factory=list)
-    scratch: int = 0  # bytes that each thread needs
+    _made: dict[Hashable, Tensor] = field(default_factory=dict)
+
+    @property
+    def scratch(self) -> int:
+        """The bytes that each thread needs for these calls."""
+        return max((c.scratch for c in self.calls), default=0)
 
     def empty(self, type: Type) -> Value:
         """Memory for a result, whose sizes are known: rows without gaps."""
@@ -111,6 +117,12 @@ class Emitter:
         array = np.empty(tuple(shape), dtype)
         return Tensor(Memory(array, "made"), array)
 
+    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` makes, which later nodes share that ask by the same key; a tensor in it is equal to itself alone."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
     def call(
         self,
         unit: str,
@@ -123,10 +135,9 @@ class Emitter:
         scratch: int = 0,
     ) -> None:
         """Call function(address of the arguments, first item, end, address of the thread's `scratch` bytes)."""
-        self.scratch = max(self.scratch, scratch)
         if items:
             memories = frozenset(t.memory for t in writes)
-            self.calls.append(Call(unit, function, arguments, items, space, grain, memories))
+            self.calls.append(Call(unit, function, arguments, items, space, grain, memories, scratch))
 
 
 def word_of(argument: Argument) -> int:

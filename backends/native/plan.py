@@ -15,7 +15,7 @@ from burnish.backends.native.arena import lay_out, lives_of
 from burnish.backends.native.code import Progress, prepare
 from burnish.backends.native.emit import Call, Emitter
 from burnish.backends.native.program import Places, Program, Room
-from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, tensor_of
+from burnish.backends.native.tensor import Memory, Tensor, tensor_of, tensors
 from burnish.backends.native.tensor import Value as TensorValue
 from burnish.backends.native.threads import team
 from burnish.ir.format import Packed
@@ -94,10 +94,9 @@ class NativePlan:
         calls = (c for part in self.parts for each in part.calls for c in each)
         prepare(["driver", *(c.unit for c in calls)], isa, progress)
         for v in plan.graph.outputs.values():
-            for t in _tensors(self.values[v]):
+            for t in tensors(self.values[v]):
                 if t.memory.kind == "made":
                     t.memory.kind = "returned"
-        team().reserve(emitter.scratch)
         self._returned = self._memories("returned")
         self._frees = self._last_uses()
         at, self.nbytes = lay_out(lives_of(self._phases()))
@@ -111,7 +110,7 @@ class NativePlan:
                 found += [[t.memory for c in p.calls for t in c.tensors] for p in (part.program or _NONE).phases]
             else:
                 operands = [self.values[v] for v in part.steps[0].node.operands]
-                found.append([t.memory for x in operands for t in _tensors(x)])
+                found.append([t.memory for x in operands for t in tensors(x)])
         return found
 
     def _last_uses(self) -> list[list[Memory]]:
@@ -119,9 +118,9 @@ class NativePlan:
         last: dict[Memory, int] = {}
         for i, part in enumerate(self.parts):
             for v in (v for step in part.steps for v in (*step.node.operands, *step.node.outputs)):
-                last.update({t.memory: i for t in _tensors(self.values[v]) if t.memory.kind == "given"})
+                last.update({t.memory: i for t in tensors(self.values[v]) if t.memory.kind == "given"})
         for v in (*self._known, *self.plan.graph.outputs.values()):
-            for t in _tensors(self.values[v]):
+            for t in tensors(self.values[v]):
                 last.pop(t.memory, None)
         frees: list[list[Memory]] = [[] for _ in self.parts]
         for memory, i in last.items():
@@ -129,7 +128,7 @@ class NativePlan:
         return frees
 
     def _memories(self, kind: str) -> list[Memory]:
-        every = (t.memory for x in self.values.values() for t in _tensors(x))
+        every = (t.memory for x in self.values.values() for t in tensors(x))
         return list(dict.fromkeys(m for m in every if m.kind == kind))
 
     def __call__(
@@ -210,10 +209,6 @@ def _given(type: Type) -> TensorValue:
         return tensor_of(np.empty(type.sizes, NUMPY[type.dtype]), "given")
     plane = np.empty((*type.sizes[:-1], type.format.row_bytes(type.sizes[-1])), np.uint8)
     return tensor_of(Packed(type.dtype, "", type.sizes, {"bytes": plane}), "given")
-
-
-def _tensors(value: TensorValue) -> list[Tensor]:
-    return list(value.planes.values()) if isinstance(value, PackedTensor) else [value]
 
 
 def _copy(x: Array) -> Array:

@@ -104,6 +104,7 @@ class Program:
         """With `alone`, each call is a phase of its own."""
         self.phases = [Phase([c]) for c in calls] if alone else phases_of(calls)
         self.threads = team().threads
+        self._scratch = max((c.scratch for c in calls), default=0)
         driver = addresses("driver", isa)
         self._begin, self._run = function_at(driver["begin"]), function_at(driver["run"])
         words: list[int] = []  # of the arguments
@@ -141,6 +142,6 @@ class Program:
         number = next(RUNS) & 0x7FFFFFFF
         self._header[3] = number
         self._begin(self._header.ctypes.data, 0, 0, 0)
-        team().run(self._run, self._header, number, self)
+        team().run(self._run, self._header, number, self._scratch, self)
 
 

@@ -35,30 +35,30 @@ class Team:
         self.threads = threads
         self._job: tuple[Function, np.ndarray, int, object] | None = None
         self._scratch = [np.empty(0, np.uint8) for _ in range(threads)]
+        self._lock = threading.Lock()
         self._bells = [threading.Lock() for _ in range(threads - 1)]
         for i, bell in enumerate(self._bells, 1):
             bell.acquire()
             threading.Thread(target=self._help, args=(i, bell), name=f"burnish-{i}", daemon=True).start()
 
-    def reserve(self, scratch: int) -> None:
-        """Have that many bytes of scratch memory for each thread."""
-        if len(self._scratch[0]) < scratch + 64:
-            self._scratch = [np.zeros(scratch + 64, np.uint8) for _ in range(self.threads)]
+    def run(self, function: Function, program: np.ndarray, number: int, scratch: int, keep: object) -> None:
+        """function(address of `program`, number, 0, address of `scratch` bytes of the thread's own) on every thread.
 
-    def run(self, function: Function, program: np.ndarray, number: int, keep: object) -> None:
-        """function(address of `program`, number, 0, address of scratch memory) on every thread.
-
-        `keep` holds what the program refers to: a helper may still look at it after the run.
+        `keep` holds what the program refers to: a helper that is late may still look at it.
         """
-        self._job = (function, program, number, keep)
-        for bell in self._bells:
-            if bell.locked():
-                bell.release()
-        self._work(0)
+        with self._lock:
+            if len(self._scratch[0]) < scratch + 64:
+                self._scratch = [np.zeros(scratch + 64, np.uint8) for _ in range(self.threads)]
+            self._job = (function, program, number, keep)
+            for bell in self._bells:
+                if bell.locked():
+                    bell.release()
+            self._work(0)
+            self._job = None
 
     def _work(self, thread: int) -> None:
-        if self._job is not None:
-            function, program, number, _ = self._job
+        if (job := self._job) is not None:
+            function, program, number, _ = job
             scratch = self._scratch[thread].ctypes.data
             function(program.ctypes.data, number, 0, scratch + -scratch % 64)
 
