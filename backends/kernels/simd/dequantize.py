@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 def dequantize_row(format: QuantFormat, isa: Instructions) -> RowFunction:
-    """Compile the function for one format, that `kernels.dequantize.why_unread` has nothing against."""
+    """Compile the function for one format, that `kernels.dequantize.why_not_floats` has nothing against."""
     lanes, fixed, fixed_run = isa.lanes, format.group, format.run
     places = _places(format)
     unpack, block_bytes = _unpack(format, places), format.row_bytes(format.group) if fixed else 0

@@ -13,10 +13,15 @@ from burnish.backends.kernels.simd.float_tile import SIZES, WIDTH, float_tile, l
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import word
 
-__all__ = ["functions"]
+__all__ = ["arguments", "functions"]
 
 X_BYTES, W_BYTES = BLOCK_TOKENS * STEP, ROWS * STEP
 AHEAD = 1024  # bytes
+
+
+def arguments() -> list[str]:
+    """The types of weights that there is code for."""
+    return list(SIZES)
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:
