@@ -26,7 +26,9 @@ def run(*command: object, **environment: str) -> str:
     """What a command prints, run from nowhere in particular, so that nothing of the checkout is found."""
     print("+", *command, flush=True)
     given = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment
-    return subprocess.run(list(map(str, command)), cwd="/", env=given, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(
+        list(map(str, command)), cwd="/", env=given, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 def make_wheel(folder: Path) -> Path:

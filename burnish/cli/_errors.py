@@ -1,9 +1,9 @@
 """Where errors become messages and exit codes.
 
 Exit codes: 0 fine; 1 a check failed, the culprit was found, or results are not finite; 2 usage; 3 a model cannot be
-loaded, is damaged or not supported, or a weight not quantized; 4 a pass, a plugin or the compiler of kernels failed, or the verifier refused; 5
-inconclusive; 6 a budget or memory was exceeded; 70 a fault of ours; 130 interrupted; 143 terminated. With BURNISH_DEBUG
-set, errors come with their traceback.
+loaded, is damaged or not supported, or a weight not quantized; 4 a pass, a plugin or the compiler of kernels failed,
+or the verifier refused; 5 inconclusive; 6 a budget or memory was exceeded; 70 a fault of ours; 130 interrupted; 143
+terminated. With BURNISH_DEBUG set, errors come with their traceback.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ NO_CPU = "this machine is no x86-64 under Linux with avx512_vnni or avx2"
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Makes this a machine that has these flags, Numba, and memory that may be run, unless said."""
 
-    def make(flags: object, asked: str = "", numba: bool = True, runs: bool = True, shipped: tuple[str, ...] = ()) -> None:
+    def make(
+        flags: object, asked: str = "", numba: bool = True, runs: bool = True, shipped: tuple[str, ...] = ()
+    ) -> None:
         monkeypatch.setattr(cpu, "_flags", lambda: frozenset(flags))
         monkeypatch.setattr(cpu, "find_spec", lambda name: object() if numba else None)
         monkeypatch.setattr(cpu, "memory_runs", lambda: runs)
@@ -55,7 +57,11 @@ def test_the_best_first(machine: Callable[..., None], flags: frozenset[str], ask
         ((), {"asked": "none"}, "BURNISH_CPU is none"),
         ((), {}, NO_CPU),
         (AVX2.flags - {"fma"}, {}, NO_CPU),
-        (AVX2.flags, {"numba": False}, "Numba, which makes machine code, is not installed: pip install 'burnish[kernels]'"),
+        (
+            AVX2.flags,
+            {"numba": False},
+            "Numba, which makes machine code, is not installed: pip install 'burnish[kernels]'",
+        ),
         (AVX2.flags, {"runs": False}, "this system does not let memory be run that was written"),
     ],
 )

@@ -48,7 +48,7 @@ def test_two_builds_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None
 def test_every_unit_is_listed() -> None:
     units = list_units(AVX2)
     assert units == every_unit()
-    assert {"driver", "rows", "linear:q4_0", "linear:q6_k"} <= set(units)
+    assert {"driver", "norms", "linear:q4_0", "linear:q6_k"} <= set(units)
     assert not {"registers", "words", "linear", "linear:int8"} & set(units)
 
 
@@ -87,7 +87,7 @@ def test_an_interrupt_leaves_no_process(started: list, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(builders, "cores", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
-        build(["driver", "rows", "copy"], AVX2, interrupt)
+        build(["driver", "quantize", "copy"], AVX2, interrupt)
     assert len(started) == 2
     assert all(p.returncode is not None for p in started)
 

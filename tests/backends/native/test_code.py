@@ -38,29 +38,29 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return units
 
 
-def answer(unit: str = "rows") -> int:
+def answer(unit: str = "norms") -> int:
     """What a new process gets of a unit."""
     code._addresses.clear()
     return ctypes.CFUNCTYPE(ctypes.c_int)(addresses(unit, AVX2)["answer"])()
 
 
-def kept(unit: str = "rows") -> Path:
+def kept(unit: str = "norms") -> Path:
     (file,) = (cache_folder() / "avx2").glob(f"{unit}-*.bin")
     return file
 
 
 def test_a_unit_is_built_once_and_kept(built: list[str]) -> None:
     assert [answer(), answer()] == [42, 42]
-    assert built == ["rows"]
+    assert built == ["norms"]
     assert read_image(kept()) == FORTY_TWO
 
 
 def test_all_that_is_missing_is_built_together_with_progress(built: list[str]) -> None:
     calls: list[tuple[str, int, int]] = []
-    prepare(["rows", "copy", "rows", "driver"], AVX2, lambda *call: calls.append(call))
-    assert built == ["rows", "copy", "driver"]
+    prepare(["norms", "copy", "norms", "driver"], AVX2, lambda *call: calls.append(call))
+    assert built == ["norms", "copy", "driver"]
     assert calls == [("building kernels", done, 3) for done in range(4)]
-    prepare(["rows", "copy"], AVX2, lambda *call: calls.append(call))
+    prepare(["norms", "copy"], AVX2, lambda *call: calls.append(call))
     assert len(calls) == 4
 
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_trusted_is_built_again(spoil: Callable[[Path], None], bu
     answer()
     spoil(kept())
     assert [answer(), answer()] == [42, 42]
-    assert built == ["rows", "rows"]
+    assert built == ["norms", "norms"]
     assert read_image(kept()) == FORTY_TWO
 
 
@@ -93,7 +93,7 @@ def file_in_the_way(folder: Path) -> None:
 
 
 def folder_in_the_way(folder: Path) -> None:
-    (folder / "avx2" / file_name("rows", AVX2, code._compiler())).mkdir(parents=True)
+    (folder / "avx2" / file_name("norms", AVX2, code._compiler())).mkdir(parents=True)
 
 
 def nobody_may_write(folder: Path) -> None:
@@ -105,8 +105,8 @@ def nobody_may_write(folder: Path) -> None:
 def test_what_cannot_be_kept_runs_all_the_same(spoil: Callable[[Path], None], built: list[str]) -> None:
     spoil(cache_folder())
     assert answer() == 42
-    assert addresses("rows", AVX2)
-    assert built == ["rows"], "a process builds it once"
+    assert addresses("norms", AVX2)
+    assert built == ["norms"], "a process builds it once"
 
 
 def test_a_folder_may_be_a_link(built: list[str], tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_folder_may_be_a_link(built: list[str], tmp_path: Path) -> None:
     cache_folder().parent.mkdir(parents=True)
     cache_folder().symlink_to(tmp_path / "elsewhere")
     assert [answer(), answer()] == [42, 42]
-    assert built == ["rows"]
+    assert built == ["norms"]
 
 
 def test_the_cache_is_where_the_user_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_a_user_without_a_home_keeps_nothing(built: list[str], monkeypatch: pyte
 
 def test_what_a_wheel_brings_is_run_without_numba(built: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "can_build", lambda: False)
-    file = code.SHIPPED / "avx2" / file_name("rows", AVX2)
+    file = code.SHIPPED / "avx2" / file_name("norms", AVX2)
     write_image(file, FORTY_TWO)
     file.chmod(0o664)  # as it is unpacked where a user's group is the user's own
     assert answer() == 42
@@ -154,9 +154,9 @@ def test_what_a_wheel_brings_is_run_without_numba(built: list[str], monkeypatch:
 
 
 def test_a_wheels_code_of_other_sources_is_not_run(built: list[str]) -> None:
-    write_image(code.SHIPPED / "avx2" / "rows-0123456789abcdef0123.bin", pack_image(b"\xcc", {"answer": 0}, {}))
+    write_image(code.SHIPPED / "avx2" / "norms-0123456789abcdef0123.bin", pack_image(b"\xcc", {"answer": 0}, {}))
     assert answer() == 42
-    assert built == ["rows"]
+    assert built == ["norms"]
 
 
 def test_memory_that_may_not_be_run_is_told(built: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_memory_that_may_not_be_run_is_told(built: list[str], monkeypatch: pytes
         raise OSError(13, "memory that was written may not be run")
 
     monkeypatch.setattr(code, "load_image", refuse)
-    with pytest.raises(CodeError, match="cannot be run here: memory .* may not be run; BURNISH_CPU=none runs on NumPy"):
+    with pytest.raises(CodeError, match=r"cannot be run here: memory .* may not be run; BURNISH_CPU=none runs on NumPy"):
         answer()
 
 
@@ -193,7 +193,9 @@ def test_a_name_says_what_the_code_is_made_of(registries: None) -> None:
     from burnish.ir.format import FORMATS, QuantFormat
     from burnish.ir.parts import Part
 
-    names = {file_name(u, isa, c) for u in ("rows", "copy", "linear:q4_0") for isa in INSTRUCTION_SETS for c in ("", "1")}
+    names = {
+        file_name(u, isa, c) for u in ("norms", "copy", "linear:q4_0") for isa in INSTRUCTION_SETS for c in ("", "1")
+    }
     assert len(names) == 12
 
     class Mine(QuantFormat):
@@ -208,7 +210,9 @@ def test_a_name_says_what_the_code_is_made_of(registries: None) -> None:
     assert file_name("linear:mine", AVX2) != before
 
 
-def test_a_change_of_a_source_is_a_change_of_what_is_made_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_a_source_is_a_change_of_what_is_made_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     simd = tmp_path / "backends" / "kernels" / "simd"
     simd.mkdir(parents=True)
     package = "burnish.backends.kernels.simd"
@@ -268,7 +272,12 @@ WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None\n"
 
 def run(program: str, **environment: str) -> list[str]:
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.splitlines()
@@ -301,15 +310,15 @@ def test_numpy_runs_where_the_environment_says_so() -> None:
 
 
 def test_two_processes_write_and_everybody_reads_whole_images(tmp_path: Path) -> None:
-    write_image(tmp_path / "rows.bin", FORTY_TWO)
+    write_image(tmp_path / "norms.bin", FORTY_TWO)
     program = f"""
 from pathlib import Path
 from burnish.backends.native.image import write_image
 for i in range(300):
-    write_image(Path({str(tmp_path)!r}) / "rows.bin", {FORTY_TWO!r})
+    write_image(Path({str(tmp_path)!r}) / "norms.bin", {FORTY_TWO!r})
 """
     writers = [subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) for _ in range(2)]
     while any([w.poll() is None for w in writers]):
-        assert read_image(tmp_path / "rows.bin") == FORTY_TWO
+        assert read_image(tmp_path / "norms.bin") == FORTY_TWO
     assert [w.returncode for w in writers] == [0, 0]
-    assert [f.name for f in tmp_path.iterdir()] == ["rows.bin"]
+    assert [f.name for f in tmp_path.iterdir()] == ["norms.bin"]

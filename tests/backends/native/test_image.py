@@ -14,7 +14,9 @@ from burnish.backends.native import image
 from burnish.backends.native.image import ImageError, load_image, pack_image, read_image, write_image
 
 ADD_FIVE = bytes.fromhex("48 8d 47 05 c3")  # lea rax, [rdi + 5]; ret
-FOUND = bytes.fromhex("48 b8") + bytes(8) + bytes.fromhex("c3")  # movabs rax, the 8 bytes that an address is added to; ret
+FOUND = (
+    bytes.fromhex("48 b8") + bytes(8) + bytes.fromhex("c3")
+)  # movabs rax, the 8 bytes that an address is added to; ret
 ADDED = pack_image(ADD_FIVE, {"add": 0}, {})
 
 
