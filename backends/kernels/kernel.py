@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from burnish.backends.kernels.cpu import why_none
 from burnish.ir.format import FORMATS
 from burnish.ir.op import Array, Op
 from burnish.ir.registry import Registry
@@ -93,7 +94,7 @@ def find_kernel(op: Op, inputs: Sequence[Type | None], table: Mapping[str, Kerne
     for kernel in reversed(list(table.values())):
         if kernel.op != op.name:
             continue
-        reason = kernel.why_not(op, *inputs)
+        reason = (why_none() if isinstance(kernel, NativeKernel) else "") or kernel.why_not(op, *inputs)
         if reason is None:
             return Choice(kernel, "")
         refusals.append(f"{kernel.name}: {reason}")

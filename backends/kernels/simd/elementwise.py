@@ -16,9 +16,14 @@ from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.registers import ELEMENTS, I32, Intrinsic, call_llvm, filled, instruction
 from burnish.backends.kernels.simd.words import copy_bytes, word
 
-__all__ = ["OPERATIONS", "functions"]
+__all__ = ["OPERATIONS", "arguments", "functions"]
 
 Emit = Callable[..., ir.Value]  # (builder, LLVM's type of the result's register, the operands' registers)
+
+
+def arguments() -> list[str]:
+    """The units of OPERATIONS."""
+    return list(OPERATIONS)
 
 
 def functions(isa: Instructions, unit: str) -> dict[str, Callable[..., Any]]:

@@ -10,7 +10,12 @@ from burnish.backends.kernels.simd.float_product import products
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import word
 
-__all__ = ["functions"]
+__all__ = ["arguments", "functions"]
+
+
+def arguments() -> list[str]:
+    """The types of weights that there is code for."""
+    return list(SIZES)
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:

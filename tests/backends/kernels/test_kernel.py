@@ -101,26 +101,6 @@ def test_a_kernel_is_registered_by_being_defined(registries: None) -> None:
             name = "linear.int8"
 
 
-@pytest.mark.parametrize(
-    ("machine", "environment", "expected"),
-    [
-        ("arm64", {}, ()),
-        ("x86_64", {"NUMBA_CPU_NAME": "generic"}, ()),
-        ("x86_64", {"NUMBA_CPU_FEATURES": "+avx2,+f16c,+fma,-avx512vnni"}, BOTH[1:]),
-        ("x86_64", {"NUMBA_CPU_FEATURES": "+avx2,+f16c,-fma"}, ()),
-    ],
-)
-def test_instruction_sets_are_those_that_numba_may_use(
-    monkeypatch: pytest.MonkeyPatch, machine: str, environment: dict[str, str], expected: object
-) -> None:
-    for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
-    assert cpu.instruction_sets.__wrapped__() == expected
-
-
 def test_importing_the_table_loads_no_compiler() -> None:
     code = "import burnish.backends.kernels as k, sys; k.layouts_for('linear'); print('numba' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
