@@ -138,7 +138,7 @@ def _check(model: Executable, work: _Work) -> None:
 
 
 def _run(model: Executable, work: _Work, probes: Mapping[str, Any] | None = None) -> tuple[Timed, Timed, Any]:
-    """Prefill, decode, and the session: the prompt is for the encoder where there is one, and its decoder gets a token."""
+    """Prefill, decode, and the session. The prompt is for an encoder where there is one; its decoder gets a token."""
     import numpy as np
 
     from burnish.runtime.measure import timed

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from burnish.backends.kernels.cpu import instruction_set
+from burnish.ir.graph import Node
 from burnish.ir.module import Module
 from burnish.ir.ops.experts import ExpertLinear
 from burnish.ir.ops.linear import Embedding
@@ -113,18 +114,17 @@ def weight_bytes(module: Module) -> int:
 
 
 def _read(tensor: Tensor, module: Module) -> int:
-    most = 0
-    for node, _ in tensor.uses:
-        if node.graph is not module.main:
-            continue
-        of = tensor.value.type.shape[0] if tensor.value.type.rank else 1
-        parts, whole = 1, 1
-        if isinstance(node.op, Embedding):
-            whole = of
-        elif isinstance(node.op, ExpertLinear):
-            parts, whole = node["chosen"].shape[-1], of
-        most = max(most, tensor.nbytes * min(parts, whole) // max(whole, 1))
-    return most
+    return max((_part(tensor, node) for node, _ in tensor.uses if node.graph is module.main), default=0)
+
+
+def _part(tensor: Tensor, node: Node) -> int:
+    """The bytes that a node reads of it for one token."""
+    rows = next(iter(tensor.value.type.sizes), 1)
+    if isinstance(node.op, Embedding):
+        return tensor.nbytes // max(rows, 1)
+    if isinstance(node.op, ExpertLinear) and isinstance(chosen := node["chosen"].shape[-1], int):
+        return tensor.nbytes * min(chosen, rows) // max(rows, 1)
+    return tensor.nbytes
 
 
 def state_bytes(session: Session, tokens: int) -> int:
