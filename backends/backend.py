@@ -26,7 +26,7 @@ class Way:
     how: str  # in words
     kernel: Kernel | None = None
     dequantizes: bool = False  # a product whose quantized operands are dequantized as a whole first
-    why_not: str = ""  # then, why no kernel runs it
+    why_not: str = ""  # why no kernel runs it
 
 
 def find_way(node: Node, types: Sequence[Type | None], table: Mapping[str, Kernel], otherwise: str) -> Way:
@@ -36,7 +36,7 @@ def find_way(node: Node, types: Sequence[Type | None], table: Mapping[str, Kerne
         return Way(kernel.how(node.op, *types), kernel)
     if node.op.kind in ("linear", "matmul") and any(v.type.format for v in node.operands):
         return Way(f"{otherwise}, dequantized ({why_not})", dequantizes=True, why_not=why_not)
-    return Way(otherwise)
+    return Way(otherwise, why_not=why_not)
 
 
 class Backend(ABC):
@@ -49,6 +49,11 @@ class Backend(ABC):
     module: Module
     #: whether a probe can watch a run node by node
     has_probes: ClassVar[bool] = False
+
+    @property
+    def same_bits(self) -> bool:
+        """Whether the numbers of a token have the same bits, however many go in at once, and whatever beside it."""
+        return False
 
     @abstractmethod
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Any = None) -> dict[str, Array]:

@@ -6,8 +6,9 @@ freed at their last use, compiled kernels run where their table has one.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -17,8 +18,9 @@ import numpy as np
 from burnish.backends.backend import Backend, Way, find_way
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.kernels.cpu import instruction_set, why_none
 from burnish.backends.kernels.kernel import Kernel, NativeKernel, run_kernel
+from burnish.backends.native.once import run_once
 from burnish.backends.native.plan import Emitted, NativePlan
 from burnish.backends.native.program import Room
 from burnish.backends.recent import Recent
@@ -54,10 +56,14 @@ class Interpreter(Backend):
         g = self.module.graphs[graph]
         sizes = bind_symbols(g, inputs)
         key = (graph, *sorted(sizes.items()))
-        first = nullcontext() if key in self.plans else self.static.long("compiling kernels")
         plan = self.plans.of(key, lambda: self.guarded_plan(g, sizes))
-        with first:
-            return dict(zip(g.outputs, plan({v: inputs[v.name] for v in g.inputs}, probe, self.check), strict=True))
+        return dict(zip(g.outputs, plan({v: inputs[v.name] for v in g.inputs}, probe, self.check), strict=True))
+
+    @property
+    def same_bits(self) -> bool:
+        """Where all sums are those of kernels: NumPy's depend on how many rows there are."""
+        graphs = self.module.graphs
+        return all(way.kernel is not None or not _sums(node) for name in graphs for node, way in self.ways(name))
 
     def zeros(self, type: Type) -> Array:
         """An empty state."""
@@ -80,13 +86,28 @@ class Interpreter(Backend):
         """How a node runs: into the state that it alone reads, by a kernel, or as NumPy evaluates it."""
         in_place = _writes_in_place(node)
         if node.op.inplace is not None and not in_place:
-            return Way("numpy")
+            return Way("numpy", why_not="something else reads what it would write into")
         types = [None if v is None else v.type for v in node.inputs]
-        return find_way(node, types, self._table(node), "numpy, in place" if in_place else "numpy")
+        otherwise = "numpy, in place" if in_place else "numpy"
+        if (why := why_none()) and any(isinstance(k, NativeKernel) and k.op == node.op.name for k in self.kernels.values()):
+            otherwise += f" ({why})"
+        return find_way(node, types, self._table(node), otherwise)
+
+    def plan_text(self, graph: str) -> str:
+        """How many nodes run how, and why not by a kernel; and how many stand together in each program."""
+        lines = Counter(
+            f"{node.op.name}: {way.how}{'' if way.kernel or way.dequantizes else f' ({way.why_not})'}"
+            for node, way in self.ways(graph)
+        )
+        nodes = [node for node in self.module.graphs[graph].order() if node.time == "run"]
+        native = [isinstance(self.way(node).kernel, NativeKernel) for node in nodes]
+        sizes = [len(list(run)) for is_native, run in itertools.groupby(native) if is_native]
+        head = f"programs: {len(sizes)}, the largest of {max(sizes)} nodes" if sizes else "programs: none"
+        return "\n".join([head, *(f"{count} x {line}" for line, count in lines.items())])
 
     def _table(self, node: Node) -> Mapping[str, Kernel]:
-        """The kernels for a node: programs are made of the nodes of graphs, not of those of bodies."""
-        if any(node.out.graph is g for g in self.module.graphs.values()):
+        """The kernels for a node: programs are made of the nodes of graphs, not of those of bodies, where code runs."""
+        if not why_none() and any(node.out.graph is g for g in self.module.graphs.values()):
             return self.kernels
         return {name: k for name, k in self.kernels.items() if not isinstance(k, NativeKernel)}
 
@@ -102,12 +123,19 @@ class Interpreter(Backend):
 
     def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan | NativePlan:
         """The steps of a graph at these sizes."""
-        static = self.static.of(static_operands(graph))
+        static = self.static.of(static_operands(graph), run=self._run_static)
         plan = make_plan(graph, graph.inputs, sizes, self._choose, self.check, static)
         isa = instruction_set()
         if isa is None or not any(isinstance(step.run, Emitted) for step in plan.steps):
             return plan
-        return NativePlan(plan, self.room, isa)
+        return NativePlan(plan, self.room, isa, self.static.progress)
+
+    def _run_static(self, node: Node, operands: Sequence[Array | None]) -> tuple[Array, ...] | None:
+        """The results of a node that is known before run time, by a native kernel, if it makes NumPy's bytes."""
+        isa, kernel = instruction_set(), self.way(node).kernel
+        if isa is None or not isinstance(kernel, NativeKernel) or not kernel.same_bytes:
+            return None
+        return run_once(kernel, node.op, [o.type for o in node.outputs], operands, isa)
 
     def _choose(self, node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
         dtypes, way = [o.dtype for o in node.outputs], self.way(node)
@@ -129,3 +157,8 @@ def _writes_in_place(node: Node) -> bool:
 def _overwrite(op: Op, operands: Sequence[Array]) -> tuple[Array, ...]:
     results = op.overwrite(*operands)
     return results if isinstance(results, tuple) else (results,)
+
+
+def _sums(node: Node) -> bool:
+    """Whether NumPy adds up numbers in an order of its own choice, or computes otherwise in a longer array."""
+    return node.op.kind != "memory" and not node.op.reproducible

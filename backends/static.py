@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from burnish.ir.graph import Value
 from burnish.ir.op import Array
-from burnish.ir.run import static_values
+from burnish.ir.run import RunStatic, static_values
 from burnish.ir.structure import Identities
 
 __all__ = ["Static"]
@@ -27,15 +27,18 @@ class Static:
     progress: Callable[[str, int, int], None] | None = None
     _numbers: dict[object, int] = field(default_factory=dict)
 
-    def of(self, wanted: Iterable[Value], keep: Callable[[Array], Array] = lambda x: x) -> dict[Value, Array]:
+    def of(
+        self, wanted: Iterable[Value], keep: Callable[[Array], Array] = lambda x: x, run: RunStatic | None = None
+    ) -> dict[Value, Array]:
         """The wanted values, known before run time, with their arrays.
 
-        Those that are not there yet are computed on the host, one after another, and kept as `keep` makes them.
+        Those that are not there yet are computed on the host, one after another, and kept as `keep` makes them; by
+        `run` where it does, see `static_values`.
         """
         identities = Identities(self._numbers)
         numbers = {v: identities.of(v) for v in wanted}
         missing = {n: v for v, n in numbers.items() if n not in self.arrays}
-        for done, (v, array) in enumerate(static_values(missing.values()), 1):
+        for done, (v, array) in enumerate(static_values(missing.values(), run), 1):
             self.arrays[numbers[v]] = keep(array)
             if self.progress is not None:
                 self.progress("weights", done, len(missing))

@@ -34,6 +34,7 @@ __all__ = [
     "Probe",
     "Run",
     "RunError",
+    "RunStatic",
     "Step",
     "check_results",
     "evaluate_known",
@@ -48,6 +49,8 @@ __all__ = [
 Body = Callable[..., tuple[Array, ...]]
 #: op, operands, element types of the results, bodies -> results
 Run = Callable[[Op, Sequence[Array | None], Sequence[str], Sequence[Body]], tuple[Array, ...]]
+#: a node that is known before run time, operands -> results, or None
+RunStatic = Callable[[Node, Sequence[Array | None]], tuple[Array, ...] | None]
 #: what runs a node, its operands given; and how, in words
 Chosen = tuple[Callable[[Sequence[Array | None]], tuple[Array, ...]], str]
 
@@ -206,11 +209,12 @@ def static_operands(graph: Graph) -> list[Value]:
     return list(dict.fromkeys(v for node in readers for v in node.operands if v.time != "run"))
 
 
-def static_values(wanted: Iterable[Value]) -> Iterator[tuple[Value, Array]]:
+def static_values(wanted: Iterable[Value], run: RunStatic | None = None) -> Iterator[tuple[Value, Array]]:
     """Each of the wanted values, known before run time, with its array; what they are made of is freed on the way.
 
     They come one after the other, so that whoever keeps an array elsewhere (on a device) holds it but once here.
-    Raises BudgetError, before anything is computed.
+    `run(node, operands)` gives a node's results, the same bytes as NumPy, or None where it does not. Raises
+    BudgetError, before anything is computed.
     """
     wanted = dict.fromkeys(wanted)
     check_work(wanted)
@@ -226,7 +230,9 @@ def static_values(wanted: Iterable[Value]) -> Iterator[tuple[Value, Array]]:
             readers[v] -= 1
             if not readers[v]:
                 values.pop(v, None)
-        results = dict(zip(node.outputs, _run_static(node, operands), strict=True))
+        made = None if node.is_leaf or run is None else run(node, operands)
+        results = dict(zip(node.outputs, made or _run_static(node, operands), strict=True))
+        del made
         del operands
         values.update((v, a) for v, a in results.items() if readers[v])
         while results:

@@ -1,4 +1,4 @@
-"""What this CPU can do: the instruction sets that the kernels know, and which of them are there."""
+"""What this machine can do: the instruction sets that there are kernels for, and which of them run here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import functools
 import os
 import platform
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["INSTRUCTION_SETS", "InstructionSet", "instruction_set", "instruction_sets"]
+from burnish.backends.native.image import SHIPPED, memory_runs
+
+__all__ = ["INSTRUCTION_SETS", "InstructionSet", "instruction_set", "instruction_sets", "why_none"]
 
 
 class InstructionSet(NamedTuple):
@@ -38,22 +42,13 @@ INSTRUCTION_SETS = (
 )  # fmt: skip
 
 
-@functools.cache
 def instruction_sets() -> tuple[InstructionSet, ...]:
-    """Those that code runs here for, the best first; none where the CPU is not an x86-64 under Linux.
+    """Those that code runs here for, the best first; none where NumPy has to do alone, and `why_none` says why.
 
-    BURNISH_CPU of the environment names the best that may be used. Raises ValueError where it is not there.
+    BURNISH_CPU of the environment names the best that may be used, or is "none". Raises ValueError where it is not one
+    of those that are there.
     """
-    flags = _flags()
-    found = tuple(s for s in INSTRUCTION_SETS if s.flags <= flags)
-    if asked := os.environ.get("BURNISH_CPU"):
-        names = [s.name for s in found]
-        if asked == "none":
-            return ()
-        if asked not in names:
-            raise ValueError(f"BURNISH_CPU is {asked!r}; this CPU has {', '.join([*names, 'none'])}")
-        return found[names.index(asked) :]
-    return found
+    return _found()[0]
 
 
 def instruction_set() -> InstructionSet | None:
@@ -61,8 +56,32 @@ def instruction_set() -> InstructionSet | None:
     return next(iter(instruction_sets()), None)
 
 
+def why_none() -> str:
+    """Why there is no instruction set to run code for; "" where there is one."""
+    return _found()[1]
+
+
+@functools.cache
+def _found() -> tuple[tuple[InstructionSet, ...], str]:
+    asked, flags = os.environ.get("BURNISH_CPU", ""), _flags()
+    if asked == "none":
+        return (), "BURNISH_CPU is none"
+    there = [s for s in INSTRUCTION_SETS if s.flags <= flags]
+    found = [s for s in there if find_spec("numba") is not None or (SHIPPED / s.name).is_dir()]
+    names, why = [s.name for s in found], ""
+    if not there:
+        why = f"this machine is no x86-64 under Linux with {' or '.join(s.name for s in INSTRUCTION_SETS)}"
+    elif not found:
+        why = "Numba, which makes machine code, is not installed: pip install 'burnish[kernels]'"
+    elif not memory_runs():
+        found, why = [], "this system does not let memory be run that was written"
+    if asked and asked not in names:
+        raise ValueError(f"BURNISH_CPU is {asked!r}; here it may be {', '.join([*names, 'none'])}")
+    return tuple(found[names.index(asked) :] if asked and found else found), why
+
+
 def _flags() -> frozenset[str]:
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if sys.platform != "linux" or platform.machine() != "x86_64":
         return frozenset()
     try:
         text = Path("/proc/cpuinfo").read_text()

@@ -63,6 +63,9 @@ class Kernel:
 class NativeKernel(Kernel):
     """A kernel of compiled code: it says what is called, and consecutive ones run without Python between them."""
 
+    #: whether it makes the bytes that NumPy makes, so that it may stand in before run time too
+    same_bytes: ClassVar[bool] = False
+
     def emit(self, emitter: Emitter, op: Any, results: Sequence[Type], *operands: Any) -> tuple[Any, ...]:
         """Take down the calls for a node, whose sizes are all known -> a tensor (or packed one) for each result.
 

@@ -65,3 +65,15 @@ class SplitView(_View):
 class SliceView(_View):
     name = "slice.view"
     op = "slice"
+
+
+class IndexView(_View):
+    name = "index.view"
+    op = "index"
+
+
+class BroadcastView(_View):
+    """Whose elements lie at the same place, in no bytes between them: nothing writes into a view."""
+
+    name = "broadcast_to.view"
+    op = "broadcast_to"

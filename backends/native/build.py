@@ -1,7 +1,7 @@
-"""Compiles functions into images: `python -m burnish.backends.native.build FOLDER CPU UNIT …`.
+"""Compiles functions into images: `python -m burnish.backends.native.build CPU`, see `builders`.
 
 A process of its own, for LLVM is told once what CPU it compiles for, and whoever only runs images needs neither it nor
-Numba. Each UNIT is `module` or `module:argument`: a module of `kernels/simd` whose `functions(isa, argument)` gives
+Numba. A unit is `module` or `module:argument`: a module of `kernels/simd` whose `functions(isa, argument)` gives
 Python functions of four i64: the address of arguments, the first item, the end, the address of scratch memory.
 """
 
@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
+import pkgutil
 import struct
 import sys
+import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from burnish.backends.native.image import IMPORTS, pack_image, write_image
+from burnish.backends.native.image import IMPORTS, pack_image
 
-__all__ = ["build_image", "link_object"]
+__all__ = ["build_image", "every_unit", "link_object"]
+
+SIMD = "burnish.backends.kernels.simd"
 
 ARGUMENTS = 4
 
@@ -101,16 +105,57 @@ def build_image(functions: Mapping[str, Callable[[int, int, int, int], None]]) -
     return link_object(machine.emit_object(whole))
 
 
-def main(folder: str, isa: str, *units: str) -> None:
-    """Write the image of each unit as FOLDER/UNIT.bin, and say so, a line each."""
+def build_unit(unit: str, isa: str) -> bytes:
+    """The image of a unit."""
     from burnish.backends.kernels.simd.instructions import INSTRUCTIONS
 
-    for unit in units:
-        module, _, argument = unit.partition(":")
-        source = importlib.import_module(f"burnish.backends.kernels.simd.{module}")
-        functions = source.functions(INSTRUCTIONS[isa], argument) if argument else source.functions(INSTRUCTIONS[isa])
-        write_image(Path(folder) / f"{unit}.bin", build_image(functions))
-        print(unit, flush=True)
+    module, _, argument = unit.partition(":")
+    source = importlib.import_module(f"{SIMD}.{module}")
+    return build_image(source.functions(INSTRUCTIONS[isa], *[argument] if argument else []))
+
+
+def every_unit() -> list[str]:
+    """The units that there are: a module that makes them for arguments lists these, in `arguments()`."""
+    units = []
+    for module in sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(SIMD).__path__)):
+        source = importlib.import_module(f"{SIMD}.{module}")
+        if hasattr(source, "arguments"):
+            units += [f"{module}:{a}" for a in source.arguments()]
+        elif hasattr(source, "functions"):
+            units.append(module)
+    return units
+
+
+def define(name: str, meaning: Mapping[str, Any]) -> None:
+    """Have a format that a plugin of the process that asks defines."""
+    from burnish.ir.format import FORMATS, QuantFormat
+
+    if name not in FORMATS:
+        type(name, (QuantFormat,), dict(meaning))
+
+
+def main(isa: str) -> None:
+    """Answer each request that comes in, until there are no more, with a result and what went wrong.
+
+    A request is a unit, or "" for the list of all, and what its argument means.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what compilers print goes to standard error
+    while True:
+        try:
+            unit, meaning = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return  # whoever asked is done, or is no more
+        answer: object = None
+        error = ""
+        try:
+            if meaning is not None:
+                define(unit.partition(":")[2], meaning)
+            answer = build_unit(unit, isa) if unit else every_unit()
+        except Exception:
+            error = traceback.format_exc()
+        answers.write(pickle.dumps((answer, error)))
+        answers.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where machine code comes from: an image that is there already, or one that is built, once, and kept.
+"""Where machine code comes from: an image that a wheel brought or that is kept, or one that is built, once.
 
 A unit of code is a module of `kernels/simd`, or `module:argument` (`linear:q4_0`). Its image is named after what it is
 made of, so that an old one is never taken for it.
@@ -10,121 +10,191 @@ import functools
 import hashlib
 import os
 import re
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
+import burnish
 from burnish.backends.kernels.cpu import InstructionSet
-from burnish.backends.native.image import ImageError, load_image, read_image, write_image
+from burnish.backends.native.builders import WITHOUT, CodeError, build, can_build, list_units, meaning
+from burnish.backends.native.image import SHIPPED, ImageError, load_image, read_image, write_image
 from burnish.ir.format import FORMATS
 
-__all__ = ["CodeError", "addresses", "cache_folder", "prepare"]
+__all__ = ["Built", "CodeError", "Progress", "addresses", "build_all", "cache_folder", "file_name", "keep", "prepare"]
 
 Progress = Callable[[str, int, int], None]
 
-BACKENDS = Path(__file__).resolve().parent.parent
+PACKAGE = Path(burnish.__file__).parent
 SIMD = "burnish.backends.kernels.simd"
+#: an import, and what of it, of a module that code is made of
+IMPORT = re.compile(
+    r"^from (burnish\.(?:backends\.kernels|backends\.native\.image|ir\.parts)[\w.]*) import \(?([\w\s,]+)", re.M
+)
+_addresses: dict[object, dict[str, int]] = {}
+_lock = threading.Lock()
 
 
-class CodeError(RuntimeError):
-    """Code that could not be built."""
-
-
-def cache_folder() -> Path:
-    """Where images are kept: burnish/kernels in XDG_CACHE_HOME, or in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish" / "kernels"
-
-
-@functools.cache
 def addresses(unit: str, isa: InstructionSet) -> dict[str, int]:
     """The address of each function of a unit, which is built where it is not there. Raises CodeError."""
-    prepare([unit], isa)
-    return load_image(_images[unit, isa.name])
+    key = _key(unit, isa)
+    if key not in _addresses:
+        prepare([unit], isa)
+    return _addresses[key]
 
 
 def prepare(units: Iterable[str], isa: InstructionSet, progress: Progress | None = None) -> None:
-    """Find the images of these units, and build those that are missing, as many at once as there are cores."""
-    missing = [u for u in dict.fromkeys(units) if (u, isa.name) not in _images and not _find(u, isa)]
-    if not missing:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        workers = [missing[i :: len(os.sched_getaffinity(0))] for i in range(len(os.sched_getaffinity(0)))]
-        running = [_builder(folder, isa, part) for part in workers if part]
-        for done, (process, unit) in enumerate(_finished(running)):
+    """Load these units, and build those that are missing first, as many at once as there are cores. Raises CodeError."""
+    with _lock:
+        missing = []
+        for unit in dict.fromkeys(units):
+            if _key(unit, isa) not in _addresses:
+                if (image := _find(unit, isa)) is not None:
+                    _load(unit, isa, image)
+                else:
+                    missing.append(unit)
+        if not missing:
+            return
+        if not can_build():
+            raise CodeError(
+                f"there is no machine code of {', '.join(missing)} for {isa.name}, and Numba, which makes it, is not "
+                f"installed: pip install 'burnish[kernels]'; or {WITHOUT}"
+            )
+        left = len(missing)
+
+        def done(unit: str, image: bytes) -> None:
+            nonlocal left
+            left -= 1
+            keep(unit, isa, image)
+            _load(unit, isa, image)
+            tell(len(missing) - left)
+
+        def tell(count: int) -> None:
             if progress is not None:
-                progress("building kernels", done + 1, len(missing))
-            data = read_image(Path(folder) / f"{unit}.bin")
-            _images[unit, isa.name] = data
-            try:
-                write_image(_path(unit, isa), data)
-            except OSError:
-                pass  # nothing is kept: the next process builds it again
-            del process
+                progress("building kernels", count, len(missing))
+
+        tell(0)
+        build(missing, isa, done)
 
 
-_images: dict[tuple[str, str], bytes] = {}
-
-
-def _find(unit: str, isa: InstructionSet) -> bool:
+def cache_folder() -> Path | None:
+    """Where images are kept: burnish/kernels in XDG_CACHE_HOME, or in ~/.cache; None for a user without a home."""
     try:
-        _images[unit, isa.name] = read_image(_path(unit, isa))
+        cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (cache if cache.is_absolute() else Path.home() / ".cache") / "burnish" / "kernels"
+    except RuntimeError:
+        return None
+
+
+def keep(unit: str, isa: InstructionSet, image: bytes) -> Path | None:
+    """Put an image where later processes find it, and say where; None where it cannot be kept, which is no error."""
+    if (folder := cache_folder()) is None:
+        return None
+    path = folder / isa.name / file_name(unit, isa, _compiler())
+    try:
+        write_image(path, image)
+    except OSError:
+        return None
+    return path
+
+
+def _key(unit: str, isa: InstructionSet) -> object:
+    return unit, isa.name, FORMATS.get(unit.partition(":")[2])
+
+
+def _find(unit: str, isa: InstructionSet) -> bytes | None:
+    try:  # it lies among sources: whoever may write it may write them
+        return read_image(SHIPPED / isa.name / file_name(unit, isa), private=False)
     except (OSError, ImageError):
-        return False
-    return True
+        pass
+    try:
+        if (folder := cache_folder()) is None:
+            return None
+        return read_image(folder / isa.name / file_name(unit, isa, _compiler()))
+    except (OSError, ImageError):
+        return None
 
 
-def _builder(folder: str, isa: InstructionSet, units: Sequence[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "NUMBA_CPU_NAME": isa.cpu, "NUMBA_CPU_FEATURES": isa.extras}
-    command = [sys.executable, "-m", "burnish.backends.native.build", folder, isa.name, *units]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def _load(unit: str, isa: InstructionSet, image: bytes) -> None:
+    try:
+        _addresses[_key(unit, isa)] = load_image(image)
+    except OSError as e:
+        raise CodeError(f"machine code cannot be run here: {e.strerror}; {WITHOUT}") from None
 
 
-def _finished(running: Sequence[subprocess.Popen[str]]) -> Iterable[tuple[subprocess.Popen[str], str]]:
-    for process in running:
-        assert process.stdout is not None and process.stderr is not None
-        for line in process.stdout:
-            yield process, line.strip()
-        if process.wait():
-            raise CodeError(f"kernels could not be built: {process.stderr.read().strip()[-2000:]}")
-
-
-def _path(unit: str, isa: InstructionSet) -> Path:
-    return cache_folder() / isa.name / f"{unit}-{_key(unit, isa)}.bin"
-
-
-@functools.cache
-def _key(unit: str, isa: InstructionSet) -> str:
-    """What a unit's code is made of: sources, the format that it is for, Numba, the instruction set."""
-    module, _, argument = unit.partition(":")
-    parts = [isa.name, isa.cpu, isa.extras, *(_version(package) for package in ("numba", "llvmlite"))]
-    parts += [path.read_text() for path in sorted(_sources(f"{SIMD}.{module}") | _sources(f"{__package__}.build"))]
-    if argument in FORMATS:
-        parts.append(repr({k: v for k, v in vars(type(FORMATS[argument])).items() if not callable(v) and k[0] != "_"}))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+def file_name(unit: str, isa: InstructionSet, compiler: str = "") -> str:
+    """The name of a unit's image: of its sources, the format that it is for, the instruction set; and of the compiler,
+    for one that does not come with the sources.
+    """
+    module = unit.partition(":")[0]
+    sources = _sources(f"{SIMD}.{module}"), _sources("burnish.backends.native.build")
+    what = repr((sources, compiler, unit, isa.name, isa.lanes, isa.cpu, isa.extras, meaning(unit)))
+    return f"{unit.replace(':', '.')}-{hashlib.sha256(what.encode()).hexdigest()[:20]}.bin"
 
 
 @functools.cache
-def _sources(module: str) -> frozenset[Path]:
-    """The files of a module and of those of the backends that it imports."""
-    found: set[Path] = set()
+def _sources(module: str) -> str:
+    """The digest of a module, and of those that code is made of which it imports, one through the other."""
+    found: dict[str, bytes] = {}
     todo = [module]
     while todo:
         name = todo.pop()
-        path = BACKENDS.joinpath(*name.split(".")[2:])
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if path in found or not path.is_file():
-            continue
-        found.add(path)
-        text = path.read_text()
-        todo += re.findall(r"^\s*from (burnish\.backends\.(?:kernels\.simd|native)[\w.]*) import", text, re.M)
-        todo += [f"{a}.{b}" for a, bs in re.findall(r"^from (burnish\.backends\.kernels\.simd) import ([\w, ]+)", text, re.M)
-                 for b in re.findall(r"\w+", bs)]
-    return frozenset(found)
+        path = PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py")
+        if name not in found and path.is_file():
+            found[name], imports = _source(path)
+            todo += imports
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
-def _version(package: str) -> str:
-    spec = find_spec(package)  # imports neither
-    return Path(spec.origin).with_name("_version.py").read_text() if spec is not None and spec.origin else ""
+@functools.cache
+def _source(path: Path) -> tuple[bytes, list[str]]:
+    """The digest of a file, and what it may import."""
+    text = path.read_bytes()
+    imports = []
+    for module, names in IMPORT.findall(text.decode()):
+        imports += [module, *(f"{module}.{name}" for name in re.findall(r"\w+", names))]
+    return hashlib.sha256(text).digest(), imports
+
+
+@functools.cache
+def _compiler() -> str:
+    """The versions of Numba and LLVM, of which neither is imported."""
+    found = [find_spec(package) for package in ("numba", "llvmlite")]
+    files = [Path(spec.origin).with_name("_version.py") for spec in found if spec is not None and spec.origin]
+    return "".join(f.read_text() for f in files if f.is_file())
+
+
+class Built(NamedTuple):
+    """An image that was built and written."""
+
+    unit: str
+    cpu: str
+    size: int  # bytes
+    file: Path
+
+
+def build_all(isa: InstructionSet, folder: Path | None = None, progress: Progress | None = None) -> list[Built]:
+    """Build every unit that there is, into a folder as a wheel has it (`SHIPPED`), or else into the user's cache.
+
+    Raises CodeError, and OSError where a file cannot be written.
+    """
+    if not can_build():
+        raise CodeError("machine code is made by Numba, which is not installed: pip install 'burnish[kernels]'")
+    into, compiler = (folder, "") if folder is not None else (cache_folder(), _compiler())
+    if into is None:
+        raise OSError("there is no home to keep machine code in; say where with -o")
+    units, built, into = list_units(isa), list[Built](), into / isa.name
+    what = f"building kernels for {isa.name}"
+
+    def done(unit: str, image: bytes) -> None:
+        file = into / file_name(unit, isa, compiler)
+        write_image(file, image)
+        built.append(Built(unit, isa.name, file.stat().st_size, file))
+        if progress is not None:
+            progress(what, len(built), len(units))
+
+    if progress is not None:
+        progress(what, 0, len(units))
+    build(units, isa, done)
+    return sorted(built)

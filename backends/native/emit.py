@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,6 +97,7 @@ class Emitter:
     threads: int
     calls: list[Call] = field(default_factory=list)
     scratch: int = 0  # bytes that each thread needs
+    _made: dict[Hashable, Tensor] = field(default_factory=dict)
 
     def empty(self, type: Type) -> Value:
         """Memory for a result, whose sizes are known: rows without gaps."""
@@ -110,6 +111,12 @@ class Emitter:
         """Memory that the program uses."""
         array = np.empty(tuple(shape), dtype)
         return Tensor(Memory(array, "made"), array)
+
+    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` makes, which later nodes share that ask by the same key; a tensor in it is equal to itself alone."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def call(
         self,

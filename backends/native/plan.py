@@ -12,9 +12,10 @@ import numpy as np
 from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.arena import lay_out, lives_of
+from burnish.backends.native.code import Progress, prepare
 from burnish.backends.native.emit import Call, Emitter
 from burnish.backends.native.program import Places, Program, Room
-from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, tensor_of
+from burnish.backends.native.tensor import Memory, Tensor, tensor_of, tensors
 from burnish.backends.native.tensor import Value as TensorValue
 from burnish.backends.native.threads import team
 from burnish.ir.format import Packed
@@ -65,7 +66,8 @@ class Part:
 class NativePlan:
     """Runs a plan, its `Emitted` steps as programs; their results lie in memory that the next run uses again."""
 
-    def __init__(self, plan: Plan, room: Room, isa: InstructionSet) -> None:
+    def __init__(self, plan: Plan, room: Room, isa: InstructionSet, progress: Progress | None = None) -> None:
+        """`progress` is told of code that has to be built. Raises CodeError."""
         self.plan, self.room = plan, room
         self.values: dict[Value, TensorValue] = {}
         self.parts: list[Part] = []
@@ -89,12 +91,15 @@ class NativePlan:
                 results = tuple(_given(t) for t in types)
                 self.parts.append(Part([step], [], isa))
             self.values.update(zip(step.node.outputs, results, strict=True))
+        calls = (c for part in self.parts for each in part.calls for c in each)
+        prepare(["driver", *(c.unit for c in calls)], isa, progress)
         for v in plan.graph.outputs.values():
-            for t in _tensors(self.values[v]):
+            for t in tensors(self.values[v]):
                 if t.memory.kind == "made":
                     t.memory.kind = "returned"
         team().reserve(emitter.scratch)
         self._returned = self._memories("returned")
+        self._frees = self._last_uses()
         at, self.nbytes = lay_out(lives_of(self._phases()))
         self.at: Mapping[Memory, int] = at
 
@@ -106,11 +111,25 @@ class NativePlan:
                 found += [[t.memory for c in p.calls for t in c.tensors] for p in (part.program or _NONE).phases]
             else:
                 operands = [self.values[v] for v in part.steps[0].node.operands]
-                found.append([t.memory for x in operands for t in _tensors(x)])
+                found.append([t.memory for x in operands for t in tensors(x)])
         return found
 
+    def _last_uses(self) -> list[list[Memory]]:
+        """For each part, what NumPy made that nothing reads afterwards."""
+        last: dict[Memory, int] = {}
+        for i, part in enumerate(self.parts):
+            for v in (v for step in part.steps for v in (*step.node.operands, *step.node.outputs)):
+                last.update({t.memory: i for t in tensors(self.values[v]) if t.memory.kind == "given"})
+        for v in (*self._known, *self.plan.graph.outputs.values()):
+            for t in tensors(self.values[v]):
+                last.pop(t.memory, None)
+        frees: list[list[Memory]] = [[] for _ in self.parts]
+        for memory, i in last.items():
+            frees[i].append(memory)
+        return frees
+
     def _memories(self, kind: str) -> list[Memory]:
-        every = (t.memory for x in self.values.values() for t in _tensors(x))
+        every = (t.memory for x in self.values.values() for t in tensors(x))
         return list(dict.fromkeys(m for m in every if m.kind == kind))
 
     def __call__(
@@ -129,11 +148,12 @@ class NativePlan:
             for m in self._returned:
                 places.make(m)
             if probe is None and not check:
-                for part in self.parts:
+                for part, frees in zip(self.parts, self._frees, strict=True):
                     if not part.is_native:
                         self._step(part.steps[0], places)
                     elif part.program is not None:
                         part.program(places)
+                    places.drop(frees)
             else:
                 self._one_by_one(places, probe, check, clock)
             return tuple(self._result(v, places) for v in self.plan.graph.outputs.values())
@@ -143,13 +163,19 @@ class NativePlan:
 
     def _step(self, step: Step, places: Places) -> None:
         operands = [None if v is None else places.array(self.values[v]) for v in step.inputs]
-        for o, x in zip(step.node.outputs, step.run(operands), strict=True):
-            places.give(self.values[o], _copy(x) if self.room.holds(x) else x)
+        results = step.run(operands)
+        check_results(step.node, results, self.plan.sizes)  # compiled code reads what is declared, whatever is there
+        for o, x in zip(step.node.outputs, results, strict=True):
+            places.give(self.values[o], self._kept(x))
+
+    def _kept(self, x: Array) -> Array:
+        """An array that stays as it is when the program's memory is used again."""
+        return _copy(x) if self.room.holds(x) else x
 
     def _one_by_one(self, places: Places, probe: Probe | None, check: bool, clock: Callable[[], float]) -> None:
         began = at = clock()
         own = 0.0
-        for part in self.parts:
+        for part, frees in zip(self.parts, self._frees, strict=True):
             for i, step in enumerate(part.steps):
                 if not part.is_native:
                     self._step(step, places)
@@ -157,15 +183,16 @@ class NativePlan:
                     program(places)
                 done = clock()
                 node: Node = step.node
-                # copies: the memory is used again, and a probe may keep what it sees
-                operands = [None if v is None else _copy(places.array(self.values[v])) for v in step.inputs]
-                results = [_copy(places.array(self.values[o])) for o in node.outputs]
+                operands = [None if v is None else self._kept(places.array(self.values[v])) for v in step.inputs]
+                results = [self._kept(places.array(self.values[o])) for o in node.outputs]
                 if check:
                     check_results(node, results, self.plan.sizes)
                 if probe is not None:
                     probe.node(node, operands, results, done - at)
                 at = clock()
                 own += at - done
+                del operands, results
+            places.drop(frees)
         if probe is not None:
             probe.finished(at - began, own)
 
@@ -183,10 +210,6 @@ def _given(type: Type) -> TensorValue:
         return tensor_of(np.empty(type.sizes, NUMPY[type.dtype]), "given")
     plane = np.empty((*type.sizes[:-1], type.format.row_bytes(type.sizes[-1])), np.uint8)
     return tensor_of(Packed(type.dtype, "", type.sizes, {"bytes": plane}), "given")
-
-
-def _tensors(value: TensorValue) -> list[Tensor]:
-    return list(value.planes.values()) if isinstance(value, PackedTensor) else [value]
 
 
 def _copy(x: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,6 +86,11 @@ class Places:
         elif value.memory.kind != "fixed":
             lies_so = array.strides == value.memory.array.strides or array.size <= 1
             self.given[value.memory] = array if lies_so else np.ascontiguousarray(array)
+
+    def drop(self, memories: Iterable[Memory]) -> None:
+        """Let go of what is not needed any more."""
+        for m in memories:
+            self.given.pop(m, None)
 
     def make(self, memory: Memory) -> None:
         """Memory for what a program returns."""

@@ -11,7 +11,7 @@ import numpy as np
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
 
-__all__ = ["Memory", "PackedTensor", "Tensor", "Value", "tensor_of"]
+__all__ = ["Memory", "PackedTensor", "Tensor", "Value", "tensor_of", "tensors"]
 
 
 @dataclass(eq=False)
@@ -65,6 +65,11 @@ class Tensor:
         """Another view of the same memory."""
         return Tensor(self.memory, array)
 
+    @property
+    def anywhere(self) -> Tensor:
+        """For a call that reads or writes rows of it that are not those of its items: a view without axes."""
+        return self.view(np.lib.stride_tricks.as_strided(self.array, (), ())) if self.array.size else self
+
     def rows(self, axes: int = 1) -> tuple[int, int] | None:
         """How many rows of the last `axes` axes there are, and the bytes between them; None where these vary."""
         lead, strides = self.shape[: len(self.shape) - axes], self.strides
@@ -101,3 +106,8 @@ def tensor_of(array: Array, kind: str) -> Value:
         planes = {k: Tensor(Memory(x, kind), x) for k, x in array.planes.items()}
         return PackedTensor(array.format, array.layout, array.shape, planes)
     return Tensor(Memory(array, kind), array)
+
+
+def tensors(value: Value) -> list[Tensor]:
+    """Those that a value is made of."""
+    return list(value.planes.values()) if isinstance(value, PackedTensor) else [value]

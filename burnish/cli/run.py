@@ -70,6 +70,14 @@ LONGEST_PROMPT = 64 << 20  # bytes
     type=click.IntRange(0, 1000),
     help="Print the log probability of each new token, and of the N likeliest, to standard error.",
 )
+@click.option(
+    "--prompt-lookup-num-tokens",
+    "lookup",
+    metavar="N",
+    type=click.IntRange(0, 64),
+    default=0,
+    help="Try up to N tokens at once that stood behind the last ones before: the same text, in fewer steps.",
+)
 @backend_option
 @activations_option
 @threads_option
@@ -96,6 +104,7 @@ def command(
     batch: int,
     language: str | None,
     max_new_tokens: int,
+    lookup: int,
     stops: tuple[str, ...],
     logprobs: int | None,
     backend: str,
@@ -156,6 +165,8 @@ def command(
     drawn = {name: value for name, value in sampling.items() if value is not None and name != "seed"}
     if not model.is_generative and (drawn or stops or logprobs is not None):
         raise click.UsageError("the model makes no text: sampling, --stop and --logprobs are not for it")
+    if lookup and (lines is not None or not model.is_generative):
+        raise click.UsageError("--prompt-lookup-num-tokens is for one text that a model goes on from")
     check_stops(stops, tokenizer is not None)
     notes = note_choices(model)
     times.mark()
@@ -176,7 +187,7 @@ def command(
                 rows.append(logits)
 
         text = Continuation(model, tokenizer, stops, logprobs, ends)
-        show_pieces(text.write(asked[0].ids, limit, sampler, watch), quiet=as_json)
+        show_pieces(text.write(asked[0].ids, limit, sampler, watch, lookup=lookup), quiet=as_json)
         if dump_logits is not None:
             with replace_file(dump_logits) as out:
                 np.save(out, np.stack(rows))

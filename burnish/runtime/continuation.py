@@ -46,18 +46,25 @@ class Continuation:
         sampler: Sampler = greedy,
         watch: Watch | None = None,
         session: Session | None = None,
+        lookup: int = 0,
     ) -> Iterator[str]:
         """The text in pieces, each as soon as it is clear that it belongs to it; at most `limit` tokens of it.
 
-        A `session` holds the beginning of the prompt.
+        A `session` holds the beginning of the prompt. `lookup` tokens are tried at once, see `Executable.generate`.
         """
         self.finish_reason = "stop"
-        for piece in until(self._pieces(prompt, limit, sampler, watch, session), self.stops):
+        for piece in until(self._pieces(prompt, limit, sampler, watch, session, lookup), self.stops):
             self.text += piece
             yield piece
 
     def _pieces(
-        self, prompt: Sequence[int], limit: int, sampler: Sampler, watch: Watch | None, session: Session | None
+        self,
+        prompt: Sequence[int],
+        limit: int,
+        sampler: Sampler,
+        watch: Watch | None,
+        session: Session | None,
+        lookup: int,
     ) -> Iterator[str]:
         latest = np.empty(0)
 
@@ -68,7 +75,7 @@ class Continuation:
                 watch(step, logits)
 
         more = self.tokenizer.stream() if self.tokenizer else (lambda t: "" if t is None else f"{t} ")
-        for token in self.model.generate(prompt, limit, sampler, self.ends, see, session):
+        for token in self.model.generate(prompt, limit, sampler, self.ends, see, session, lookup):
             self.ids.append(token)
             if self.top is not None:
                 self.log_probs.append(log_probs(latest, token, self.top))

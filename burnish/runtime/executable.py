@@ -17,6 +17,7 @@ from burnish.ir.signature import LOGITS, TOKENS
 from burnish.passes.pipelines import run_passes
 from burnish.runtime.generate import Watch, generate, prefill
 from burnish.runtime.progress import Progress
+from burnish.runtime.prompt_lookup import generate_by_lookup
 from burnish.runtime.rules import Ruled
 from burnish.runtime.sampling import Sampler, greedy
 from burnish.runtime.session import Session, counts_of, feed, read_source
@@ -43,6 +44,7 @@ class Executable:
         self._passes = ",".join([*target.activation_passes(activations), backend])
         self._plain: Backend | None = None
         self._stateful: Backend | None = None
+        self._every_row: Backend | None = None
 
     @property
     def is_generative(self) -> bool:
@@ -97,6 +99,13 @@ class Executable:
                 raise BindError(f"the model makes no text: {task if not facts.makes_text else 'it has no logits'}")
             self._stateful = self._made(f"stateful,{self._passes}")
         return self._stateful
+
+    @property
+    def every_row(self) -> Backend:
+        """The backend of the stateful graphs with the logits of every token of a step; its states are `stateful`'s."""
+        if self._every_row is None:
+            self._every_row = self._made(f"from-start,insert-state,{self._passes}")
+        return self._every_row
 
     def _made(self, pipeline: str) -> Backend:
         module = run_passes(self.module.copy(), read_pipeline(pipeline)).module
@@ -174,13 +183,21 @@ class Executable:
         stop: Collection[int] | None = None,
         watch: Watch | None = None,
         session: Session | None = None,
+        prompt_lookup_num_tokens: int = 0,
     ) -> Iterator[int]:
         """Token after token behind `prompt`, until one of `stop` (the module's `eos`, unless given) or the limit.
 
         `sampler(logits[V], ids) -> token` is given the tokens so far, the prompt's among them, and is greedy unless
         given; `watch(step, logits[V])` sees the logits first. The prompt of an encoder-decoder is its encoder's input.
         A `session` holds the beginning of the prompt: what it has read is not read again.
+
+        With `prompt_lookup_num_tokens`, up to so many tokens that stood behind the last ones before are tried at once:
+        the same text, in fewer steps. Raises BindError for a model, or on a backend, where that cannot be.
         """
+        if prompt_lookup_num_tokens:
+            begun = self._begin([prompt], [max_new_tokens], [sampler], stop, session)
+            yield from generate_by_lookup(*begun, self.every_row, max_new_tokens, prompt_lookup_num_tokens, watch)
+            return
         for tokens in self._generate([prompt], [max_new_tokens], [sampler], stop, watch, session):
             yield from (t for t in tokens if t is not None)
 
@@ -207,6 +224,18 @@ class Executable:
         watch: Watch | None = None,
         session: Session | None = None,
     ) -> Iterator[list[int | None]]:
+        session, ids, count, samplers, ends = self._begin(prompts, limits, samplers, stop, session)
+        return generate(session, ids, count, limits, samplers, ends, watch)
+
+    def _begin(
+        self,
+        prompts: Sequence[Sequence[int]],
+        limits: Sequence[int],
+        samplers: Sequence[Sampler],
+        stop: Collection[int] | None,
+        session: Session | None,
+    ) -> tuple[Session, np.ndarray, np.ndarray, Sequence[Sampler], Collection[int]]:
+        """A session, what it reads first, ids[B, S] and count[B], the samplers under the model's rules, the ends."""
         facts, count = self.module.facts, np.array([len(p) for p in prompts], np.int32)
         ids = np.zeros((len(prompts), int(count.max())), np.int32)
         for row, prompt in zip(ids, prompts, strict=True):
@@ -220,7 +249,7 @@ class Executable:
         if facts.rules:
             each = zip(prompts, count.tolist(), limits, samplers, strict=True)
             samplers = [Ruled(facts.rules, ends, *one) for one in each]
-        return generate(session, ids, count, limits, samplers, ends, watch)
+        return session, ids, count, samplers, ends
 
 
 def _takes_packed(module: Module) -> int:

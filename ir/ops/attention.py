@@ -312,7 +312,7 @@ class RelativeBias(Op):
     def eval(self, xp: Arrays, table: Array, past: Array | None = None) -> Array:
         distance = _distances(xp, self.query, self.key, past)
         buckets = table.shape[0] // (2 if self.bidirectional else 1)
-        lookup = xp.asarray(_buckets(buckets, self.max_distance))
+        lookup = xp.asarray(buckets_by_distance(buckets, self.max_distance))
         before = xp.abs(distance) if self.bidirectional else -xp.minimum(distance, 0)
         bucket = xp.take(lookup, xp.minimum(before, self.max_distance))
         if self.bidirectional:
@@ -327,7 +327,7 @@ def _distances(xp: Arrays, query: Dim, key: Dim, past: Array | None) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _buckets(buckets: int, max_distance: int) -> np.ndarray:
+def buckets_by_distance(buckets: int, max_distance: int) -> np.ndarray:
     """The bucket of each distance 0..max_distance; each step rounds to f32, as T5's own code does."""
     f32, exact = np.float32, buckets // 2
     n = np.arange(max_distance + 1)

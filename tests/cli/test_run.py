@@ -195,7 +195,7 @@ try:
     {run}
 except SystemExit as e:
     assert e.code == 0
-from burnish.backends.kernels.threads import cores
+from burnish.backends.native.threads import cores
 print(cores(), len(os.listdir("/proc/self/task")))
 """
     free = {k: v for k, v in os.environ.items() if not k.endswith("_THREADS")}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from burnish.backends.kernels.simd.instructions import Instructions
-from burnish.backends.kernels.simd.words import copy_bytes, word
+from burnish.backends.kernels.simd.words import copy_bytes, copy_element, word
 
 __all__ = ["functions"]
 
@@ -30,7 +30,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
                 copy_bytes(y, x, n * size)
             else:
                 for _ in range(n):
-                    copy_bytes(y, x, size)
+                    copy_element(y, x, size)
                     x, y = x + source_step, y + target_step
 
     return {"copy": copy}

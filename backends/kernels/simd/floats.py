@@ -27,8 +27,8 @@ from burnish.backends.kernels.simd.registers import (
 )
 
 __all__ = [
-    "WIDTH", "absolute", "constant", "divide", "exp", "fadd", "fsub", "largest", "larger", "load16", "negate",
-    "reduce_add", "reduce_max", "rint", "sigmoid", "smaller", "sqrt", "store16", "splat16",
+    "WIDTH", "absolute", "constant", "divide", "exchanged", "exp", "fadd", "first", "fsub", "larger", "largest",
+    "load16", "negate", "reduce_add", "reduce_max", "rint", "sigmoid", "smaller", "splat16", "sqrt", "store16",
 ]  # fmt: skip
 
 WIDTH = 16
@@ -234,46 +234,73 @@ def sqrt(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 
 # The polynomial of Cephes' expf, highest power first.
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+ROUND = 12582912.0  # 1.5 * 2**23: added, it leaves the nearest integer in the low bits
 
 
-def _exp(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
+def emit_exp(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, whole: bool) -> ir.Value:
+    """exp(x) = 2**n * exp(r), |r| <= ln(2) / 2; NaN of NaN. Within 1.5 ulp.
+
+    Unless `whole`, which costs a few instructions, it is 0 below -87.68 and inf above 88.37.
+    """
+
     def number(value: float) -> ir.Value:
         return _number(vector, value)
 
     def fma(x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
         return call_llvm(b, f"llvm.fma.v{vector.count}f32", vector, x, y, z)
 
+    def power_of_two(n: ir.Value) -> ir.Value:
+        return b.bitcast(b.shl(b.add(n, filled(words, 127)), filled(words, 23)), vector)
+
     words = ir.VectorType(I32, vector.count)
-    x = b.select(b.fcmp_ordered("<", x, number(-88.0)), number(-88.0), x)  # where 2**n is 0; in this order a NaN stays
-    x = b.select(b.fcmp_ordered(">", x, number(88.75)), number(88.75), x)
-    shifted = fma(x, number(1.4426950408889634), number(12582912.0))  # n in the low bits
-    n = b.fsub(shifted, number(12582912.0))
-    r = fma(n, number(-1.42860682030941723212e-6), fma(n, number(-0.693145751953125), x))
+    least, most = (-104.0, 89.0) if whole else (-88.0, 88.75)
+    x = b.select(b.fcmp_ordered("<", x, number(least)), number(least), x)  # in this order a NaN stays
+    x = b.select(b.fcmp_ordered(">", x, number(most)), number(most), x)
+    shifted = fma(x, number(1.4426950408889634), number(ROUND))
+    n = b.fsub(shifted, number(ROUND))
+    r = fma(n, number(-0.693145751953125), x)
+    r = fma(n, number(-1.42860682030941723212e-6), r)
     p = number(EXP[0])
     for c in EXP[1:]:
         p = fma(p, r, number(c))
     p = fma(p, b.fmul(r, r), b.fadd(r, number(1.0)))
-    power = b.shl(b.add(b.bitcast(shifted, words), filled(words, 127)), filled(words, 23))
-    return b.fmul(p, b.bitcast(power, vector))
+    if not whole:
+        return b.fmul(p, power_of_two(b.bitcast(shifted, words)))
+    exponent = b.sub(b.bitcast(shifted, words), b.bitcast(number(ROUND), words))
+    half = b.ashr(exponent, filled(words, 1))
+    return b.fmul(b.fmul(p, power_of_two(half)), power_of_two(b.sub(exponent, half)))
 
 
 @elementwise()
 def exp(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
-    """exp(x): 2**n * exp(r), |r| <= ln(2) / 2; 0 below -87.68, inf above 88.37, NaN of NaN. Within 1.5 ulp."""
-    return _exp(b, vector, x)
+    """exp(x); 0 below -87.68, inf above 88.37, NaN of NaN. Within 1.5 ulp."""
+    return emit_exp(b, vector, x, whole=False)
+
+
+def emit_sigmoid(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
+    """1 / (1 + exp(-x)), of one register: by e = exp(-|x|), which does not overflow, 1 / (1 + e) or e / (1 + e)."""
+    one, size = _number(vector, 1.0), call_llvm(b, f"llvm.fabs.v{vector.count}f32", vector, x)
+    e = emit_exp(b, vector, b.fneg(size), whole=True)
+    return b.fdiv(b.select(b.fcmp_ordered("<", x, filled(vector, 0.0)), e, one), b.fadd(one, e))
 
 
 @elementwise()
 def sigmoid(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
     """1 / (1 + exp(-x))."""
-    one = _number(vector, 1.0)
-    return b.fdiv(one, b.fadd(one, _exp(b, vector, b.fneg(x))))
+    return emit_sigmoid(b, vector, x)
 
 
 @elementwise()
 def where_zero(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
     """y where x is 0, else x."""
     return b.select(b.fcmp_ordered("==", x, filled(vector, 0.0)), y, x)
+
+
+@elementwise()
+def exchanged(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
+    """x with the two numbers of each pair exchanged."""
+    order = ir.Constant(ir.VectorType(I32, vector.count), [i ^ 1 for i in range(vector.count)])
+    return b.shuffle_vector(x, x, order)
 
 
 @instruction(lambda at, registers: void(address, registers))
@@ -301,3 +328,15 @@ def store_codes(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.V
 
 
 address_type = ir.IntType(64)
+
+
+@instruction(lambda registers, count: registers(registers, int64))
+def first(builder: ir.IRBuilder, signature: Any, value: ir.Value, count: ir.Value) -> ir.Value:
+    """first(registers, count): the first `count` of sixteen f32, and zeros."""
+    registers = signature.return_type
+
+    def one(row: int, col: int) -> ir.Value:
+        mask, x = _mask(builder, registers.lanes, col, count), registers.extract(builder, value, 0, col)
+        return builder.select(mask, x, filled(registers.vector, 0.0))
+
+    return registers.build(builder, one)

@@ -12,7 +12,14 @@ from burnish.backends.kernels.simd.tile import affine_tile
 from burnish.backends.kernels.simd.words import f32_at, store_f32, word
 from burnish.ir.format import FORMATS
 
-__all__ = ["functions"]
+__all__ = ["arguments", "functions"]
+
+
+def arguments() -> list[str]:
+    """The formats that there is code for."""
+    from burnish.backends.kernels.linear import why_unread
+
+    return [name for name, format in FORMATS.items() if why_unread(format) is None]
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:

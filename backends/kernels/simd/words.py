@@ -10,7 +10,8 @@ from numba.core.types import float32, int64, void
 from burnish.backends.kernels.simd.registers import call_llvm, instruction
 
 __all__ = [
-    "add_word", "call", "copy_bytes", "exchange", "f32_at", "i32_at", "load_word", "pause", "sleep", "store_f32", "store_i32", "store_word", "word",
+    "add_word", "byte_at", "call", "clear_bytes", "copy_bytes", "copy_element", "exchange", "f32_at", "i32_at",
+    "load_word", "pause", "sleep", "store_f32", "store_i32", "store_word", "word", "zero_bytes",
 ]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -105,3 +106,39 @@ def copy_bytes(builder: ir.IRBuilder, signature: Any, to: ir.Value, at: ir.Value
         builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), _at(builder, to, byte), _at(builder, at, byte), size,
         ir.IntType(1)(0),
     )  # fmt: skip
+
+
+@instruction(lambda to, at, size: void(int64, int64, int64))
+def copy_element(builder: ir.IRBuilder, signature: Any, to: ir.Value, at: ir.Value, size: ir.Value) -> None:
+    """copy_element(to, from, count): as `copy_bytes`, of four bytes most often."""
+    with builder.if_else(builder.icmp_signed("==", size, I64(4)), likely=True) as (four, other):
+        with four:
+            builder.store(builder.load(_at(builder, at, I32), align=1), _at(builder, to, I32), align=1)
+        with other:
+            byte = ir.IntType(8)
+            call_llvm(
+                builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), _at(builder, to, byte), _at(builder, at, byte), size,
+                ir.IntType(1)(0),
+            )  # fmt: skip
+
+
+@instruction(lambda to, size: void(int64, int64))
+def clear_bytes(builder: ir.IRBuilder, signature: Any, to: ir.Value, size: ir.Value) -> None:
+    """clear_bytes(to, count): they are zeros then."""
+    byte = ir.IntType(8)
+    call_llvm(
+        builder, "llvm.memset.p0.i64", ir.VoidType(), _at(builder, to, byte), byte(0), size, ir.IntType(1)(0),
+    )  # fmt: skip
+
+
+@instruction(lambda at: int64(int64))
+def byte_at(builder: ir.IRBuilder, signature: Any, at: ir.Value) -> ir.Value:
+    """byte_at(address), 0 to 255."""
+    return builder.zext(builder.load(_at(builder, at, ir.IntType(8)), align=1), I64)
+
+
+@instruction(lambda at, size: void(int64, int64))
+def zero_bytes(builder: ir.IRBuilder, signature: Any, at: ir.Value, size: ir.Value) -> None:
+    """zero_bytes(address, count)."""
+    byte = ir.IntType(8)
+    call_llvm(builder, "llvm.memset.p0.i64", ir.VoidType(), _at(builder, at, byte), byte(0), size, ir.IntType(1)(0))

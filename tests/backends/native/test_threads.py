@@ -2,7 +2,7 @@
 
 import pytest
 
-from burnish.backends.kernels.threads import cores
+from burnish.backends.native.threads import cores
 
 
 def test_the_environment_goes_before_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

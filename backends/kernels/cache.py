@@ -1,0 +1,87 @@
+"""States of attention, written where they lie. A kernel of these ops is asked only where nothing else reads the state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from burnish.backends.kernels.copy import contiguous, grain_of
+from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.native.emit import Emitter
+from burnish.backends.native.tensor import Tensor
+from burnish.ir.ops.attention import CacheUpdate, RingUpdate
+from burnish.ir.types import Type
+
+__all__ = ["CacheUpdateInPlace", "RingUpdateInPlace"]
+
+
+class CacheUpdateInPlace(NativeKernel):
+    """cache_update, which gives the tensor that it was given."""
+
+    name = "cache_update.in_place"
+    op = "cache_update"
+
+    def why_not(self, op: CacheUpdate, cache: Type, new: Type, past: Type) -> str | None:
+        """Takes any."""
+        return f"{cache} is packed" if cache.format is not None else None
+
+    def emit(
+        self, emitter: Emitter, op: CacheUpdate, results: Sequence[Type], cache: Tensor, new: Tensor, past: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One call; an item is a token."""
+        (batch, tokens, parts, n), size = new.shape, new.dtype.itemsize
+        if 0 in cache.shape:
+            return (cache,)
+        if n > 1 and new.strides[3] != size:
+            new = contiguous(emitter, new)
+        size *= n
+        if new.strides[2] == cache.strides[2] == size:
+            parts, size = 1, parts * size
+        emitter.call(
+            "cache", "update",
+            cache.anywhere, *cache.strides[:3], new, *new.strides[:3], past, past.strides[0],
+            tokens, cache.shape[1], parts, size,
+            items=batch * tokens, writes=[cache], space="rows", grain=grain_of(parts * size),
+        )  # fmt: skip
+        return (cache,)
+
+
+class RingUpdateInPlace(NativeKernel):
+    """ring_update, whose first result is the tensor that it was given."""
+
+    name = "ring_update.in_place"
+    op = "ring_update"
+
+    def why_not(self, op: RingUpdate, ring: Type, new: Type, past: Type, count: Type) -> str | None:
+        """Takes any."""
+        return None
+
+    def emit(
+        self,
+        emitter: Emitter,
+        op: RingUpdate,
+        results: Sequence[Type],
+        ring: Tensor,
+        new: Tensor,
+        past: Tensor,
+        count: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """A call for the rows that were there, an item each, and then one for those of tokens, an item each."""
+        (batch, rows), inner, tokens = ring.shape[:2], ring.shape[2:], new.shape[1]
+        size = math.prod(inner) * ring.dtype.itemsize
+        if not rows:
+            return ring, ring
+        before = emitter.buffer(ring.shape, ring.dtype)
+        emitter.call(
+            "cache", "before", ring, ring.strides[0], past, past.strides[0], rows, size, before,
+            items=batch * rows if size else 0, writes=[before], grain=grain_of(size),
+        )  # fmt: skip
+        if new.rows(len(inner)) is None or not new.array[:1, :1].flags.c_contiguous:
+            new = contiguous(emitter, new)
+        emitter.call(
+            "cache", "ring",
+            ring.anywhere, ring.strides[0], new, *new.strides[:2], past, past.strides[0], count, count.strides[0],
+            tokens, rows, size,
+            items=batch * tokens if size else 0, writes=[ring], space="rows", grain=grain_of(size),
+        )  # fmt: skip
+        return ring, before

@@ -1,0 +1,89 @@
+"""Prompt lookup: what is looked up, and that the text is the one that there would be without."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import burnish
+from burnish.backends.binding import BindError
+from burnish.runtime.executable import Executable
+from burnish.runtime.prompt_lookup import look_up
+from burnish.runtime.sampling import Sampler, Sampling, greedy
+from tests import models
+
+
+@pytest.mark.parametrize(
+    "ids, most, found",
+    [
+        ([1, 2, 3, 9, 1, 2, 3], 2, [9, 1]),  # the longest match
+        ([5, 7, 5, 8, 5], 3, [8, 5]),  # the latest of equally long ones, and no more than there is
+        ([1, 2, 3], 4, []),
+        ([4], 4, []),
+        ([4, 4], 4, [4]),
+    ],
+)
+def test_what_stood_behind_the_last_tokens_before(ids: list[int], most: int, found: list[int]) -> None:
+    assert look_up(ids, most) == found
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(1, 5))
+def test_it_is_a_part_of_the_text_behind_tokens_like_the_last(ids: list[int], most: int) -> None:
+    found = look_up(ids, most)
+    places = [i for i in range(1, len(ids)) if ids[i - 1] == ids[-1] and ids[i : i + len(found)] == found]
+    assert len(found) <= most and (not found or places)
+    assert bool(found) == (ids[-1] in ids[:-1])
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Executable:
+    folder = models.saved(models.llama(), tmp_path_factory.mktemp("llama"))
+    return burnish.executable(burnish.load(folder))
+
+
+class Counted:
+    """A sampler that keeps the logits that it was given."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+        self.seen: list[np.ndarray] = []
+
+    def __call__(self, logits: np.ndarray, ids: Sequence[int]) -> int:
+        self.seen.append(logits.copy())
+        return self.sampler(logits, ids)
+
+
+@pytest.mark.parametrize("sampler", [greedy, Sampling(temperature=0.7, seed=3)], ids=["greedy", "drawn"])
+def test_the_text_and_every_logit_are_the_same(llama: Executable, sampler: Sampler) -> None:
+    prompt = [5, 6, 7, 8, 5, 6, 7, 8, 5, 6]
+    if isinstance(sampler, Sampling):
+        plain, quick = Counted(Sampling(temperature=0.7, seed=3)), Counted(Sampling(temperature=0.7, seed=3))
+    else:
+        plain, quick = Counted(greedy), Counted(greedy)
+    expected = list(llama.generate(prompt, 40, plain))
+    found = list(llama.generate(prompt, 40, quick, prompt_lookup_num_tokens=4))
+    assert found == expected
+    assert all((a.view("u4") == b.view("u4")).all() for a, b in zip(plain.seen, quick.seen, strict=True))
+
+
+def test_fewer_steps_are_taken(llama: Executable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a text that repeats itself, as greedy ones of such models do."""
+    steps: list[int] = []
+    from burnish.runtime.session import Session
+
+    step = Session.step
+    monkeypatch.setattr(Session, "step", lambda self, ids, *more, **named: steps.append(1) or step(self, ids, *more, **named))
+    text = list(llama.generate([5, 6, 7], 50, greedy, prompt_lookup_num_tokens=4))
+    assert len(text) == 50 and len(steps) < 50
+
+
+def test_what_cannot_go_back_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = models.saved(models.mistral(), tmp_path_factory.mktemp("mistral"))
+    windows = burnish.executable(burnish.load(folder))
+    with pytest.raises(BindError, match=r"state .* \(ring.* cannot"):
+        list(windows.generate([5, 6], 4, prompt_lookup_num_tokens=2))
+    jax = burnish.executable(burnish.load(folder), "xla")
+    with pytest.raises(BindError, match="bits of steps of one; use numpy"):
+        list(jax.generate([5, 6], 4, prompt_lookup_num_tokens=2))
