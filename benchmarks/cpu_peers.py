@@ -30,8 +30,12 @@ from burnish.runtime.measure import Spread, machine, read_bandwidth, weight_byte
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("peers", type=Path, metavar="PEERS", help="where the models and llama.cpp are")
 parser.add_argument("--models", default="S", help="of PEERS/models, separated by commas (default: %(default)s)")
-parser.add_argument("--engines", help="the first words of the names of those that run, separated by commas (default: all)")
-parser.add_argument("--cases", help="BATCHxTOKENS:STEPS,… (default: 1x128:24,1x512:0,1x1024:24; encoders: 1x128,32x128)")
+parser.add_argument(
+    "--engines", help="the first words of the names of those that run, separated by commas (default: all)"
+)
+parser.add_argument(
+    "--cases", help="BATCHxTOKENS:STEPS,… (default: 1x128:24,1x512:0,1x1024:24; encoders: 1x128,32x128)"
+)
 parser.add_argument("--threads", default="2", help="how many, or several numbers of them (default: %(default)s)")
 parser.add_argument("--repeat", type=int, default=5, help="turns (default: %(default)s)")
 parser.add_argument("--starts", type=int, default=3, help="starts of each process (default: %(default)s)")

@@ -26,7 +26,12 @@ class Example(NamedTuple):
     @property
     def title(self) -> str:
         """What is printed of it."""
-        return f"{self.op.name}({', '.join(t.partition(' ')[0] if ' = ' in t else t for t in self.operands)})"
+        return f"{self.op.name}({', '.join(self.types)})"
+
+    @property
+    def types(self) -> list[str]:
+        """The types of the operands."""
+        return [t.partition(" = ")[0].partition(" < ")[0] for t in self.operands]
 
 
 def example(name: str, *operands: str, **attributes: object) -> Example:
