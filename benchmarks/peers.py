@@ -10,6 +10,7 @@ each turn, since some engines keep what they have read.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -195,7 +196,7 @@ def turn(engine: Engine, ids: np.ndarray, new: int) -> dict[str, float]:
         logits = engine.decode(TOKENS[0] + int(np.argmax(logits)) % (TOKENS[1] - TOKENS[0]))
     clocks.append((time.perf_counter(), time.process_time()))
     (prefill, prefill_cpu), (decode, decode_cpu) = (
-        (b[0] - a[0], b[1] - a[1]) for a, b in zip(clocks, clocks[1:], strict=False)
+        (b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(clocks)
     )
     times = {"prefill_s": prefill, "prefill_cpu_s": prefill_cpu, "decode_s": decode, "decode_cpu_s": decode_cpu}
     return {**times, "memory": peak_memory()}
@@ -206,7 +207,7 @@ def answers(name: str, model: str, threads: str) -> Iterator[dict[str, Any]]:
     try:
         engine = ENGINES[name](Path(model), int(threads))
     except Exception as error:  # whatever a library that is not there, or not fit, raises
-        yield {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        yield {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
         return
     yield {"ready": True}
     rng = np.random.default_rng(0)

@@ -22,11 +22,9 @@ def test_every_kernel_has_an_example() -> None:
     assert [name for name in kernels.wanted() if name not in reached] == []
 
 
-def test_no_example_is_left_to_numpy_because_of_a_slip() -> None:
-    for e in examples():
-        e.op.results(*kernels.types_of(e))  # the operands fit
-        if KERNELS and e.op.name not in {k.op for k in KERNELS.values()}:
-            assert kernels.kernel_of(e) is None
+def test_the_operands_of_every_example_fit() -> None:
+    for one in examples():
+        assert one.op.results(*kernels.types_of(one))
 
 
 @NATIVE
@@ -35,7 +33,7 @@ def test_a_program_is_of_nodes_that_the_kernel_runs(one: Example) -> None:
     module, inputs, count = kernels.program(one)
     native, plain = kernels.runs_of(module)
     assert f"{count} x {one.op.name}: kernel " in native.plan_text("f")
-    assert "kernel" not in plain.plan_text("f").replace("done: kernel done", "")
+    assert f"{count} x {one.op.name}: numpy" in plain.plan_text("f")
     assert native("f", inputs).keys() == plain("f", inputs).keys()
 
 
