@@ -1,4 +1,4 @@
-"""Every compiled kernel beside what it replaces, NumPy's `evaluate` (a product in f32: OpenBLAS), on one thread, in turn.
+"""Every compiled kernel beside what it replaces, NumPy's `evaluate` (OpenBLAS, for a product), in turn, on one thread.
 
     python -m benchmarks.kernels [--only attention,linear] [--json]
 
