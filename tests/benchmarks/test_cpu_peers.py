@@ -59,10 +59,10 @@ def test_each_engine_is_compared_with_one_that_runs_the_same_models() -> None:
 
 
 def test_an_engine_that_fails_in_a_turn_is_left_out(peers: Path) -> None:
-    line = [str(peers), "--models", "tiny", "--cases", "1x4,1x600", "--repeat", "1", "--starts", "1"]
+    line = [str(peers), "--models", "tiny", "--cases", "1x4,2x4", "--repeat", "1", "--starts", "1"]
     found = measure(parser.parse_args([*line, "--engines", "burnish bf16"]), Model.of(peers, "tiny"), 1, budget=60.0)
     assert found["engines"] == {}
-    assert found["left_out"] == {"burnish bf16": "Case(batch=1, tokens=600, steps=0): it ended"}
+    assert found["left_out"] == {"burnish bf16": "Case(batch=2, tokens=4, steps=0): it ended"}
 
 
 def test_an_engine_that_ends_is_an_error() -> None:
