@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -200,11 +201,12 @@ def _starts(source: Path, work: _Work, backend: str, activations: str | None, re
         arguments += [f"--{name}", meta[name]] if meta[name] else []
     for plugin in meta["plugins"]:
         arguments += ["--plugin", plugin]
-    line, times = [sys.executable, "-m", "burnish", *map(str, arguments)], []
+    line, times = [sys.executable, "-P", "-m", "burnish", *map(str, arguments)], []
+    same = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}  # this Burnish, and no other
     for start in range(repeat):
         show_progress("starts", start, repeat)
         began = time.perf_counter()
-        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=same) as process:
             assert process.stdout is not None
             said = process.stdout.readline()
             times.append(time.perf_counter() - began)

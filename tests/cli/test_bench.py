@@ -107,7 +107,7 @@ def test_a_result_that_is_not_there_is_refused(cli: Cli, llama: Path, tmp_path: 
 @pytest.mark.usefixtures("measured")  # so that the kernels are there, which a process is started for too
 def test_a_start_that_fails_says_why(cli: Cli, llama: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "burnish.py").write_text("raise SystemExit('it is broken')")
-    monkeypatch.chdir(tmp_path)  # which `python -m` looks in first
+    monkeypatch.syspath_prepend(tmp_path)  # this process has its own already
     code, _, err = cli("bench", llama, *SMALL)
     assert (code, err) == (5, "error: a process that was started for a first token made none: it is broken\n")
 
