@@ -7,10 +7,10 @@ import functools
 from burnish.backends.kernels.rows import as_rows
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor
-from burnish.ir.format import QuantFormat
+from burnish.ir.format import FORMATS, QuantFormat
 from burnish.ir.types import Type, dtype_name
 
-__all__ = ["READER", "stored_rows", "why_not_stored"]
+__all__ = ["READER", "kinds", "stored_rows", "why_not_stored"]
 
 FLOATS = ("f32", "f16", "bf16")
 READER = 1024  # bytes that reading a row may take of scratch memory: one for each element of parts that share bytes
@@ -25,6 +25,11 @@ def why_not_stored(w: Type) -> str | None:
         return f"w is {w}, not in the layout of files"
     refusal = _why_unread(w.format)
     return refusal and f"w is {w}, and {refusal}"
+
+
+def kinds() -> list[str]:
+    """What rows are read of: the float types, and formats."""
+    return [*FLOATS, *(name for name, format in FORMATS.items() if _why_unread(format) is None)]
 
 
 @functools.cache

@@ -56,7 +56,9 @@ class Phase:
     def chunk(self, threads: int) -> int:
         """How many items a thread takes at once."""
         grain = min(c.grain for c in self.calls)  # an item is worth what all of them do
-        return max(1, math.ceil(self.items / (threads * CHUNKS_A_THREAD * grain))) * grain if threads > 1 else self.items
+        if threads == 1:
+            return self.items
+        return max(1, math.ceil(self.items / (threads * CHUNKS_A_THREAD * grain))) * grain
 
     def takes(self, call: Call) -> bool:
         """Whether a call may follow within the phase: what it shares with others lies in the same rows for all."""

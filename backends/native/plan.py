@@ -215,4 +215,6 @@ def _given(type: Type) -> TensorValue:
 
 
 def _copy(x: Array) -> Array:
-    return Packed(x.format, x.layout, x.shape, {k: p.copy() for k, p in x.planes.items()}) if isinstance(x, Packed) else x.copy()
+    if isinstance(x, Packed):
+        return x.with_planes({k: p.copy() for k, p in x.planes.items()}, x.shape)
+    return x.copy()

@@ -19,8 +19,8 @@ class Memory:
     """Bytes that have an address in a run. `array` shows how views of them lie, and holds them where they are fixed."""
 
     array: np.ndarray
-    #: "fixed" is known before a run, "given" (an input, or what NumPy made) at its start or in it, "made" by the program
-    #: in memory that it uses again, "returned" made by the program in memory of its own
+    #: "fixed" is known before a run, "given" (an input, or what NumPy made) at its start or in it; "made" by the
+    #: program in memory that it uses again, "returned" in memory of its own
     kind: str
 
     @property

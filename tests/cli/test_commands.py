@@ -56,7 +56,10 @@ def test_every_command_is_documented(name: str) -> None:
     ("arguments", "hint"),
     [
         (("rnu", "model"), "there is no command 'rnu'; did you mean run?"),
-        (("talk", "model"), "there is no command 'talk'; there are bench, build-kernels, chat, compile, debug, eval, inspect"),
+        (
+            ("talk", "model"),
+            "there is no command 'talk'; there are bench, build-kernels, chat, compile, debug, eval, inspect",
+        ),
         (("debug", "chek"), "there is no command 'chek'; did you mean check?"),
         (("run", "model", "--promt", "a"), "'--prompt'"),
         (("run", "model", "--backend", "nunpy"), "there is no 'nunpy'; did you mean numpy?"),

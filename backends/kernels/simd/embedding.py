@@ -8,15 +8,14 @@ from typing import Any
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.stored import read_row
 from burnish.backends.kernels.simd.words import i32_at, word
+from burnish.backends.kernels.stored import kinds
 
 __all__ = ["arguments", "functions"]
 
 
 def arguments() -> list[str]:
-    """The types of tables that there is code for."""
-    from burnish.backends.kernels.dequantize import why_not_floats
-
-    return ["f32", "f16", "bf16", *(name for name, format in FORMATS.items() if why_not_floats(format) is None)]
+    """What weights there is code for are stored in."""
+    return kinds()
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:

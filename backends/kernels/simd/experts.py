@@ -11,8 +11,14 @@ from burnish.backends.kernels.float_linear import BLOCK_ROWS, BLOCK_TOKENS, MANY
 from burnish.backends.kernels.simd.float_product import products
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import copy_bytes, i32_at, store_i32, word
+from burnish.backends.kernels.stored import kinds
 
-__all__ = ["functions"]
+__all__ = ["arguments", "functions"]
+
+
+def arguments() -> list[str]:
+    """What weights there is code for are stored in."""
+    return kinds()
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:
@@ -20,7 +26,7 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
     few, many = products(argument, isa)
 
     @njit(nogil=True)
-    def clipped(chosen: int, i: int, experts: int) -> int:
+    def clipped(chosen: int, i: int, experts: int) -> Any:
         return min(max(i32_at(chosen + 4 * i), 0), experts - 1)
 
     def sort(a: int, begin: int, end: int, scratch: int) -> None:

@@ -9,13 +9,14 @@ from burnish.backends.kernels.float_linear import BLOCK_ROWS, BLOCK_TOKENS, ROWS
 from burnish.backends.kernels.simd.float_product import products
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import word
+from burnish.backends.kernels.stored import kinds
 
 __all__ = ["arguments", "functions"]
 
 
 def arguments() -> list[str]:
-    """The types of weights that there is code for."""
-    return list(SIZES)
+    """What weights there is code for are stored in."""
+    return kinds()
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:

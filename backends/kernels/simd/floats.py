@@ -322,7 +322,7 @@ def store_first(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.V
     builder.store(x, builder.inttoptr(at, x.type.as_pointer()), align=4)
 
 
-@instruction(lambda registers: int64(registers))
+@instruction(int64)
 def first_as_int(builder: ir.IRBuilder, signature: Any, value: ir.Value) -> ir.Value:
     """first_as_int(registers): the first element, an integer, as one."""
     x = builder.extract_element(signature.args[0].extract(builder, value, 0, 0), I32(0))

@@ -78,7 +78,9 @@ def test_a_call_without_items_is_none() -> None:
     assert not e.calls
 
 
-@pytest.mark.parametrize("items, grain, threads, chunk", [(100, 1, 1, 100), (100, 1, 2, 13), (7, 4, 2, 4), (1, 1, 4, 1)])
+@pytest.mark.parametrize(
+    "items, grain, threads, chunk", [(100, 1, 1, 100), (100, 1, 2, 13), (7, 4, 2, 4), (1, 1, 4, 1)]
+)
 def test_chunks_leave_work_to_others(items: int, grain: int, threads: int, chunk: int) -> None:
     e, x = emitter(), tensor(items, 8)
     e.call("rows", "silu", x, x, items=items, writes=[x], grain=grain)
