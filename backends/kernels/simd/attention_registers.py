@@ -127,23 +127,39 @@ def between(lanes: int) -> Intrinsic:
 
 
 def shown(lanes: int) -> Intrinsic:
-    """shown(sixteen f32, address, step, count): those whose byte (`step` apart) is not 0, and -inf for the others; of
-    those from `count` on, no byte is read.
+    """shown(sixteen f32, address, count): those whose byte there is not 0, and -inf for the others; from `count` on, no
+    byte is read.
     """
     registers = Registers("f32", lanes, 1, WIDTH // lanes)
     bytes_ = ir.VectorType(I8, lanes)
 
     @instruction(lambda value, at, count: registers(registers, int64, int64))
     def shown16(builder: ir.IRBuilder, signature: Any, value: ir.Value, at: ir.Value, count: ir.Value) -> ir.Value:
-        def one(row: int, col: int) -> ir.Value:
-            pointer = builder.inttoptr(builder.add(at, I64(col * lanes)), bytes_.as_pointer())
-            name, none = f"llvm.masked.load.v{lanes}i8.p0", ir.Constant(bytes_, None)
-            mask = call_llvm(builder, name, bytes_, pointer, I32(1), _below(builder, lanes, col, count), none)
-            seen = builder.icmp_unsigned("!=", mask, none)
-            x = registers.extract(builder, value, row, col)
-            return builder.select(seen, x, filled(registers.vector, LOWEST))
+        none = ir.Constant(bytes_, None)
 
-        return registers.build(builder, one)
+        def place(col: int) -> ir.Value:
+            return builder.inttoptr(builder.add(at, I64(col * lanes)), bytes_.as_pointer())
+
+        def masked(row: int, col: int) -> ir.Value:
+            mask, name = _below(builder, lanes, col, count), f"llvm.masked.load.v{lanes}i8.p0"
+            return one(col, call_llvm(builder, name, bytes_, place(col), I32(1), mask, none))
+
+        def one(col: int, seen: ir.Value) -> ir.Value:
+            x = registers.extract(builder, value, 0, col)
+            return builder.select(builder.icmp_unsigned("!=", seen, none), x, filled(registers.vector, LOWEST))
+
+        # AVX2 has no masked loads of bytes: LLVM makes sixteen branches of one.
+        with builder.if_else(builder.icmp_signed(">=", count, I64(WIDTH))) as (whole, part):
+            with whole:
+                full = registers.build(builder, lambda row, col: one(col, builder.load(place(col), align=1)))
+                whole_block = builder.block
+            with part:
+                some = registers.build(builder, masked)
+                part_block = builder.block
+        phi = builder.phi(full.type)
+        phi.add_incoming(full, whole_block)
+        phi.add_incoming(some, part_block)
+        return phi
 
     return shown16
 

@@ -252,6 +252,16 @@ def test_padding_of_an_encoder_changes_no_bit(isa: InstructionSet, real: int, mo
     assert same(masked[:, :real], short)
 
 
+@every_cpu
+@pytest.mark.parametrize("bias", [np.zeros, np.ones], ids=["zeros", "all-visible"])
+@pytest.mark.parametrize("shape", list(itertools.product((1, 2), (1, 4), (1, 3), (1, 70))), ids=str)
+def test_a_bias_that_says_nothing_changes_no_bit(isa: InstructionSet, bias: Any, shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    q, k, v = (random.standard_normal((2, n, heads, 8), np.float32) for n, heads in ((3, 4), (70, 2), (70, 2)))
+    given = bias(shape, np.float32 if bias is np.zeros else np.bool_)
+    assert same(run({"scale": 0.3}, Operands(q, k, v, bias=given), isa), run({"scale": 0.3}, Operands(q, k, v), isa))
+
+
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "f64"])
 def test_what_is_not_f32_is_refused(dtype: str) -> None:
     x = Type(dtype, (1, 2, 3, 4))
