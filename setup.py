@@ -1,4 +1,7 @@
-"""What `pyproject.toml` cannot say: a wheel has machine code beside the sources (docs/decisions/0033-machine-code.md)."""
+"""What `pyproject.toml` cannot say: a wheel has machine code beside the sources.
+
+Why: docs/decisions/0033-machine-code.md.
+"""
 
 import platform
 import shutil

@@ -18,7 +18,7 @@ import numpy as np
 from burnish.backends.backend import Backend, Way, find_way
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.cpu import instruction_set, why_none
+from burnish.backends.kernels.cpu import instruction_set
 from burnish.backends.kernels.kernel import Kernel, NativeKernel, run_kernel
 from burnish.backends.native.once import run_once
 from burnish.backends.native.plan import Emitted, NativePlan
@@ -95,8 +95,6 @@ class Interpreter(Backend):
             return Way("numpy", why_not="something else reads what it would write into")
         types = [None if v is None else v.type for v in node.inputs]
         otherwise = "numpy, in place" if in_place else "numpy"
-        if (why := why_none()) and any(isinstance(k, NativeKernel) and k.op == node.op.name for k in self.kernels.values()):
-            otherwise += f" ({why})"
         return find_way(node, types, self._table(node), otherwise)
 
     def plan_text(self, graph: str) -> str:
@@ -112,8 +110,8 @@ class Interpreter(Backend):
         return "\n".join([head, *(f"{count} x {line}" for line, count in lines.items())])
 
     def _table(self, node: Node) -> Mapping[str, Kernel]:
-        """The kernels for a node: programs are made of the nodes of graphs, not of those of bodies, where code runs."""
-        if not why_none() and any(node.out.graph is g for g in self.module.graphs.values()):
+        """The kernels for a node: programs are made of the nodes of graphs, not of those of bodies."""
+        if any(node.out.graph is g for g in self.module.graphs.values()):
             return self.kernels
         return {name: k for name, k in self.kernels.items() if not isinstance(k, NativeKernel)}
 
@@ -122,7 +120,7 @@ class Interpreter(Backend):
         (result,) = self.plan(graph, sizes)({})
         return bool(np.all(result))
 
-    def guarded_plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan:
+    def guarded_plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan | NativePlan:
         """The steps of a graph at sizes that break no guard. Raises BindError."""
         check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
         return self.plan(graph, sizes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from burnish.frontends import architectures
 from burnish.frontends.architecture import GGUF_ARCHITECTURES, build_module
 from burnish.frontends.config import Config, LoadError, shown
-from burnish.frontends.gguf_file import read_gguf
+from burnish.frontends.gguf_file import header_of
 from burnish.frontends.gguf_names import architecture_of, config_of, gguf_names
 from burnish.frontends.stored import Tensors
 from burnish.ir.module import Module
@@ -26,7 +26,7 @@ _SIZES = """
 
 def load_gguf(source: Path) -> Module:
     """The module of a GGUF file. Its packed tensors stay packed. Raises LoadError."""
-    file = read_gguf(source)
+    file = header_of(source)
     kind = architecture_of(file)
     family = GGUF_ARCHITECTURES.get(kind)
     if family is None:

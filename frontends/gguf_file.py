@@ -5,6 +5,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (little-endian
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from burnish.ir.format import FORMATS
 from burnish.ir.types import NUMPY, InferError, Type
 from burnish.ir.weights import StoredTensor
 
-__all__ = ["GgufFile", "read_gguf"]
+__all__ = ["GgufFile", "header_of", "read_gguf"]
 
 LARGEST_HEADER = 64 << 20  # bytes; vocabularies of 262,144 tokens with their merges take 15 MB
 MOST_ENTRIES = 1 << 16  # keys, and tensors; the largest models have some thousands of tensors
+AHEAD = 1 << 16  # bytes of strings that are read at once
 LONGEST_NAME = 64  # bytes of a tensor's name
 
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q").unpack_from
 _NUMBERS = {
     0: "<u1",
     1: "<i1",
@@ -99,6 +102,20 @@ def read_gguf(path: Path) -> GgufFile:
         return _read(_Reader(path, file, size))
 
 
+def header_of(path: Path) -> GgufFile:
+    """What `read_gguf` says, asked once of a file that nobody changes: a model, its tokenizer, its template want it."""
+    try:
+        about = path.stat()
+    except OSError:
+        return read_gguf(path)  # which says what is wrong
+    return _read_once(path, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_once(path: Path, *version: int) -> GgufFile:
+    return read_gguf(path)
+
+
 class _Reader:
     """The header's bytes in order, none taken before it is known that the file has them."""
 
@@ -164,8 +181,31 @@ class _Reader:
             raise LoadError(f"{self.path}: {what} is an array of arrays, which is not supported")
         if kind == _STRING:
             self.require(n * 8, what)
-            return tuple(self.text(what) for _ in range(n))
+            return self.texts(n, what)
         return self.numbers(kind, n, what)
+
+    def texts(self, n: int, what: str) -> tuple[str, ...]:
+        """`n` strings, hundreds of thousands in a vocabulary: many at once, of bytes read ahead."""
+        found: list[str] = []
+        while len(found) < n:
+            begin, ahead = self.at, self.file.read(min(AHEAD, LARGEST_HEADER - self.at))
+            some: list[bytes] = []
+            at, last, left = 0, len(ahead) - 8, n - len(found)
+            while at <= last and len(some) < left:
+                (size,) = _LENGTH(ahead, at)
+                if size > last - at:
+                    break
+                some.append(ahead[at + 8 : at + 8 + size])
+                at += 8 + size
+            self.at = begin + at
+            self.file.seek(self.at)
+            try:
+                found += map(bytes.decode, some)
+            except UnicodeDecodeError as e:
+                raise LoadError(f"{self.path}: {what} is not UTF-8: {e.reason}") from None
+            if not some:  # one that is longer than what is read ahead, or not whole
+                found.append(self.text(what))
+        return tuple(found)
 
     def numbers(self, kind: int, n: int, what: str) -> np.ndarray:
         if kind not in _NUMBERS:

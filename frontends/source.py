@@ -214,22 +214,22 @@ class Gguf(Source):
 
     def tokenizer(self, path: Path) -> str | None:
         """That of the file, unless a `tokenizer.json` lies beside it."""
-        from burnish.frontends.gguf_file import read_gguf
+        from burnish.frontends.gguf_file import header_of
         from burnish.frontends.tokenizers.gguf import gguf_tokenizer
 
         beside, own = super().tokenizer(path), self._file(path)
         if beside is not None or own is None:
             return beside
-        file = read_gguf(own)
+        file = header_of(own)
         return gguf_tokenizer(file) if "tokenizer.ggml.model" in file.metadata else None
 
     def chat_template(self, path: Path) -> ChatTemplate | None:
         """That of the file, unless one lies beside it."""
-        from burnish.frontends.gguf_file import read_gguf
+        from burnish.frontends.gguf_file import header_of
         from burnish.frontends.tokenizers.chat_template import gguf_chat_template
 
         beside, own = super().chat_template(path), self._file(path)
-        return gguf_chat_template(read_gguf(own)) if beside is None and own is not None else beside
+        return gguf_chat_template(header_of(own)) if beside is None and own is not None else beside
 
     def _file(self, path: Path) -> Path | None:
         from burnish.frontends.weight_files import has_weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from itertools import chain, repeat
 from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
@@ -62,6 +62,10 @@ class Registry(Mapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._things)
+
+    def values(self) -> ValuesView[T]:
+        """The things, in the order in which they were defined."""
+        return self._things.values()
 
     # Mapping would raise and catch a KeyError for each name that is not there: every type asks whether it is a format.
 

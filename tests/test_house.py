@@ -81,14 +81,14 @@ def test_importing_burnish_loads_nothing() -> None:
     [
         (["--help"], set()),
         (["compile", "--help"], set()),
-        (["inspect", "examples/tiny-lm"], {"llvmlite", "scipy", "tokenizers"}),
+        (["inspect", "examples/tiny-lm"], {"scipy", "tokenizers"}),
         (["opt", "examples/tiny-lm"], set()),
         pytest.param(["opt", "--list"], set(), marks=pytest.mark.slow),
         pytest.param(
-            ["compile", "examples/tiny-lm", "-o", "OUT"], {"llvmlite", "scipy", "tokenizers"}, marks=pytest.mark.slow
+            ["compile", "examples/tiny-lm", "-o", "OUT"], {"scipy", "tokenizers"}, marks=pytest.mark.slow
         ),
-        (["compile", "examples/tiny-lm", "-o", "OUT", "--quantize", "q4_0"], {"llvmlite", "scipy", "tokenizers"}),
-        (["run", "examples/tiny-lm", "-p", "The"], {"llvmlite", "scipy", "tokenizers"}),
+        (["compile", "examples/tiny-lm", "-o", "OUT", "--quantize", "q4_0"], {"scipy", "tokenizers"}),
+        (["run", "examples/tiny-lm", "-p", "The"], {"scipy", "tokenizers"}),
         pytest.param(
             ["run", "examples/tiny-lm", "-p", "The", "--backend", "xla"],
             {"jax", "networkx", "scipy", "tokenizers"},

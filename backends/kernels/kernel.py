@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from burnish.backends.kernels.cpu import why_none
 from burnish.ir.format import FORMATS
 from burnish.ir.op import Array, Op
 from burnish.ir.registry import Registry
@@ -63,6 +64,9 @@ class Kernel:
 class NativeKernel(Kernel):
     """A kernel of compiled code: it says what is called, and consecutive ones run without Python between them."""
 
+    #: whether operands may be `RingRows`; otherwise they are copied for it
+    takes_rings: ClassVar[bool] = False
+
     #: whether it makes the bytes that NumPy makes, so that it may stand in before run time too
     same_bytes: ClassVar[bool] = False
 
@@ -90,7 +94,7 @@ def find_kernel(op: Op, inputs: Sequence[Type | None], table: Mapping[str, Kerne
     for kernel in reversed(list(table.values())):
         if kernel.op != op.name:
             continue
-        reason = kernel.why_not(op, *inputs)
+        reason = (why_none() if isinstance(kernel, NativeKernel) else "") or kernel.why_not(op, *inputs)
         if reason is None:
             return Choice(kernel, "")
         refusals.append(f"{kernel.name}: {reason}")

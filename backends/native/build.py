@@ -8,6 +8,7 @@ Python functions of four i64: the address of arguments, the first item, the end,
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pickle
 import pkgutil
@@ -115,13 +116,18 @@ def build_unit(unit: str, isa: str) -> bytes:
 
 
 def every_unit() -> list[str]:
-    """The units that there are: a module that makes them for arguments lists these, in `arguments()`."""
+    """The units that there are: a module whose functions are made for an argument lists those, in `arguments()`.
+
+    Raises TypeError where one does not.
+    """
     units = []
     for module in sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(SIMD).__path__)):
         source = importlib.import_module(f"{SIMD}.{module}")
         if hasattr(source, "arguments"):
             units += [f"{module}:{a}" for a in source.arguments()]
         elif hasattr(source, "functions"):
+            if len(inspect.signature(source.functions).parameters) > 1:
+                raise TypeError(f"kernels/simd/{module}.py has no arguments(), of which there is code")
             units.append(module)
     return units
 

@@ -34,7 +34,7 @@ def can_build() -> bool:
 def meaning(unit: str) -> Meaning:
     """What a unit's argument stands for: a format, as far as code depends on it."""
     format = FORMATS.get(unit.partition(":")[2])
-    return None if format is None else {k: getattr(format, k) for k in ("group", "run", "zero", "parts")}
+    return None if format is None else {k: getattr(format, k) for k in ("group", "run", "zero", "parts", "block")}
 
 
 def build(units: Iterable[str], isa: InstructionSet, done: Callable[[str, bytes], None]) -> None:

@@ -16,7 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-import burnish
 from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.native.builders import WITHOUT, CodeError, build, can_build, list_units, meaning
 from burnish.backends.native.image import SHIPPED, ImageError, load_image, read_image, write_image
@@ -26,7 +25,7 @@ __all__ = ["Built", "CodeError", "Progress", "addresses", "build_all", "cache_fo
 
 Progress = Callable[[str, int, int], None]
 
-PACKAGE = Path(burnish.__file__).parent
+PACKAGE = Path(__file__).parents[2]
 SIMD = "burnish.backends.kernels.simd"
 #: an import, and what of it, of a module that code is made of
 IMPORT = re.compile(
@@ -45,7 +44,7 @@ def addresses(unit: str, isa: InstructionSet) -> dict[str, int]:
 
 
 def prepare(units: Iterable[str], isa: InstructionSet, progress: Progress | None = None) -> None:
-    """Load these units, and build those that are missing first, as many at once as there are cores. Raises CodeError."""
+    """Load these units; those that are missing are built, as many at once as there are cores. Raises CodeError."""
     with _lock:
         missing = []
         for unit in dict.fromkeys(units):
@@ -140,17 +139,19 @@ def _sources(module: str) -> str:
     todo = [module]
     while todo:
         name = todo.pop()
-        path = PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py")
-        if name not in found and path.is_file():
-            found[name], imports = _source(path)
+        if name not in found and (source := _source(PACKAGE.joinpath(*name.split(".")[1:]))) is not None:
+            found[name], imports = source
             todo += imports
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
 @functools.cache
-def _source(path: Path) -> tuple[bytes, list[str]]:
-    """The digest of a file, and what it may import."""
-    text = path.read_bytes()
+def _source(path: Path) -> tuple[bytes, list[str]] | None:
+    """The digest of a module, and what it may import; None for what is no module."""
+    try:
+        text = path.with_suffix(".py").read_bytes()
+    except OSError:
+        return None
     imports = []
     for module, names in IMPORT.findall(text.decode()):
         imports += [module, *(f"{module}.{name}" for name in re.findall(r"\w+", names))]

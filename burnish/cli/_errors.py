@@ -1,9 +1,9 @@
 """Where errors become messages and exit codes.
 
 Exit codes: 0 fine; 1 a check failed, the culprit was found, or results are not finite; 2 usage; 3 a model cannot be
-loaded, is damaged or not supported, or a weight not quantized; 4 a pass or a plugin crashed, or the verifier refused; 5
-inconclusive; 6 a budget or memory was exceeded; 70 a fault of ours; 130 interrupted; 143 terminated. With BURNISH_DEBUG
-set, errors come with their traceback.
+loaded, is damaged or not supported, or a weight not quantized; 4 a pass, a plugin or the compiler of kernels failed,
+or the verifier refused; 5 inconclusive; 6 a budget or memory was exceeded; 70 a fault of ours; 130 interrupted; 143
+terminated. With BURNISH_DEBUG set, errors come with their traceback.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def exit_code(error: BaseException) -> int | None:
     if isinstance(error, ENDED):
         return 143 if isinstance(error, Terminated) else 130
     from burnish.backends.binding import BindError
+    from burnish.backends.native.builders import CodeError
     from burnish.frontends.config import LoadError
     from burnish.ir.budget import BudgetError
     from burnish.ir.discover import line_in_plugin
@@ -68,6 +69,7 @@ def exit_code(error: BaseException) -> int | None:
         (PassError, 4),
         (VerifyError, 4),
         (RunError, 4),  # of a plugin's op or kernel
+        (CodeError, 4),
         (Inconclusive, 5),
         (BudgetError, 6),
         (MemoryError, 6),

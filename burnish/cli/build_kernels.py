@@ -14,7 +14,9 @@ CPUS = ("avx512_vnni", "avx2", "all")  # not asked of the backends: `--help` loa
 
 
 @click.command()
-@click.option("--cpu", type=click.Choice(CPUS), help="The instructions that it uses.  [default: the best that run here]")
+@click.option(
+    "--cpu", type=click.Choice(CPUS), help="The instructions that it uses.  [default: the best that run here]"
+)
 @click.option(
     "-o", "--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Where it goes.  [default: the user's cache]"
 )

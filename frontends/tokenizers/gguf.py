@@ -129,6 +129,8 @@ class _Tokens:
         if not isinstance(types, list) or len(types) != len(texts):
             raise LoadError(f"{keys.where}: {_KEY}token_type must be {len(texts)} numbers, one for each token")
         allowed = (NORMAL, CONTROL, USER, UNUSED) if kind == "gpt2" else tuple(range(NORMAL, BYTE + 1))
+        if {*types} <= {*allowed} and all(texts) and len({*texts}) == len(texts):
+            return cls(keys, texts, types)
         known: dict[str, int] = {}
         for i, (text, type) in enumerate(zip(texts, types, strict=True)):
             if type not in allowed:
@@ -138,7 +140,7 @@ class _Tokens:
                 raise LoadError(f"{keys.where}: token {i} is empty")
             if known.setdefault(text, i) != i:
                 raise LoadError(f"{keys.where}: {shown(text)} is the text of tokens {known[text]} and {i}")
-        return cls(keys, texts, types)
+        raise AssertionError("one of them is at fault")
 
     @property
     def ids(self) -> dict[str, int]:

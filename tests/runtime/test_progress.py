@@ -30,19 +30,20 @@ def test_passes(told) -> None:
 @pytest.mark.parametrize("backend", ["numpy", "xla"])
 def test_what_the_first_run_of_each_size_computes_and_compiles(backend: str, told) -> None:
     calls, progress = told
+    burnish.executable(decoder(), backend).forward(IDS)  # the kernels of NumPy's are built, once and for all
     model = burnish.executable(decoder(), backend, progress=progress)
     assert {what for what, _, _ in calls} == {"passes"} and calls[-1][1] == calls[-1][2]
     calls.clear()
     model.forward(IDS)
-    compiling = "compiling forward" if backend == "xla" else "compiling kernels"
+    compiles = [("compiling forward", 0, 0), ("compiling forward", 1, 1)] if backend == "xla" else []
     weights = [call for call in calls if call[0] == "weights"]
     assert weights and weights == [("weights", done, len(weights)) for done in range(1, len(weights) + 1)]
-    assert [call for call in calls if call[0] == compiling] == [(compiling, 0, 0), (compiling, 1, 1)]
+    assert [call for call in calls if call[0] != "weights"] == compiles
     calls.clear()
     model.forward(IDS)
     assert calls == []
     model.forward(np.repeat(IDS, 20, 1))
-    assert calls == [(compiling, 0, 0), (compiling, 1, 1)]
+    assert calls == compiles
 
 
 def test_nobody_need_listen() -> None:

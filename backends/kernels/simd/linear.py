@@ -10,11 +10,18 @@ from burnish.backends.kernels.simd.tile import affine_tile
 from burnish.backends.kernels.simd.words import word
 from burnish.ir.format import FORMATS
 
-__all__ = ["functions"]
+__all__ = ["arguments", "functions"]
 
 TOKENS = 4  # at once, where there are so many
 #: bytes of codes that are asked for ahead: of one token's, all there is to wait for; of four's, time is left
 AHEAD, AHEAD_OF_ONE = 1024, 3072
+
+
+def arguments() -> list[str]:
+    """The formats that there is code for."""
+    from burnish.backends.kernels.linear import why_unread
+
+    return [name for name, format in FORMATS.items() if why_unread(format) is None]
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:

@@ -17,9 +17,16 @@ from burnish.backends.kernels.tiles import WORD_INPUTS, offsets
 from burnish.ir.format import FORMATS, QuantFormat
 from burnish.ir.parts import Raw, slices
 
-__all__ = ["functions"]
+__all__ = ["arguments", "functions"]
 
 TOGETHER = 256  # inputs of a row that are laid out before the next row's: of all lanes, they stay in the first cache
+
+
+def arguments() -> list[str]:
+    """The formats that `linear` reads."""
+    from burnish.backends.kernels.linear import why_unread
+
+    return [name for name, format in FORMATS.items() if why_unread(format) is None]
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:
