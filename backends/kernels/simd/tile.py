@@ -8,6 +8,7 @@ from typing import Any
 from numba import njit
 
 from burnish.backends.kernels.simd import floats as f
+from burnish.backends.kernels.simd import masked
 from burnish.backends.kernels.simd import registers as r
 from burnish.backends.kernels.simd.instructions import Dot, Instructions
 from burnish.backends.kernels.tiles import WORD_INPUTS, offsets
@@ -48,7 +49,7 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
     # Compiled code sees no classes: what it calls are names bound here.
     dot4, widen, hold = dot.dot4, dot.widen, r.pin if tokens > 1 else r.same
     prefetch = r.prefetch(block_codes // halves if ahead else 0, rows)
-    store_part, load_part, fadd = r.store_part, r.load_part(lanes, rows), f.fadd
+    store_part, load_part, fadd = masked.store_part, masked.load_part(lanes, rows), f.fadd
     either, add, subtract, times = r.either, r.add, r.subtract, r.times
     multiply, fma, to_f32 = r.multiply, r.fma, r.to_f32
     inputs, floats = r.splat("i32", lanes, tokens), r.splat("f32", lanes, tokens)

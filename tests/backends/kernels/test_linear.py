@@ -1,6 +1,7 @@
 """linear.int8 against float64, for every format that it reads, on every instruction set that is here."""
 
 import functools
+import itertools
 from unittest.mock import patch
 
 import numpy as np
@@ -162,8 +163,9 @@ def test_codes_that_are_the_zero_point_add_nothing(isa: InstructionSet) -> None:
 @pytest.mark.parametrize("tokens", [1, 5])
 def test_a_bias_is_added_to_the_sum(isa: InstructionSet, rows: int, tokens: int) -> None:
     x, w, b = activations(tokens, 64), weights("q4_0", rows, 64), np.linspace(-1, 1, rows).astype("f4")
-    for end in ENDS:
-        assert np.array_equal(run(x, w, isa, b, end), run(x, w, isa) + b)
+    apart = np.repeat(b, 3)[::3]
+    for end, bias in itertools.product(ENDS, (b, apart)):
+        assert np.array_equal(run(x, w, isa, bias, end), run(x, w, isa) + b)
 
 
 @every_format
