@@ -20,7 +20,7 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
     few, many = products(argument, isa)
 
     @njit(nogil=True)
-    def clipped(chosen: int, i: int, experts: int) -> int:
+    def clipped(chosen: int, i: int, experts: int) -> Any:
         return min(max(i32_at(chosen + 4 * i), 0), experts - 1)
 
     def sort(a: int, begin: int, end: int, scratch: int) -> None:
