@@ -77,7 +77,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
 
     def columns(a: int, begin: int, end: int, scratch: int) -> None:
         """left, bytes between its rows, and between its columns, right, bytes between its rows, out, rows, columns,
-        inputs, axes before these; of each, the last first: its size, bytes between its elements in left and right"""
+        inputs, axes before these, and of each, the last first: its size, bytes between elements in left, right"""
         left, left_row, left_step, right, right_step = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
         out, m, n, inputs, axes = word(a + 40), word(a + 48), word(a + 56), word(a + 64), word(a + 72)
         across, down = (n + COLUMNS - 1) // COLUMNS, (m + ROWS - 1) // ROWS
