@@ -171,12 +171,16 @@ def _larger(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
+def _sum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.fadd(x, y)
+
+
 def _maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.or_(b.fcmp_ordered(">", x, y), b.fcmp_unordered("uno", x, x)), x, y)
 
 
 #: the sum, or the largest, of sixteen, in all of them; `reduce_maximum` is NaN where one is
-reduce_add = _reduction(lambda b, x, y: b.fadd(x, y))
+reduce_add = _reduction(_sum)
 reduce_max = _reduction(_larger)
 reduce_maximum = _reduction(_maximum)
 
@@ -322,7 +326,7 @@ def store_first(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.V
     builder.store(x, builder.inttoptr(at, x.type.as_pointer()), align=4)
 
 
-@instruction(lambda registers: int64(registers))
+@instruction(int64)
 def first_as_int(builder: ir.IRBuilder, signature: Any, value: ir.Value) -> ir.Value:
     """first_as_int(registers): the first element, an integer, as one."""
     x = builder.extract_element(signature.args[0].extract(builder, value, 0, 0), I32(0))
