@@ -18,7 +18,7 @@ __all__ = ["Operand", "as_rows", "items_of"]
 def as_rows(emitter: Emitter, t: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """`t`, or a copy, whose rows lie at equal distances, each without gaps; how many these are, and that distance."""
     rows = t.rows()
-    if rows is not None and t.strides[-1] in (t.dtype.itemsize, 0 if t.shape[-1] == 1 else t.dtype.itemsize):
+    if rows is not None and (t.shape[-1] == 1 or t.strides[-1] == t.dtype.itemsize):
         return t, rows
     made = contiguous(emitter, t)
     return made, (math.prod(t.shape[:-1]), made.strides[-2] if len(t.shape) > 1 else 0)

@@ -171,12 +171,16 @@ def _larger(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
+def _sum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.fadd(x, y)
+
+
 def _maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.or_(b.fcmp_ordered(">", x, y), b.fcmp_unordered("uno", x, x)), x, y)
 
 
 #: the sum, or the largest, of sixteen, in all of them; `reduce_maximum` is NaN where one is
-reduce_add = _reduction(lambda b, x, y: b.fadd(x, y))
+reduce_add = _reduction(_sum)
 reduce_max = _reduction(_larger)
 reduce_maximum = _reduction(_maximum)
 
