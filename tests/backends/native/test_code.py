@@ -304,8 +304,8 @@ def test_numpy_runs_where_the_environment_says_so() -> None:
 
 
 def test_on_a_hardened_system_numpy_runs() -> None:
-    pr_set_mdwe, refuse_exec_gain = 65, 1  # Linux 6.3 has it
-    harden = f"import ctypes; print('hardened:', not ctypes.CDLL(None).prctl({pr_set_mdwe}, {refuse_exec_gain}, 0, 0, 0))\n"
+    asked = "65, 1, 0, 0, 0"  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, which Linux has from 6.3 on
+    harden = f"import ctypes; print('hardened:', ctypes.CDLL(None).prctl({asked}) == 0)\n"
     first, *lines = run(harden + MODEL, BURNISH_CPU="")
     if first != "hardened: True":
         pytest.skip("this system cannot refuse memory that was written")
