@@ -120,7 +120,7 @@ class Interpreter(Backend):
         (result,) = self.plan(graph, sizes)({})
         return bool(np.all(result))
 
-    def guarded_plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan:
+    def guarded_plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan | NativePlan:
         """The steps of a graph at sizes that break no guard. Raises BindError."""
         check_guards(self.module, sizes, partial(self.run_guard, sizes=sizes))
         return self.plan(graph, sizes)

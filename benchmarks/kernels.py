@@ -1,151 +1,219 @@
-"""The compiled kernels beside NumPy's f32 product of the same shape and the bandwidth of memory, in one run.
+"""Every compiled kernel beside what it replaces, NumPy's `evaluate` (OpenBLAS, for a product), in turn, on one thread.
 
-    python benchmarks/kernels.py [--threads N] [--formats q4_0,q6_k] [--rows 1,128] [--json]
+    python -m benchmarks.kernels [--only attention,linear] [--json]
 
-Kernel and peers take turns, so compare the ratios: other work on the machine moves all of them. The weights of one
-shape are many copies, 128 MB in all, so that none is found in a cache.
+A program of as many nodes as make a call's own cost small; each has weights of its own, which are found in no cache,
+and all have the same inputs. Times are of the processor, the best of the turns; the ratio is how many times as fast
+the kernel is. One that is slower than what it replaces is printed again at the end, as is one that no example reaches;
+then the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+if __name__ == "__main__":  # before NumPy is imported, which reads it
+    os.environ.update(BURNISH_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+import numpy as np
+
+from benchmarks.kernel_examples import Example, examples
+from burnish.backends.interpreter import Interpreter
+from burnish.backends.kernels import KERNELS, Kernel, find_kernel
+from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.kernels.linear import ACTIVATIONS
+from burnish.backends.native.emit import Emitter
+from burnish.ir.format import Packed
+from burnish.ir.graph import Value
+from burnish.ir.module import Module, WeightEntry
+from burnish.ir.op import Array, Op
+from burnish.ir.parser import parse_type
+from burnish.ir.signature import Rows
+from burnish.ir.types import NUMPY, Type
+from burnish.ir.weights import MemoryWeights
+from burnish.runtime.measure import machine
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--threads", type=int, help="threads of the kernels and of the peers (default: all cores)")
-parser.add_argument("--formats", help="of the weights (default: every one that a kernel reads)")
-parser.add_argument("--rows", default="1,4,128,512", help="of activations, tokens (default: %(default)s)")
+parser.add_argument("--only", help="ops, separated by commas (default: all)")
+parser.add_argument("--turns", type=int, default=7, help="of each, of which the best counts (default: %(default)s)")
 parser.add_argument("--json", action="store_true", help="print JSON, one object, instead of a table")
 
-SHAPES = ((896, 896), (4864, 896), (896, 4864), (4096, 4096), (8192, 4096))  # outputs, inputs
-COLD = 128 << 20  # bytes of weights that are gone through before one comes up again
-TURNS = 5
-TURN = 0.04  # seconds
-PAUSE = 0.05  # seconds before a turn: OpenBLAS's threads spin for a while after a product, and would hold a core
-BANDWIDTH_BYTES = 1 << 28
+NODES = 24
+COLD = 96 << 20  # bytes of operands, beyond which there are fewer nodes
+ENOUGH_OF_BLAS = 0.85  # of OpenBLAS's speed, in a product of f32 matrices
 
 
-def main() -> None:
-    """Measure every kernel of `linear` that this CPU has, and print."""
+def main() -> int:
+    """Measure every kernel, and print."""
     options = parser.parse_args()
-    if options.threads:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when NumPy is imported
-            os.environ[name] = str(options.threads)
-    from burnish.backends.kernels import layouts_for, linear, threads
-    from burnish.ir.format import FORMATS
-
-    count = options.threads or threads.cores()
-    linear.cores = lambda: count
+    only = options.only.split(",") if options.only else None
     lines = [
-        measure(format, layout, shape, tokens, count)
-        for format, layout in layouts_for("linear").items()
-        if not options.formats or format in options.formats.split(",")
-        for shape in SHAPES
-        if shape[1] % FORMATS[format].group == 0
-        for tokens in map(int, options.rows.split(","))
+        measure(kernel, example, options.turns)
+        for example in examples()
+        if only is None or example.op.name in only
+        for kernel in [kernel_of(example)]
+        if kernel is not None
     ]
+    reached = {line["kernel"] for line in lines}
+    left = [] if only else [name for name in wanted() if name not in reached]
+    slower = [line for line in lines if line["ratio"] < line["bar"]]
     if options.json:
-        print(json.dumps({"threads": count, "lines": lines}, indent=1))
-        return
-    print(f"{count} threads; memory: a plain sum; f32: NumPy's product of the same shape; x: how many times as fast")
-    print(f"{'weights':>16} {'shape':>12} {'rows':>5} {'us':>8} {'GB/s':>6} {'of memory':>9} {'GOP/s':>6} {'x f32':>6}")
-    for line in lines:
-        memory = f"{line['gb_s']:6.1f} {line['of_memory']:9.0%}" if line["rows"] <= 4 else " " * 16
-        print(
-            f"{line['weights']:>16} {line['shape']:>12} {line['rows']:5} {line['us']:8.0f} {memory} "
-            f"{line['gop_s']:6.0f} {line['x_f32']:6.1f}"
-        )
+        print(json.dumps({"machine": machine(), "lines": lines, "without_example": left}, indent=1))
+    else:
+        print(f"{machine()}; one thread\n\n{HEAD}")
+        print("\n".join(text(line) for line in sorted(lines, key=lambda line: -line["ratio"])))
+        if slower:
+            print("\nslower than what they replace:\n" + "\n".join(map(text, slower)))
+        if left:
+            print(f"\nwithout an example: {', '.join(left)}")
+    return int(bool(slower or left))
 
 
-def measure(format: str, layout: str, shape: tuple[int, int], tokens: int, threads: int) -> dict[str, Any]:
-    """One line: the kernel for `format` on weights of `shape` and `tokens` rows of activations."""
-    import numpy as np
-
-    from burnish.backends.kernels import find_kernel
-    from burnish.ir.format import Packed
-    from burnish.ir.op import find_op
-    from burnish.ir.types import Type
-
-    outputs, inputs = shape
-    rng = np.random.default_rng(0)
-    packed = Packed.made_up(format, shape, rng)
-    plain = packed.dequantize(np)
-    weights = [packed.relayout(np, layout) for _ in range(copies(packed.nbytes))]
-    peers = [plain.copy() for _ in range(copies(plain.nbytes))]
-    x = rng.standard_normal((tokens, inputs), np.float32)
-    quantized = Packed.quantize(np, x, "int8_32")
-    op = find_op("linear")(to="f32")
-    kernel, why_not = find_kernel(op, [Type("int8_32", quantized.shape), Type(format, shape, layout)])
-    assert kernel is not None, why_not
-
-    seconds, f32, memory = take_turns(
-        lambda i: kernel(op, ["f32"], quantized, weights[i % len(weights)]),
-        lambda i: x @ peers[i % len(peers)].T,
-        memory_read(threads),
-    )
-    work = 2 * tokens * outputs * inputs
-    return {
-        "kernel": kernel.name,
-        "weights": f"{format}.{layout}",
-        "shape": f"{outputs}x{inputs}",
-        "rows": tokens,
-        "us": seconds * 1e6,
-        "gb_s": packed.nbytes / seconds / 1e9,
-        "memory_gb_s": BANDWIDTH_BYTES / memory / 1e9,
-        "of_memory": packed.nbytes / seconds / (BANDWIDTH_BYTES / memory),
-        "gop_s": work / seconds / 1e9,
-        "f32_gop_s": work / f32 / 1e9,
-        "x_f32": f32 / seconds,
-    }
+HEAD = f"{'kernel':24} {'us':>10} {'NumPy us':>10} {'ratio':>8}  node"
 
 
-def copies(nbytes: int) -> int:
-    """How many copies of an array of `nbytes` no cache holds."""
-    return COLD // nbytes + 2
+def text(line: Mapping[str, Any]) -> str:
+    """A line of the table."""
+    return f"{line['kernel']:24} {line['us']:10.1f} {line['numpy_us']:10.1f} {line['ratio']:8.2f}  {line['node']}"
 
 
-def memory_read(threads: int) -> Callable[[int], None]:
-    """A function that reads BANDWIDTH_BYTES, each thread its share."""
-    import numpy as np
-
-    from burnish.backends.kernels.threads import run_on_threads
-
-    shares = np.array_split(np.ones(BANDWIDTH_BYTES // 8, np.int64), threads)
-
-    def read(_: int) -> None:
-        left = iter(shares)  # one iterator for all threads: each share is taken once
-
-        def task() -> None:
-            for share in left:
-                share.sum()
-
-        run_on_threads(task, threads)
-
-    return read
+def wanted() -> list[str]:
+    """The kernels that compute something when a program runs: views do not, nor what is fixed by sizes."""
+    native = [name for name, kernel in KERNELS.items() if isinstance(kernel, NativeKernel)]
+    return [name for name in native if not name.endswith((".view", ".fixed"))]
 
 
-def take_turns(*functions: Callable[[int], object]) -> list[float]:
-    """The median seconds of a call of each of `functions`, which take turns, and are called with 0, 1, 2, …"""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(TURNS):
-        for function, seconds in zip(functions, times, strict=True):
-            time.sleep(PAUSE)
-            function(0)
-            end = time.perf_counter() + TURN
-            for i in itertools.count(1):
-                start = time.perf_counter()
-                function(i)
-                seconds.append(time.perf_counter() - start)
-                if start > end:
-                    break
-    return [statistics.median(seconds) for seconds in times]
+class _Done(Op):
+    """Says that what it is given is needed. Nothing comes of it, and it costs nothing."""
+
+    name = "done"
+
+    def infer(self, *made: Type) -> Type:
+        return Type("f32", (1,))
+
+
+class _DoneByNumPy(Kernel):
+    op = "done"
+
+    def why_not(self, op: Op, *operands: Type | None) -> str | None:
+        return None
+
+    def __call__(self, op: Op, dtypes: Sequence[str], *operands: Any, **bodies: Any) -> tuple[Array, ...]:
+        return (NOTHING,)
+
+
+class _DoneByNothing(NativeKernel):
+    op = "done"
+
+    def why_not(self, op: Op, *operands: Type | None) -> str | None:
+        return None
+
+    def emit(self, emitter: Emitter, op: Op, results: Sequence[Type], *operands: Any) -> tuple[Any, ...]:
+        return (emitter.empty(results[0]),)
+
+
+NOTHING = np.zeros(1, np.float32)
+
+
+def types_of(example: Example) -> list[Type]:
+    """The types of an example's operands."""
+    return [parse_type(text) for text in example.types]
+
+
+def kernel_of(example: Example) -> Kernel | None:
+    """The kernel that runs it, if one does."""
+    return find_kernel(example.op, types_of(example)).kernel
+
+
+def operand(text: str, type: Type, rng: np.random.Generator) -> Any:
+    """An array for an operand."""
+    if type.dtype == ACTIVATIONS:
+        return Packed.quantize(np, rng.standard_normal(type.sizes, np.float32), ACTIVATIONS)
+    if type.format is not None:
+        packed = Packed.made_up(type.dtype, type.sizes, rng)
+        return packed.relayout(np, type.layout) if type.layout else packed
+    if type.dtype == "bool":
+        return rng.random(type.sizes) < 0.5
+    if " < " in text:
+        return rng.integers(0, int(text.split(" < ")[1]), type.sizes).astype(NUMPY[type.dtype])
+    if " = " in text:
+        return np.full(type.sizes, int(text.split(" = ")[1]), NUMPY[type.dtype])
+    return rng.uniform(0.1, 2, type.sizes).astype(NUMPY[type.dtype])  # good for a logarithm, and a root, too
+
+
+def program(example: Example) -> tuple[Module, dict[str, Any], int]:
+    """A module of some nodes like it, what it is given, and how many nodes there are."""
+    module, rng, types = Module(), np.random.default_rng(0), types_of(example)
+    graph = module.graph("f")
+    size = sum(t.nbytes for t in types if isinstance(t.nbytes, int))
+    count = max(2, min(NODES, COLD // max(size, 1)))
+    inputs, weights = dict[str, Any](), dict[str, Any]()
+    values, outputs = dict[str, Value](), dict[str, Value]()
+    done: Value | None = None
+    for i in range(count):
+        given = []
+        for text, type, of in zip(example.operands, types, operand_names(example), strict=True):
+            name = f"{of}{i}" if of in (example.op.weight, example.op.inplace) else of
+            if of == example.op.weight:
+                module.weights[name], weights[name] = WeightEntry(type), operand(text, type, rng)
+                given.append(graph.ops.weight(name))
+                continue
+            if name not in inputs:
+                inputs[name] = operand(text, type, rng)
+                values[name] = graph.input(name, type, Rows(0, 1) if of == example.op.inplace else None)
+            given.append(values[name])
+        made = graph.ops.emit(example.op, given).node.outputs
+        if example.op.inplace:
+            outputs[f"{example.op.inplace}{i}"] = made[0]
+        else:
+            done = graph.ops.emit(_Done(), [*made, *([] if done is None else [done])])
+    graph.set_outputs(outputs if done is None else {"done": done})
+    module.source = MemoryWeights(weights)
+    return module, inputs, count
+
+
+def operand_names(example: Example) -> list[str]:
+    """As `infer` names them; those of a variadic operand are numbered."""
+    names = [o.name for o in example.op.operands()]
+    return [*names, *(f"x{i}_" for i in range(len(example.operands)))][: len(example.operands)]
+
+
+def runs_of(module: Module) -> tuple[Interpreter, Interpreter]:
+    """With the kernels, and as NumPy evaluates it."""
+    native, plain = _DoneByNothing(), _DoneByNumPy()
+    native.name = plain.name = "done"
+    return Interpreter(module, kernels={**KERNELS, "done": native}), Interpreter(module, kernels={"done": plain})
+
+
+def bar_of(example: Example) -> float:
+    """How many times as fast a kernel has to be."""
+    types = types_of(example)
+    is_product = example.op.name in ("linear", "matmul") and all(t.dtype == "f32" for t in types)
+    return ENOUGH_OF_BLAS if is_product and types[0].shape[-2] != 1 else 1.0
+
+
+def measure(kernel: Kernel, example: Example, turns: int) -> dict[str, Any]:
+    """One line: the best of some turns of each, a node."""
+    module, inputs, count = program(example)
+    best = [float("inf")] * 2
+    runs = runs_of(module)
+    for turn in range(turns + 1):
+        for i, run in enumerate(runs):
+            began = time.process_time()
+            run("f", inputs)
+            took = time.process_time() - began
+            if turn:  # the first makes plans, and compiles
+                best[i] = min(best[i], 1e6 * took / count)
+    native, numpy = best
+    found = {"us": native, "numpy_us": numpy, "ratio": numpy / native, "bar": bar_of(example)}
+    return {"kernel": kernel.name, "node": example.title, **found}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

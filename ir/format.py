@@ -253,7 +253,8 @@ class Packed:
                 parts[p.name] = (sign * size / most * rng.uniform(0.5, 1, wanted)).astype(p.dtype)
             else:
                 bits = fmt.code.width if p.name == "zero" else p.width
-                parts[p.name] = rng.integers(0, 1 << bits, wanted).astype("u1").view(p.dtype)
+                unsigned = f"u{np.dtype(p.dtype).itemsize}"
+                parts[p.name] = rng.integers(0, 1 << bits, wanted).astype(unsigned).view(p.dtype)
         return cls.of_parts(np, format, parts)
 
     def unpack(self, xp: Any) -> Parts:

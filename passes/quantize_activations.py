@@ -21,8 +21,8 @@ class QuantizeActivation(Rule):
         wanted = getattr(self.options, "format", "").lower()
         if wanted and w.dtype != wanted:
             return ""  # not asked for
-        if w.type.format is None or not w.type.format.group:
-            return f"{w.type} is not stored in quantized groups"
+        if w.type.format is None:
+            return f"{w.type} is not quantized"
         if x.type.format is not None:
             return ""  # done
         try:
@@ -39,7 +39,7 @@ class QuantizeActivations(RewritePass):
     """Activations of products with quantized weights in int8, groups of 32: what integer kernels need."""
 
     rules = (QuantizeActivation,)
-    format: str = ""  # of the weights; every format with groups, unless given
+    format: str = ""  # of the weights; every format, unless given
 
     def __post_init__(self) -> None:
         if self.format:

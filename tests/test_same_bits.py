@@ -1,4 +1,4 @@
-"""The law: whatever the batch, the chunk, the other rows, the threads, the capacity, a token's numbers have the same bits.
+"""The law: whatever the batch, the chunk, the other rows, the threads, the capacity, a token has the same bits.
 
 On the NumPy backend, by default, where the CPU has an instruction set that the kernels know.
 """
@@ -129,9 +129,8 @@ def test_an_encoder_decoder(stored: str, sources: dict[tuple[str, str], Path], t
     assert graph is not None
     source, counts = models.tokens((3, max(COUNTS)), seed=1), np.array(COUNTS[::-1], "i4")
     rows, _ = steps_of("in company")
-    together = logits_by_steps(
-        backend, graph.name, *steps_of("in company, in chunks"), read_source(backend, backend.module.feeders, source, counts)
-    )
+    given = read_source(backend, backend.module.feeders, source, counts)
+    together = logits_by_steps(backend, graph.name, *steps_of("in company, in chunks"), given)
     for b, row in enumerate(rows):
         given = read_source(backend, backend.module.feeders, source[b : b + 1, : counts[b]], counts[b : b + 1])
         alone = logits_by_steps(backend, graph.name, [row], [[len(row)]], given)

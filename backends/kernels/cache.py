@@ -1,4 +1,4 @@
-"""States of attention, written where they lie. A kernel of these ops is asked only where nothing else reads the state."""
+"""States of attention, written where they lie: a kernel is asked only where nothing else reads the state."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from burnish.backends.kernels.copy import contiguous, grain_of
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.emit import Emitter
-from burnish.backends.native.tensor import Tensor
+from burnish.backends.native.tensor import RingRows, Tensor
 from burnish.ir.ops.attention import CacheUpdate, RingUpdate
 from burnish.ir.types import Type
 
-__all__ = ["CacheUpdateInPlace", "RingUpdateInPlace"]
+__all__ = ["CacheUpdateInPlace", "RingUpdateInPlace", "in_order"]
 
 
 class CacheUpdateInPlace(NativeKernel):
@@ -65,23 +65,34 @@ class RingUpdateInPlace(NativeKernel):
         new: Tensor,
         past: Tensor,
         count: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """A call for the rows that were there, an item each, and then one for those of tokens, an item each."""
+    ) -> tuple[Tensor, Tensor | RingRows]:
+        """A call, an item a token, that saves what it overwrites; or after one that copies all, where that is more."""
         (batch, rows), inner, tokens = ring.shape[:2], ring.shape[2:], new.shape[1]
-        size = math.prod(inner) * ring.dtype.itemsize
         if not rows:
             return ring, ring
-        before = emitter.buffer(ring.shape, ring.dtype)
-        emitter.call(
-            "cache", "before", ring, ring.strides[0], past, past.strides[0], rows, size, before,
-            items=batch * rows if size else 0, writes=[before], grain=grain_of(size),
-        )  # fmt: skip
+        nothing = ring.view(ring.array[:, :0])
+        saved = emitter.buffer((batch, tokens, *inner), ring.dtype) if tokens < rows else None
+        before = in_order(emitter, RingRows(nothing, ring, past)) if saved is None else RingRows(saved, ring, past)
         if new.rows(len(inner)) is None or not new.array[:1, :1].flags.c_contiguous:
             new = contiguous(emitter, new)
+        size = math.prod(inner) * ring.dtype.itemsize
         emitter.call(
             "cache", "ring",
             ring.anywhere, ring.strides[0], new, *new.strides[:2], past, past.strides[0], count, count.strides[0],
-            tokens, rows, size,
-            items=batch * tokens if size else 0, writes=[ring], space="rows", grain=grain_of(size),
+            tokens, rows, size, saved,
+            items=batch * tokens if size else 0, writes=[ring] if saved is None else [ring, saved], space="rows",
+            grain=grain_of(size),
         )  # fmt: skip
         return ring, before
+
+
+def in_order(emitter: Emitter, rows: RingRows) -> Tensor:
+    """A copy, with zeros before position 0; an item is a row."""
+    ring, first, past = rows.ring, rows.first, rows.past
+    out, size = emitter.buffer(ring.shape, ring.dtype), math.prod(ring.shape[2:]) * ring.dtype.itemsize
+    emitter.call(
+        "cache", "before", ring, ring.strides[0], past, past.strides[0], ring.shape[1], size,
+        first, first.shape[1], out,
+        items=math.prod(ring.shape[:2]) if size else 0, writes=[out], grain=grain_of(size),
+    )  # fmt: skip
+    return out

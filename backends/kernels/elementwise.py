@@ -19,13 +19,14 @@ SCRATCH = 4 * 64  # bytes: sixteen elements of each operand and of the result
 
 #: the units of `simd.elementwise`, and the functions of each: an op, and the element type of its last operand
 UNITS = {
-    "arithmetic": "add.f32 sub.f32 mul.f32 div.f32 fma.f32 maximum.f32 minimum.f32 neg.f32 abs.f32 sqrt.f32 rsqrt.f32 "
-    "reciprocal.f32",
-    "activations": "relu.f32 silu.f32 sigmoid.f32 gelu.f32 gelu_tanh.f32 tanh.f32 erf.f32 exp.f32",
-    "functions": "log.f32 sin.f32 cos.f32 softplus.f32 pow.f32",
+    "arithmetic": "add.f32 sub.f32 mul.f32 div.f32 fma.f32 neg.f32",
+    "activations": "relu.f32 silu.f32 sigmoid.f32 gelu.f32 gelu_tanh.f32 tanh.f32 maximum.f32 minimum.f32",
+    "functions": "abs.f32 sqrt.f32 rsqrt.f32 reciprocal.f32 exp.f32 log.f32 sin.f32 cos.f32 erf.f32 softplus.f32 "
+    "pow.f32",
     "choices": "equal.f32 less.f32 less_or_equal.f32 isnan.f32 where.f32 equal.bool logical_and.bool logical_or.bool "
     "logical_not.bool where.bool",
-    "integers": "add.i32 sub.i32 mul.i32 maximum.i32 minimum.i32 equal.i32 less.i32 less_or_equal.i32 where.i32",
+    "integers": "add.i32 sub.i32 mul.i32 div.i32 mod.i32 maximum.i32 minimum.i32 equal.i32 less.i32 "
+    "less_or_equal.i32 where.i32",
     "casts": "cast.i32.f32 cast.bool.f32 cast.f16.f32 cast.bf16.f32 cast.f32.f16 cast.f32.bf16 cast.f32.i32 "
     "cast.bool.i32 cast.f32.bool cast.i32.bool",
 }

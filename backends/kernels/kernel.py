@@ -64,6 +64,9 @@ class Kernel:
 class NativeKernel(Kernel):
     """A kernel of compiled code: it says what is called, and consecutive ones run without Python between them."""
 
+    #: whether operands may be `RingRows`; otherwise they are copied for it
+    takes_rings: ClassVar[bool] = False
+
     #: whether it makes the bytes that NumPy makes, so that it may stand in before run time too
     same_bytes: ClassVar[bool] = False
 

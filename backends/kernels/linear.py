@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from burnish.backends.kernels.copy import contiguous
 from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_sets
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.tiles import WORD_INPUTS
@@ -18,11 +19,14 @@ from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.format import FORMATS, LAYOUTS, QuantFormat
 from burnish.ir.op import Op
+from burnish.ir.ops.linear import Linear
 from burnish.ir.types import Type
 
 __all__ = ["ACTIVATIONS", "LinearInt8", "why_unread"]
 
 ACTIVATIONS = "int8_32"
+
+
 class LinearInt8(NativeKernel):
     """linear(x: int8_32[…, K], w: quantized[N, K] in tiles, b?) -> […, N], summed in integers within a run.
 
@@ -38,7 +42,7 @@ class LinearInt8(NativeKernel):
         best = instruction_sets()[:1]
         return best[0].layout if best and why_unread(FORMATS[format]) is None else None
 
-    def why_not(self, op: Op, x: Type, w: Type, b: Type | None = None) -> str | None:
+    def why_not(self, op: Linear, x: Type, w: Type, b: Type | None = None) -> str | None:
         """Needs weights of a format that it reads, in tiles that this CPU reads, and int8 activations."""
         layouts = [s.layout for s in instruction_sets()]
         if w.format is None:
@@ -51,21 +55,27 @@ class LinearInt8(NativeKernel):
             return f"x is {x}, not {ACTIVATIONS}"
         if w.layout != layouts[0]:
             return f"w is {w}, not in the layout {layouts[0]}"
-        if b is not None and b.dtype != "f32" or op.to not in ("f32", ""):
+        if (b is not None and b.dtype != "f32") or op.to not in ("f32", ""):
             return f"b is {b}, or the result {op.to}, not f32"
         return None
 
     def emit(
-        self, emitter: Emitter, op: Op, results: Sequence[Type], x: PackedTensor, w: PackedTensor, b: Tensor | None = None
+        self,
+        emitter: Emitter,
+        op: Op,
+        results: Sequence[Type],
+        x: PackedTensor,
+        w: PackedTensor,
+        b: Tensor | None = None,
     ) -> tuple[Value, ...]:
         """One call; an item is a tile of rows."""
         out, tokens = emitter.buffer(results[0].sizes, np.dtype("f4")), math.prod(x.shape[:-1])
         codes, scales, inputs = w.planes["codes"], w.planes["scales"], x.planes["bytes"]
-        tiles, lanes = codes.shape[0], emitter.isa.lanes
+        rows, groups = w.shape[0], w.shape[1] // (FORMATS[w.format].group or WORD_INPUTS)
         emitter.call(
-            f"linear:{w.format}", "linear", codes, codes.strides[0], scales, scales.strides[0], scales.shape[1],
-            inputs, inputs.shape[-1], tokens, out, 4 * w.shape[0], w.shape[0], b,
-            items=tiles, grain=2, scratch=4 * lanes * tokens, writes=[out],
+            f"linear:{w.format}", "linear", codes, codes.strides[0], scales, scales.strides[0], groups,
+            inputs, inputs.shape[-1], tokens, out, 4 * rows, rows, None if b is None else contiguous(emitter, b),
+            items=codes.shape[0], grain=2, writes=[out],
         )  # fmt: skip
         return (out,)
 
@@ -73,10 +83,10 @@ class LinearInt8(NativeKernel):
 @functools.cache
 def why_unread(format: QuantFormat) -> str | None:
     """None where the kernel reads the format, whose meaning then is that of `QuantFormat`'s parts; or why not."""
-    name, run, code = format.name, format.run or format.group, format.code
+    name, run, code = format.name, format.run or format.group or WORD_INPUTS, format.code
     if type(format).dequantize is not QuantFormat.dequantize:
         return f"{name} has a meaning of its own"
-    if (refusal := LAYOUTS[INSTRUCTION_SETS[0].layout].accepts(format, (1, format.group))) is not None:
+    if (refusal := LAYOUTS[INSTRUCTION_SETS[0].layout].accepts(format, (1, format.group or WORD_INPUTS))) is not None:
         return refusal
     if run % WORD_INPUTS and run != WORD_INPUTS // 2:
         return f"{name} has runs of {run} inputs, not of {WORD_INPUTS // 2} or a multiple of {WORD_INPUTS}"

@@ -34,7 +34,7 @@ class _Norm(NativeKernel):
         assert isinstance(out, Tensor)
         items, rows, n, (to, given) = items_of(emitter, out.shape, [out, x], keep_rows=True)
         emitter.call(
-            "norms", f"{self.op}.{dtype_name(w.dtype)}", *given[:3], out, to.item, to.row, rows, n, 1 / max(n, 1), w, *more,
+            f"norms:{dtype_name(w.dtype)}", self.op, *given[:3], out, to.item, to.row, rows, n, 1 / max(n, 1), w, *more,
             items=items if n else 0, writes=[out], space="rows",
         )  # fmt: skip
         return (out,)

@@ -14,7 +14,7 @@ from burnish.ir.ops.attention import Alibi, Positions, RelativeBias, buckets_by_
 from burnish.ir.ops.shape import Iota
 from burnish.ir.types import NUMPY, Type
 
-__all__ = ["AlibiRows", "IotaFixed", "PositionsNative", "RelativeBiasRows"]
+__all__ = ["AlibiRows", "IotaFixed", "PositionsNative", "RelativeBiasHeads"]
 
 
 class PositionsNative(NativeKernel):
@@ -56,19 +56,19 @@ class IotaFixed(NativeKernel):
 
     def emit(self, emitter: Emitter, op: Iota, results: Sequence[Type]) -> tuple[Tensor, ...]:
         """No call."""
-        made = np.arange(op.size, dtype=NUMPY[op.dtype])
+        made = np.arange(results[0].sizes[0], dtype=NUMPY[op.dtype])
         return (Tensor(Memory(made, "fixed"), made),)
 
 
-class RelativeBiasRows(NativeKernel):
-    """relative_bias, an item a query of a head."""
+class RelativeBiasHeads(NativeKernel):
+    """relative_bias, an item a head."""
 
-    name = "relative_bias.rows"
+    name = "relative_bias.heads"
     op = "relative_bias"
 
     def why_not(self, op: RelativeBias, table: Type, past: Type | None = None) -> str | None:
-        """Takes any."""
-        return None
+        """Needs a table of f32."""
+        return None if table.dtype == "f32" else f"the table is {table}, not f32"
 
     def emit(
         self, emitter: Emitter, op: RelativeBias, results: Sequence[Type], table: Tensor, past: Tensor | None = None
@@ -78,10 +78,9 @@ class RelativeBiasRows(NativeKernel):
         out = emitter.buffer((batch, heads, queries, keys), table.dtype)
         lookup = buckets_by_distance(of_each, op.max_distance)
         emitter.call(
-            "positions", "relative_bias", *_past(past), heads, queries, keys,
-            table, *table.strides, table.dtype.itemsize,
+            "positions", "relative_bias", *_past(past), heads, queries, keys, table, *table.strides,
             Tensor(Memory(lookup, "fixed"), lookup), op.max_distance, of_each if op.bidirectional else 0, out,
-            items=batch * heads * queries, writes=[out], grain=-(-256 // max(1, keys)),
+            items=batch * heads if queries * keys else 0, writes=[out], scratch=4 * (queries + keys),
         )  # fmt: skip
         return (out,)
 

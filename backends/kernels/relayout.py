@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from burnish.backends.kernels.kernel import NativeKernel
-from burnish.backends.kernels.tiles import WORD_INPUTS, offsets
+from burnish.backends.kernels.tiles import GROUP, WORD_INPUTS, offsets
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import PackedTensor, Value
 from burnish.ir.format import LAYOUTS, QuantFormat
@@ -43,18 +43,20 @@ class RelayoutTiles(NativeKernel):
         *lead, rows, inputs = type.sizes
         assert type.format is not None
         format, lanes, matrices = type.format, LAYOUTS[type.layout].tile, math.prod(lead)
-        groups, tiles = inputs // format.group_size(inputs), -(-rows // lanes)
+        groups, tiles = format.elements(GROUP, inputs), -(-rows // lanes)
         words = (*lead, tiles, inputs // WORD_INPUTS, format.code.width, lanes)
         codes = emitter.buffer(words, np.dtype("u4"))
         scales = emitter.buffer((*lead, tiles, groups, offsets(format, lanes)[""]), np.dtype("u1"))
         emitter.call(
-            f"relayout:{format.name}", type.layout, x.planes["bytes"], format.row_bytes(inputs), rows, groups,
-            inputs // WORD_INPUTS, tiles, codes, 4 * math.prod(words[-3:]), scales, math.prod(scales.shape[-2:]),
+            f"relayout:{format.name}", type.layout, x.planes["bytes"], format.row_bytes(inputs), rows,
+            inputs // (format.group or WORD_INPUTS), tiles, codes, 4 * math.prod(words[-3:]), scales,
+            math.prod(scales.shape[-2:]),
             items=matrices * tiles, writes=[codes, scales],
         )  # fmt: skip
         return (PackedTensor(format.name, type.layout, type.sizes, {"codes": codes, "scales": scales}),)
 
 
 def whole_codes(format: QuantFormat) -> bool:
-    """Whether its groups are parts side by side, and its codes bytes: what is read without a group's size."""
-    return not format.block and all(isinstance(f, Raw) for p in format.parts for f in format.fields_of(p, WORD_INPUTS))
+    """Whether a row is its parts side by side, and its codes bytes at its end: what is read without a group's size."""
+    raw = all(isinstance(f, Raw) for p in format.parts for f in format.fields_of(p, WORD_INPUTS))
+    return raw and not format.block and format.parts[-1] is format.code

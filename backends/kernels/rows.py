@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from burnish.backends.kernels.copy import contiguous
-from burnish.backends.native.emit import Argument, Emitter
+from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import Tensor
 
 __all__ = ["Operand", "as_rows", "items_of"]
 
 
 def as_rows(emitter: Emitter, t: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """A tensor whose rows lie at equal distances, each without gaps, with their count and that distance: `t`, or a copy."""
+    """`t`, or a copy, whose rows lie at equal distances, each without gaps; how many these are, and that distance."""
     rows = t.rows()
     if rows is not None and t.strides[-1] in (t.dtype.itemsize, 0 if t.shape[-1] == 1 else t.dtype.itemsize):
         return t, rows
@@ -58,7 +58,7 @@ def items_of(emitter: Emitter, shape: Sequence[int], tensors: Sequence[Tensor], 
             break
     else:
         k = min(2, lead)
-        found = [o or _operand(contiguous(emitter, v), k) for o, v in zip((_operand(v, k) for v in views), views)]
+        found = [_operand(v, k) or _operand(contiguous(emitter, v), k) for v in views]
     operands = [o for o in found if o is not None]
     items, rows, n = math.prod(shape[:k]), math.prod(shape[k:-1]), shape[-1]
     if not keep_rows and rows > 1 and all(o.row == n * o.element for o in operands):

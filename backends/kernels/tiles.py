@@ -18,6 +18,7 @@ from burnish.ir.parts import Part, slices
 
 __all__ = ["WORD_INPUTS", "Tiles8", "Tiles16", "offsets"]
 
+GROUP = Part("group", "u1")  # something of which each group has one
 WORD_INPUTS = 32  # so many codes make whole words, whatever their width: a word of each for every bit of a code
 
 
@@ -30,6 +31,7 @@ class Tiles8(Layout):
     four to a byte. So a shift and a mask of a word give a register.
 
     `scales` u8[..., tiles, groups, bytes]: the other parts of each group, one after the other, each [elements, lanes].
+    A row may be one group.
     """
 
     name = "tiles8"
@@ -37,22 +39,24 @@ class Tiles8(Layout):
 
     def accepts(self, format: QuantFormat, shape: tuple[Dim, ...]) -> str | None:
         """Matrices of a known size, alone or as a stack, in a format whose groups are whole words."""
-        if not format.group or format.group % WORD_INPUTS:
+        if format.group % WORD_INPUTS:
             return f"the groups of {format.name} are not of {WORD_INPUTS} inputs or a multiple"
         if len(shape) < 2 or not all(isinstance(d, int) for d in shape):
             return "it is not a matrix of a known size"
+        if isinstance(shape[-1], int) and shape[-1] % WORD_INPUTS:
+            return f"its rows are not of {WORD_INPUTS} inputs or a multiple"
         return None
 
     def pack(self, xp: Any, format: QuantFormat, parts: Parts, shape: tuple[int, ...]) -> Mapping[str, Array]:
         """Parts -> codes and scales."""
         *_, inputs = shape
-        code, groups = format.code, inputs // format.group
+        code, groups = format.code, format.elements(GROUP, inputs)
         words = self._by_tile(xp, _words(xp, view(xp, parts[code.name], "u4"), code.width))
         codes = words.reshape(*words.shape[:-2], inputs // WORD_INPUTS, code.width, self.tile)
         streams = []
         for part in _others(format):
             x = self._by_tile(xp, parts[part.name])
-            x = x.reshape(*x.shape[:-2], groups, format.elements(part, format.group) * self.tile)
+            x = x.reshape(*x.shape[:-2], groups, format.elements(part, format.group or WORD_INPUTS) * self.tile)
             streams.append(view(xp, x, "u1"))
         return {"codes": codes, "scales": xp.concatenate(streams, axis=-1)}
 
@@ -65,7 +69,7 @@ class Tiles8(Layout):
                 words = self._by_row(xp, codes.reshape(*codes.shape[:-3], -1, self.tile), shape)
                 parts[part.name] = view(xp, _registers(xp, words, part.width), part.dtype)
                 continue
-            count = format.elements(part, format.group)
+            count = format.elements(part, format.group or WORD_INPUTS)
             size = count * self.tile * np.dtype(part.dtype).itemsize
             x = view(xp, scales[..., at[part.name] : at[part.name] + size], part.dtype)
             x = x.reshape(*x.shape[:-2], x.shape[-2] * count, self.tile)
@@ -98,7 +102,7 @@ def offsets(format: QuantFormat, lanes: int) -> dict[str, int]:
     found, at = {}, 0
     for part in _others(format):
         found[part.name] = at
-        at += format.elements(part, format.group) * lanes * np.dtype(part.dtype).itemsize
+        at += format.elements(part, format.group or WORD_INPUTS) * lanes * np.dtype(part.dtype).itemsize
     return {**found, "": at}
 
 

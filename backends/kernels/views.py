@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.copy import contiguous
+from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import Tensor
 from burnish.ir.op import Op
@@ -25,16 +25,16 @@ class _View(NativeKernel):
         return "a view"
 
     def emit(self, emitter: Emitter, op: Op, results: Sequence[Type], x: Tensor) -> tuple[Any, ...]:
-        views = _views(op, x)
-        return views if views is not None else _views(op, contiguous(emitter, x)) or ()
+        """No call, or one of a copy."""
+        views = self._views(op, x.array)
+        if all(np.may_share_memory(v, x.array) or not v.size for v in views):
+            return tuple(x.view(v) for v in views)
+        made = contiguous(emitter, x)
+        return tuple(made.view(v) for v in self._views(op, made.array))
 
-
-def _views(op: Op, x: Tensor) -> tuple[Tensor, ...] | None:
-    made = op.eval(np, x.array)
-    views = made if isinstance(made, tuple) else (made,)
-    if all(np.may_share_memory(v, x.memory.array) or not v.size for v in views):
-        return tuple(x.view(v) for v in views)
-    return None
+    def _views(self, op: Any, x: np.ndarray) -> Sequence[np.ndarray]:
+        made = op.eval(np, x)
+        return made if isinstance(made, tuple) else (made,)
 
 
 class ReshapeView(_View):
@@ -70,6 +70,9 @@ class SliceView(_View):
 class IndexView(_View):
     name = "index.view"
     op = "index"
+
+    def _views(self, op: Any, x: np.ndarray) -> Sequence[np.ndarray]:
+        return (x[op.index, ...],)  # of one axis too, where NumPy's own is a number
 
 
 class BroadcastView(_View):

@@ -1,1 +1,1 @@
-"""Machine code: compiled functions over addresses (`code.py`), and programs that call them on threads (`program.py`)."""
+"""Machine code: functions over addresses (`code.py`), and programs that call them on threads (`program.py`)."""

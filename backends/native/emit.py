@@ -55,8 +55,10 @@ class Phase:
 
     def chunk(self, threads: int) -> int:
         """How many items a thread takes at once."""
-        grain = max(c.grain for c in self.calls)
-        return max(1, math.ceil(self.items / (threads * CHUNKS_A_THREAD * grain))) * grain if threads > 1 else self.items
+        grain = min(c.grain for c in self.calls)  # an item is worth what all of them do
+        if threads == 1:
+            return self.items
+        return max(1, math.ceil(self.items / (threads * CHUNKS_A_THREAD * grain))) * grain
 
     def takes(self, call: Call) -> bool:
         """Whether a call may follow within the phase: what it shares with others lies in the same rows for all."""
@@ -65,10 +67,16 @@ class Phase:
         calls = [*self.calls, call]
         for memory in {m for c in calls for m in c.writes}:
             users = [[t for t in c.tensors if t.memory is memory] for c in calls]
-            strides = {_row_stride(t, call.items) for tensors in users for t in tensors}
-            if sum(map(bool, users)) > 1 and (len(strides) > 1 or None in strides):
+            if sum(map(bool, users)) > 1 and not _same_rows([t for each in users for t in each], call.items):
                 return False
         return True
+
+
+def _same_rows(tensors: Sequence[Tensor], items: int) -> bool:
+    """Whether the i-th row of each lies where that of every other does, for all of so many items."""
+    strides, offsets = {_row_stride(t, items) for t in tensors}, [t.offset for t in tensors]
+    stride = strides.pop()
+    return not strides and stride is not None and (items == 1 or max(offsets) - min(offsets) < stride)
 
 
 def _row_stride(t: Tensor, items: int) -> int | None:
@@ -118,7 +126,7 @@ class Emitter:
         return Tensor(Memory(array, "made"), array)
 
     def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """What `make` makes, which later nodes share that ask by the same key; a tensor in it is equal to itself alone."""
+        """What `make` makes, for later nodes too that ask by the same key; a tensor in it is equal to itself alone."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]

@@ -9,13 +9,14 @@ from functools import cached_property
 
 import numpy as np
 
+from burnish.backends.kernels.cache import in_order
 from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.arena import lay_out, lives_of
 from burnish.backends.native.code import Progress, prepare
 from burnish.backends.native.emit import Call, Emitter
 from burnish.backends.native.program import Places, Program, Room
-from burnish.backends.native.tensor import Memory, Tensor, tensor_of, tensors
+from burnish.backends.native.tensor import Memory, RingRows, tensor_of, tensors
 from burnish.backends.native.tensor import Value as TensorValue
 from burnish.backends.native.threads import team
 from burnish.ir.format import Packed
@@ -81,7 +82,9 @@ class NativePlan:
             types = [o.type.bind(plan.sizes) for o in step.node.outputs]
             if isinstance(step.run, Emitted):
                 emitter.calls = []
-                operands = [None if v is None else self.values[v] for v in step.inputs]
+                operands: list[TensorValue | None] = [None if v is None else self.values[v] for v in step.inputs]
+                if not step.run.kernel.takes_rings:
+                    operands = [in_order(emitter, x) if isinstance(x, RingRows) else x for x in operands]
                 results = step.run.kernel.emit(emitter, step.run.op, types, *operands)
                 if not self.parts or not self.parts[-1].is_native:
                     self.parts.append(Part([], [], isa))
@@ -212,4 +215,6 @@ def _given(type: Type) -> TensorValue:
 
 
 def _copy(x: Array) -> Array:
-    return Packed(x.format, x.layout, x.shape, {k: p.copy() for k, p in x.planes.items()}) if isinstance(x, Packed) else x.copy()
+    if isinstance(x, Packed):
+        return x.with_planes({k: p.copy() for k, p in x.planes.items()}, x.shape)
+    return x.copy()

@@ -6,13 +6,14 @@ import itertools
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.native.code import addresses
 from burnish.backends.native.emit import Call, Phase, phases_of, word_of
-from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, Value
+from burnish.backends.native.tensor import Memory, PackedTensor, RingRows, Tensor, Value, rows_in_order, tensors
 from burnish.backends.native.threads import function_at, team
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
@@ -55,20 +56,19 @@ class Places:
     at: Mapping[Memory, int]  # in the room
     given: dict[Memory, np.ndarray] = field(default_factory=dict)
 
-    def address(self, memory: Memory) -> int:
-        """Where it begins."""
-        if memory.kind == "fixed":
-            return memory.start
-        if memory in self.at:
-            return int(self.room.memory.ctypes.data) + self.room.start + self.at[memory]
-        return int(self.given[memory].ctypes.data)
+    @cached_property
+    def base(self) -> int:
+        """The address that the room begins at."""
+        return int(self.room.memory.ctypes.data) + self.room.start
 
     def array(self, value: Value) -> Array:
         """The array of a tensor, a view of its memory."""
         if isinstance(value, PackedTensor):
             planes = {k: self.array(t) for k, t in value.planes.items()}
             return Packed(value.format, value.layout, value.shape, planes)
-        if value.memory.kind == "fixed":
+        if isinstance(value, RingRows):
+            return rows_in_order(*(self.array(t) for t in tensors(value)))
+        if value.memory.kind == "fixed" or not value.array.size:  # no call writes what has no elements
             return value.array
         if value.memory in self.at:
             start = self.room.start + self.at[value.memory]
@@ -83,7 +83,7 @@ class Places:
         if isinstance(value, PackedTensor):
             for k, t in value.planes.items():
                 self.give(t, array.planes[k])
-        elif value.memory.kind != "fixed":
+        elif isinstance(value, Tensor) and value.memory.kind != "fixed":
             lies_so = array.strides == value.memory.array.strides or array.size <= 1
             self.given[value.memory] = array if lies_so else np.ascontiguousarray(array)
 
@@ -130,6 +130,7 @@ class Program:
         header = [len(rows), self._table.ctypes.data, counters + -counters % 64, 0, PATIENCE, 0, 0, 0]
         self._header = np.array(header, np.int64)
         self.memories = list(dict.fromkeys(t.memory for _, t in pointers))
+        self._lying: tuple[np.ndarray, np.ndarray, list[tuple[int, Memory]]] | None = None
         numbers = {m: i for i, m in enumerate(self.memories)}
         self._where = np.array([i for i, _ in pointers], np.intp)
         self._which = np.array([numbers[t.memory] for _, t in pointers], np.intp)
@@ -137,11 +138,21 @@ class Program:
 
     def __call__(self, places: Places) -> None:
         """Run it on every thread."""
-        bases = np.array([places.address(m) for m in self.memories], np.int64)
-        self._arguments[self._where] = bases[self._which] + self._offsets
+        self._arguments[self._where] = self._bases(places)[self._which] + self._offsets
         number = next(RUNS) & 0x7FFFFFFF
         self._header[3] = number
         self._begin(self._header.ctypes.data, 0, 0, 0)
         team().run(self._run, self._header, number, self._scratch, self)
 
-
+    def _bases(self, places: Places) -> np.ndarray:
+        """The address of each memory. What is fixed or in the room is looked at in the first run alone, for speed."""
+        if self._lying is None:
+            starts = [m.start if m.kind == "fixed" else places.at.get(m, 0) for m in self.memories]
+            inside = [m in places.at for m in self.memories]
+            others = [(i, m) for i, m in enumerate(self.memories) if m.kind != "fixed" and m not in places.at]
+            self._lying = np.array(starts, np.int64), np.array(inside, np.int64), others
+        known, in_room, given = self._lying
+        bases: np.ndarray = known + in_room * places.base
+        for i, m in given:
+            bases[i] = places.given[m].ctypes.data
+        return bases

@@ -11,7 +11,7 @@ import numpy as np
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
 
-__all__ = ["Memory", "PackedTensor", "Tensor", "Value", "tensor_of", "tensors"]
+__all__ = ["Memory", "PackedTensor", "RingRows", "Tensor", "Value", "rows_in_order", "tensor_of", "tensors"]
 
 
 @dataclass(eq=False)
@@ -19,8 +19,8 @@ class Memory:
     """Bytes that have an address in a run. `array` shows how views of them lie, and holds them where they are fixed."""
 
     array: np.ndarray
-    #: "fixed" is known before a run, "given" (an input, or what NumPy made) at its start or in it, "made" by the program
-    #: in memory that it uses again, "returned" made by the program in memory of its own
+    #: "fixed" is known before a run, "given" (an input, or what NumPy made) at its start or in it; "made" by the
+    #: program in memory that it uses again, "returned" in memory of its own
     kind: str
 
     @property
@@ -97,7 +97,30 @@ class PackedTensor:
     planes: Mapping[str, Tensor] = field(repr=False)
 
 
-Value = Tensor | PackedTensor
+@dataclass(frozen=True, eq=False)
+class RingRows:
+    """The rows of the R positions before a step, in order, of a ring that holds the step's own already.
+
+    Row j is that of `first` for the first M, which were overwritten, and for the others row (past + j) mod R of the
+    ring; those before position 0 hold anything.
+    """
+
+    first: Tensor  # [B, M, …]
+    ring: Tensor  # [B, R, …]
+    past: Tensor  # [B]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        return self.ring.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of its elements."""
+        return self.ring.dtype
+
+
+Value = Tensor | PackedTensor | RingRows
 
 
 def tensor_of(array: Array, kind: str) -> Value:
@@ -110,4 +133,16 @@ def tensor_of(array: Array, kind: str) -> Value:
 
 def tensors(value: Value) -> list[Tensor]:
     """Those that a value is made of."""
+    if isinstance(value, RingRows):
+        return [value.first, value.ring, value.past]
     return list(value.planes.values()) if isinstance(value, PackedTensor) else [value]
+
+
+def rows_in_order(first: np.ndarray, ring: np.ndarray, past: np.ndarray) -> np.ndarray:
+    """The rows that `RingRows` says, with zeros before position 0."""
+    at = past[:, None] + np.arange(ring.shape[1], dtype=np.int32)
+    index = (..., *(None,) * (ring.ndim - 2))
+    rows = np.take_along_axis(ring, (at % ring.shape[1])[index], axis=1)
+    rows[:, : first.shape[1]] = first
+    rows[at < ring.shape[1]] = 0
+    return rows

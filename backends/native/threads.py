@@ -7,7 +7,6 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 

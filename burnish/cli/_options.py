@@ -83,6 +83,7 @@ def _budget_option(function: F) -> F:
 
 
 def _allow(ctx: click.Context, parameter: click.Parameter, size: str | None) -> None:
+    ctx.meta["budget"] = size or ""
     if size is not None:
         from burnish.ir.budget import allowing, read_size
 

@@ -25,19 +25,19 @@ LONGEST = 3  # tokens whose earlier occurrence is looked for; then fewer
 
 
 def look_up(ids: Sequence[int], most: int) -> list[int]:
-    """Up to `most` tokens that stood behind the last ones of `ids` where these stood before: the latest, longest match."""
+    """Up to `most` tokens that stood behind the last ones of `ids` before: of the longest matches, the latest."""
     text = np.asarray(ids)
     for n in range(min(LONGEST, len(text) - 1), 0, -1):
         windows = np.lib.stride_tricks.sliding_window_view(text[:-1], n)
         found = np.flatnonzero((windows == text[-n:]).all(axis=1))
         if len(found):
             at = int(found[-1]) + n
-            return text[at : at + most].tolist()
+            return list(map(int, text[at : at + most]))
     return []
 
 
 def _check_rewinds(backend: Backend, graph: str) -> None:
-    """Raise BindError where a graph's states cannot go back behind tokens, or steps of several tokens round otherwise."""
+    """Raise BindError where a graph's states cannot go back, or steps of several tokens round otherwise."""
     if not backend.same_bits:
         raise BindError("prompt lookup needs steps of several tokens that give the bits of steps of one; use numpy")
     inputs = backend.module.graphs[graph].inputs

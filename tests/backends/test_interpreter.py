@@ -11,6 +11,7 @@ import pytest
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.kernels import KERNELS, Kernel
+from burnish.backends.kernels.cpu import instruction_sets
 from burnish.ir import Module, Node, Op, Packed, Type, parse
 from burnish.ir.dims import Sym
 from burnish.ir.guards import AllTrue
@@ -160,6 +161,9 @@ UPDATES = {"cache_update": "%state, %new, %past", "ring_update": "%state, %new, 
 ROLES = {"cache_update": "rows(batch=0, axis=1)", "ring_update": "ring(batch=0, axis=1, most=9)"}
 
 
+IN_PLACE = "kernel {}.in_place" if instruction_sets() else "numpy, in place"
+
+
 def update(op: str, role: str, more: str = "", returned: str = "") -> Interpreter:
     results = "%0: f32[B, C, 1, 2]" if op == "cache_update" else "%0, %9: f32[B, C, 1, 2], f32[B, C, 1, 2]"
     mark = f" is {role}" if role else ""
@@ -199,7 +203,7 @@ def test_a_state_that_nothing_else_reads_is_written_in_place(
     assert results["state"][0, :, 0, 0].tolist() == [0, 1, 1, 0]
     assert (results["state"] is old) == in_place and old.any() == in_place
     assert not results.get("neg", old * 0).any() and not results.get("old", old * 0).any()
-    assert (f"1 x {op}: numpy, in place" in run.plan_text("forward").splitlines()) == in_place
+    assert (f"1 x {op}: {IN_PLACE.format(op)}" in run.plan_text("forward").splitlines()) == in_place
 
 
 @pytest.mark.parametrize("op", UPDATES)
@@ -211,7 +215,9 @@ def test_a_value_on_the_way_is_no_state(op: str) -> None:
     results = run("forward", fed(np.zeros((1, 4, 1, 2), "f4")))
     assert results["neg"][0, :, 0, 0].tolist() == [0, -1, -1, 0]
     assert results["again"][0, :, 0, 0].tolist() == [0, 1, 1, 0]
-    assert run.plan_text("forward").splitlines() == [f"1 x {op}: numpy, in place", "1 x neg: numpy", f"1 x {op}: numpy"]
+    lines = run.plan_text("forward").splitlines()
+    assert f"1 x {op}: {IN_PLACE.format(op)}" in lines
+    assert f"1 x {op}: numpy (something else reads what it would write into)" in lines
 
 
 def test_an_empty_state() -> None:

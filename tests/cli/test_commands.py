@@ -1,4 +1,4 @@
-"""compile, inspect, bench and eval, and what all commands have in common."""
+"""compile, inspect and eval, and what all commands have in common."""
 
 import json
 import re
@@ -56,7 +56,10 @@ def test_every_command_is_documented(name: str) -> None:
     ("arguments", "hint"),
     [
         (("rnu", "model"), "there is no command 'rnu'; did you mean run?"),
-        (("talk", "model"), "there is no command 'talk'; there are bench, build-kernels, chat, compile, debug, eval, inspect"),
+        (
+            ("talk", "model"),
+            "there is no command 'talk'; there are bench, build-kernels, chat, compile, debug, eval, inspect",
+        ),
         (("debug", "chek"), "there is no command 'chek'; did you mean check?"),
         (("run", "model", "--promt", "a"), "'--prompt'"),
         (("run", "model", "--backend", "nunpy"), "there is no 'nunpy'; did you mean numpy?"),
@@ -224,30 +227,6 @@ def test_many_guards_are_not_all_told(cli: Cli, tmp_path: Path) -> None:
     out = cli("inspect", tmp_path / "m.graph").out
     assert out.count("at_most") == 6 and "and 14 more (--json has all)" in out
     assert len(json.loads(cli("inspect", tmp_path / "m.graph", "--json").out)["guards"]) == 20
-
-
-# --------------------------------------------------------------------------------------------------------------- bench
-
-
-@pytest.mark.parametrize("family", ["llama", "t5"])
-def test_bench_says_how_fast_and_where_the_time_goes(cli: Cli, family: str, request: pytest.FixtureRequest) -> None:
-    folder = request.getfixturevalue(family)
-    code, out, err = cli("bench", folder, "--prompt-tokens", 8, "--new-tokens", 3, "--repeat", 1)
-    assert (code, err) == (0, "")
-    assert re.match(r"prefill +[\d,.]+ tokens/s  \(8 tokens, one run\)\ndecode +[\d,.]+ tokens/s  \(3 tokens, one", out)
-    for phase in ("prefill", "decode"):
-        assert f"\n{phase}, where the time goes:\n" in out
-    assert len(re.findall(r"^sum +[\d.]+ ms of [\d.]+; the probe took [\d.]+$", out, re.M)) == 2
-
-
-def test_bench_stays_in_the_context(cli: Cli, llama: Path) -> None:
-    code, _, err = cli("bench", llama, "--prompt-tokens", 60, "--new-tokens", 5)
-    assert (code, "65 tokens do not fit the model's context of 64" in err) == (2, True)
-
-
-def test_bench_needs_a_model_that_makes_text(cli: Cli, bert: Path) -> None:
-    code, _, err = cli("bench", bert)
-    assert (code, err) == (2, "error: the model makes no text; bench measures prefill and decode\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------- eval

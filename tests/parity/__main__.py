@@ -1,4 +1,5 @@
-"""`python -m tests.parity [CLASS …]`: every model type against transformers; with `keys`, every field of its config."""
+"""`python -m tests.parity [CLASS …]`: every model type against transformers; with `keys`, every field of its config;
+with `plans`, what of it NumPy runs."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from tests import models
 from tests.parity.keys import FAULTS, Row, account, mixed
 from tests.parity.laws import LAWS, XLA_LAWS
 from tests.parity.model_type import ModelType
+from tests.parity.plans import in_numpy
 from tests.parity.types import TYPES
 
 
@@ -22,12 +24,17 @@ from tests.parity.types import TYPES
 @click.argument("classes", nargs=-1)
 @click.option("--xla", is_flag=True, help="On XLA too.")
 @click.option("--keys", is_flag=True, help="Each field of the config changed in turn.")
+@click.option("--plans", is_flag=True, help="What no compiled kernel runs, and of how many types.")
 @click.option("--mixed", "number", type=int, default=0, help="So many configurations drawn by chance, of each type.")
 @click.option("--seed", type=int, default=0, help="For what is drawn.")
 @click.option("-v", "--verbose", is_flag=True, help="With --keys, what is as it should be too.")
-def main(classes: Sequence[str], xla: bool, keys: bool, number: int, seed: int, verbose: bool) -> None:
+def main(classes: Sequence[str], xla: bool, keys: bool, plans: bool, number: int, seed: int, verbose: bool) -> None:
     """Exit code 1 where anything differs."""
     chosen = [t for t in TYPES if not classes or any(c.lower() in t.cls.lower() for c in classes)]
+    if plans:
+        left = Counter(way for t in chosen for way in {w for v in t.variants for w in in_numpy(t, v)})
+        print("\n".join(f"{n} of {len(chosen)}: {way}" for way, n in left.most_common()))
+        sys.exit()
     if keys or number:
         rows = (mixed(t, number, seed) if number else account(t) for t in chosen)
         sys.exit(any([_outcomes(t, found, verbose) for t, found in zip(chosen, rows, strict=True)]))

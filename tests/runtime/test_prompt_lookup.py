@@ -1,6 +1,7 @@
 """Prompt lookup: what is looked up, and that the text is the one that there would be without."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from burnish.backends.binding import BindError
 from burnish.runtime.executable import Executable
 from burnish.runtime.prompt_lookup import look_up
 from burnish.runtime.sampling import Sampler, Sampling, greedy
+from burnish.runtime.session import Session
 from tests import models
 
 
@@ -71,11 +73,14 @@ def test_the_text_and_every_logit_are_the_same(llama: Executable, sampler: Sampl
 def test_fewer_steps_are_taken(llama: Executable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a text that repeats itself, as greedy ones of such models do."""
     steps: list[int] = []
-    from burnish.runtime.session import Session
-
     step = Session.step
-    monkeypatch.setattr(Session, "step", lambda self, ids, *more, **named: steps.append(1) or step(self, ids, *more, **named))
-    text = list(llama.generate([5, 6, 7], 50, greedy, prompt_lookup_num_tokens=4))
+
+    def counted(self: Session, *more: Any, **named: Any) -> Any:
+        steps.append(1)
+        return step(self, *more, **named)
+
+    monkeypatch.setattr(Session, "step", counted)
+    text = list(llama.generate([5, 6, 7], 50, greedy, stop=(), prompt_lookup_num_tokens=4))
     assert len(text) == 50 and len(steps) < 50
 
 

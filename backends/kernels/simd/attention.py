@@ -13,49 +13,42 @@ from typing import Any
 
 from numba import njit
 
+from burnish.backends.kernels.simd import attention_arguments as arg
 from burnish.backends.kernels.simd import attention_registers as ar
 from burnish.backends.kernels.simd import floats as f
+from burnish.backends.kernels.simd import functions as fn
 from burnish.backends.kernels.simd import registers as r
-from burnish.backends.kernels.simd.attention_tiles import BLOCK, QUERIES, REGISTERS, tiles
+from burnish.backends.kernels.simd.attention_arguments import BLOCK, REGISTERS, SEGMENT
+from burnish.backends.kernels.simd.attention_tiles import QUERIES, tiles
 from burnish.backends.kernels.simd.instructions import Instructions
-from burnish.backends.kernels.simd.words import byte_at, f32_at, i32_at, store_word, word
+from burnish.backends.kernels.simd.words import byte_at, i32_at, store_word, word
 
 __all__ = ["functions"]
 
-SEGMENT = 8  # bits of a position within a segment
-
-# The bytes at which the arguments are: an array and its strides, by sequence, token and head; a bias has one by key too.
-(
-    Q, Q_B, Q_S, Q_H, K, K_B, K_T, K_H, V, V_B, V_T, V_H, K_BEFORE, KB_B, KB_T, KB_H, V_BEFORE, VB_B, VB_T, VB_H,
-    BIAS, BIAS_B, BIAS_H, BIAS_S, BIAS_T, IS_MASK, OUT, PAST, COUNT, SINKS, PARTIAL,
-    TOKENS, KEYS, BEFORE, HEADS, KEY_HEADS, HEAD, VALUE, CAUSAL, WINDOW, SCALE, CAP, UNCAP, NO_KEYS,
-    BATCH, TILES, QUERIES_A_TILE, HEADS_A_TILE, ROOM, WIDTH, SEGMENTS, SHARES,
-) = range(0, 8 * 52, 8)  # fmt: skip
-
 
 def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
-    """`attend`: an item is a tile, or a share of the work on tiles' segments; `join`: a tile whose segments are done."""
+    """`attend`: an item is a tile, or a share of the work on segments; `join`: a tile whose segments are done."""
     lanes = isa.lanes
     pack, widen, scores, softmax, merge, values, clear, fold = tiles(isa)
     load, store, splat = f.load16("f32", lanes), f.store16(lanes), f.splat16(lanes)
     multiply, fma, fadd, fsub, divide = r.multiply, r.fma, f.fadd, f.fsub, f.divide
-    exp, larger, no_infinity = f.exp, f.larger, ar.no_infinity
+    exp, tanh, larger, no_infinity = f.exp, r.elementwise()(fn.tanh), f.larger, ar.no_infinity
     between, shown, where_zero, one = ar.between(lanes), ar.shown(lanes), f.where_zero, f.constant(lanes, 1.0)
 
     @njit(nogil=True)
     def origin_of(a: int, b: int) -> int:
         """The position of the first row of k."""
-        return i32_at(word(a + PAST) + 4 * b) if word(a + BEFORE) >= 0 else 0
+        return i32_at(word(a + arg.PAST) + 4 * b) if word(a + arg.BEFORE) >= 0 else 0
 
     @njit(nogil=True)
     def seen(a: int, b: int, i: int) -> tuple[int, int]:
         """The first position that query i of sequence b sees, and the end; both grow with i."""
-        at = i + (i32_at(word(a + PAST) + 4 * b) if word(a + PAST) else 0)
-        origin, window = origin_of(a, b), word(a + WINDOW)
-        low, high = max(0, origin - max(0, word(a + BEFORE))), origin + word(a + KEYS)
-        if word(a + COUNT):
-            high = min(high, origin + i32_at(word(a + COUNT) + 4 * b))
-        if word(a + CAUSAL):
+        at = i + (i32_at(word(a + arg.PAST) + 4 * b) if word(a + arg.PAST) else 0)
+        origin, window = origin_of(a, b), word(a + arg.WINDOW)
+        low, high = max(0, origin - max(0, word(a + arg.BEFORE))), origin + word(a + arg.KEYS)
+        if word(a + arg.COUNT):
+            high = min(high, origin + i32_at(word(a + arg.COUNT) + 4 * b))
+        if word(a + arg.CAUSAL):
             high = min(high, at + 1)
             if window:
                 low = max(low, at - window + 1)
@@ -67,28 +60,40 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     def segments_of(a: int, b: int, first: int, last: int) -> tuple[int, int]:
         """The first segment that any of these queries sees, and how many there are."""
         low, high = seen(a, b, first)[0], seen(a, b, last)[1]
-        return (low >> SEGMENT, ((high - 1) >> SEGMENT) - (low >> SEGMENT) + 1) if low < high else (0, 0)
+        return (low // SEGMENT, (high - 1) // SEGMENT - low // SEGMENT + 1) if low < high else (0, 0)
 
     @njit(nogil=True)
     def tile_of(a: int, item: int) -> tuple[int, int, int, int, int, int]:
-        """The sequence, the key head, the first head and how many, the first query and how many: the last ones first."""
-        key_heads, most, per = word(a + KEY_HEADS), word(a + HEADS_A_TILE), word(a + QUERIES_A_TILE)
-        group = word(a + HEADS) // key_heads
+        """Its sequence, key head, first head and how many, first query and how many; the last queries come first."""
+        key_heads, most, per = word(a + arg.KEY_HEADS), word(a + arg.HEADS_EACH), word(a + arg.QUERIES)
+        group = word(a + arg.HEADS) // key_heads
         parts = (group + most - 1) // most
-        part, b = item % parts, item // (parts * key_heads) % word(a + BATCH)
+        part, b = item % parts, item // (parts * key_heads) % word(a + arg.BATCH)
         key_head = item // parts % key_heads
-        first = ((word(a + TOKENS) - 1) // per - item // (parts * key_heads * word(a + BATCH))) * per
+        first = ((word(a + arg.TOKENS) - 1) // per - item // (parts * key_heads * word(a + arg.BATCH))) * per
         head = part * most
-        return b, key_head, key_head * group + head, min(most, group - head), first, min(per, word(a + TOKENS) - first)
+        return (
+            b,
+            key_head,
+            key_head * group + head,
+            min(most, group - head),
+            first,
+            min(per, word(a + arg.TOKENS) - first),
+        )
 
     @njit(nogil=True)
     def gather(a: int, b: int, head: int, heads: int, first: int, queries: int, to: int, step: int) -> int:
         """Rows of q, scaled; the last ones again, up to whole blocks. How many that makes."""
-        n, rows = word(a + HEAD), queries * heads
-        padded, scale = (rows + QUERIES - 1) // QUERIES * QUERIES, splat(a + SCALE)
+        n, rows = word(a + arg.HEAD), queries * heads
+        padded, scale = (rows + QUERIES - 1) // QUERIES * QUERIES, splat(a + arg.SCALE)
         for i in range(queries):
             for h in range(heads):
-                at = word(a + Q) + b * word(a + Q_B) + (first + i) * word(a + Q_S) + (head + h) * word(a + Q_H)
+                at = (
+                    word(a + arg.Q)
+                    + b * word(a + arg.Q_B)
+                    + (first + i) * word(a + arg.Q_T)
+                    + (head + h) * word(a + arg.Q_H)
+                )
                 for d in range(0, n, 16):
                     store(to + (i * heads + h) * step + 4 * d, 16, multiply(load(at + 4 * d, n - d), scale))
         for i in range(rows, padded):
@@ -99,33 +104,48 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     @njit(nogil=True)
     def find_rows(a: int, b: int, head: int, key: int, begin: int, end: int, keys: int, values: int) -> None:
         """Addresses of the block's rows of k and of v; of what is not seen, that of a row that is."""
-        origin, before = origin_of(a, b), word(a + BEFORE)
+        origin, before = origin_of(a, b), word(a + arg.BEFORE)
         k, v = (
-            word(a + K) + b * word(a + K_B) + head * word(a + K_H),
-            word(a + V) + b * word(a + V_B) + head * word(a + V_H),
+            word(a + arg.K) + b * word(a + arg.K_B) + head * word(a + arg.K_H),
+            word(a + arg.V) + b * word(a + arg.V_B) + head * word(a + arg.V_H),
         )
-        kb = word(a + K_BEFORE) + b * word(a + KB_B) + head * word(a + KB_H)
-        vb = word(a + V_BEFORE) + b * word(a + VB_B) + head * word(a + VB_H)
+        kb = word(a + arg.K_BEFORE) + b * word(a + arg.KB_B) + head * word(a + arg.KB_H)
+        vb = word(a + arg.V_BEFORE) + b * word(a + arg.VB_B) + head * word(a + arg.VB_H)
+        kr = word(a + arg.K_RING) + b * word(a + arg.KR_B) + head * word(a + arg.KR_H)
+        vr = word(a + arg.V_RING) + b * word(a + arg.VR_B) + head * word(a + arg.VR_H)
         for j in range(BLOCK):
             i = key - origin + min(max(j, begin), end - 1)
             if i >= 0:
-                store_word(keys + 8 * j, k + i * word(a + K_T))
-                store_word(values + 8 * j, v + i * word(a + V_T))
+                store_word(keys + 8 * j, k + i * word(a + arg.K_T))
+                store_word(values + 8 * j, v + i * word(a + arg.V_T))
             else:
-                store_word(keys + 8 * j, kb + (i + before) * word(a + KB_T))
-                store_word(values + 8 * j, vb + (i + before) * word(a + VB_T))
+                row = i + before
+                in_ring = (origin + row) % before
+                if row < word(a + arg.K_FIRST):
+                    store_word(keys + 8 * j, kb + row * word(a + arg.KB_T))
+                else:
+                    store_word(keys + 8 * j, kr + in_ring * word(a + arg.KR_T))
+                if row < word(a + arg.V_FIRST):
+                    store_word(values + 8 * j, vb + row * word(a + arg.VB_T))
+                else:
+                    store_word(values + 8 * j, vr + in_ring * word(a + arg.VR_T))
 
     @njit(nogil=True)
     def adjust(a: int, b: int, head: int, heads: int, first: int, queries: int, key: int, end: int, at: int) -> None:
         """Scores of a block: capped, with their bias, and -inf where a key is not seen."""
-        bias, step, is_mask = word(a + BIAS), word(a + BIAS_T), word(a + IS_MASK)
+        bias, step, is_mask = word(a + arg.BIAS), word(a + arg.BIAS_K), word(a + arg.IS_MASK)
+        capped, cap, uncap = word(a + arg.CAP) != 0, splat(a + arg.CAP), splat(a + arg.UNCAP)
         for i in range(first, first + queries):
             low, high = seen(a, b, i)
             for h in range(head, head + heads):
-                here = bias + b * word(a + BIAS_B) + h * word(a + BIAS_H) + i * word(a + BIAS_S) + key * step
+                here = (
+                    bias + b * word(a + arg.BIAS_B) + h * word(a + arg.BIAS_H) + i * word(a + arg.BIAS_T) + key * step
+                )
                 to = low if bias and is_mask and not step and not byte_at(here) else high
                 for j in range(0, BLOCK, 16):
                     x = load(at + 4 * j, 16)
+                    if capped:
+                        x = multiply(tanh(multiply(x, uncap)), cap)
                     if bias and is_mask:
                         if step:
                             x = shown(x, here + j, end - j)
@@ -137,34 +157,35 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     @njit(nogil=True)
     def finish(a: int, b: int, head: int, heads: int, first: int, queries: int, state: int) -> None:
         """The outputs of a tile's rows."""
-        n, room, width, at = word(a + VALUE), word(a + ROOM), word(a + WIDTH), state
+        n, room, width, at = word(a + arg.VALUE), word(a + arg.ROOM), word(a + arg.WIDTH), state
         for i in range(first, first + queries):
             for h in range(head, head + heads):
                 total, factor = splat(at + 4 * room), one()
-                if word(a + SINKS):
-                    sink, top = splat(word(a + SINKS) + 4 * h), splat(at)
+                if word(a + arg.SINKS):
+                    sink, top = splat(word(a + arg.SINKS) + 4 * h), splat(at)
                     most = no_infinity(larger(top, sink))
                     factor = exp(fsub(top, most))
                     total = fma(total, factor, exp(fsub(sink, most)))
-                if word(a + NO_KEYS) == 0:
+                if word(a + arg.NAN) == 0:
                     total = where_zero(total, one())
+                factor = divide(factor, total)
                 row = state + 4 * (2 * room + ((at - state) >> 2) * width)
-                to = word(a + OUT) + 4 * ((b * word(a + TOKENS) + i) * word(a + HEADS) + h) * n
+                to = word(a + arg.OUT) + 4 * ((b * word(a + arg.TOKENS) + i) * word(a + arg.HEADS) + h) * n
                 for d in range(0, n, 16):
-                    store(to + 4 * d, n - d, divide(multiply(load(row + 4 * d, 16), factor), total))
+                    store(to + 4 * d, n - d, multiply(load(row + 4 * d, 16), factor))
                 at += 4
 
     @njit(nogil=True)
     def tile(a: int, item: int, only: int, scratch: int) -> None:
         """All segments of a tile; or the one that is the `only` one, into the partial results."""
         b, key_head, head, heads, first, queries = tile_of(a, item)
-        room, width, n, last = word(a + ROOM), word(a + WIDTH), word(a + HEAD), first + queries - 1
+        room, width, n, last = word(a + arg.ROOM), word(a + arg.WIDTH), word(a + arg.HEAD), first + queries - 1
         segment, count = segments_of(a, b, first, last)
         if only >= count:
             return
         low, high = seen(a, b, first)[0], seen(a, b, last)[1]
         all_from, all_to = seen(a, b, last)[0], seen(a, b, first)[1]  # what every row sees
-        adjusted = word(a + BIAS) != 0
+        adjusted = word(a + arg.BIAS) != 0 or word(a + arg.CAP) != 0
         old, new, largest, sums = scratch, scratch + 4 * room, scratch + 8 * room, scratch + 12 * room
         total = scratch + 16 * room
         here = total + 4 * room * (2 + width)
@@ -175,13 +196,13 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
         wide = packed + BLOCK * step
         rows = gather(a, b, head, heads, first, queries, q, step)
         if only >= 0:
-            here = word(a + PARTIAL) + (item * word(a + SEGMENTS) + only) * 4 * room * (2 + width)
+            here = word(a + arg.PARTIAL) + (item * word(a + arg.SEGMENTS) + only) * 4 * room * (2 + width)
             segment, count = segment + only, 1
         else:
             clear(total, room, rows, width)
         for i in range(segment, segment + count):
             clear(here, room, rows, width)
-            for key in range(i << SEGMENT, (i + 1) << SEGMENT, BLOCK):
+            for key in range(i * SEGMENT, (i + 1) * SEGMENT, BLOCK):
                 begin, end = max(low - key, 0), min(high - key, BLOCK)
                 if begin < end:
                     find_rows(a, b, key_head, key, begin, end, keys, keys + 8 * BLOCK)
@@ -191,7 +212,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
                         adjust(a, b, head, heads, first, queries, key, end, s)
                     softmax(s, rows, largest, sums)
                     merge(here, room, largest, sums, rows, old, new)
-                    widen(keys + 8 * BLOCK, begin, end, word(a + VALUE), wide, width)
+                    widen(keys + 8 * BLOCK, begin, end, word(a + arg.VALUE), wide, width)
                     values(s, begin, end, wide, width, here + 8 * room, rows, old, new)
             if only < 0:
                 fold(total, here, room, rows, width, old, new)
@@ -200,27 +221,27 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
 
     def attend(a: int, begin: int, end: int, scratch: int) -> None:
         """See the names of the arguments."""
-        if word(a + PARTIAL) == 0:
+        if word(a + arg.PARTIAL) == 0:
             for item in range(begin, end):
                 tile(a, item, -1, scratch)
             return
         used = 0
-        for b in range(word(a + BATCH)):
-            used = max(used, segments_of(a, b, 0, word(a + TOKENS) - 1)[1])
+        for b in range(word(a + arg.BATCH)):
+            used = max(used, segments_of(a, b, 0, word(a + arg.TOKENS) - 1)[1])
         for share in range(begin, end):
             work = share
-            while work < used * word(a + TILES):
-                tile(a, work % word(a + TILES), work // word(a + TILES), scratch)
-                work += word(a + SHARES)
+            while work < used * word(a + arg.TILES):
+                tile(a, work % word(a + arg.TILES), work // word(a + arg.TILES), scratch)
+                work += word(a + arg.SHARES)
 
     def join(a: int, begin: int, end: int, scratch: int) -> None:
         """See the names of the arguments."""
-        room, width = word(a + ROOM), word(a + WIDTH)
+        room, width = word(a + arg.ROOM), word(a + arg.WIDTH)
         size = 4 * room * (2 + width)
         for item in range(begin, end):
             b, _, head, heads, first, queries = tile_of(a, item)
             count = segments_of(a, b, first, first + queries - 1)[1]
-            total, at = scratch + 16 * room, word(a + PARTIAL) + item * word(a + SEGMENTS) * size
+            total, at = scratch + 16 * room, word(a + arg.PARTIAL) + item * word(a + arg.SEGMENTS) * size
             clear(total, room, queries * heads, width)
             for i in range(count):
                 fold(total, at + i * size, room, queries * heads, width, scratch, scratch + 4 * room)

@@ -1,9 +1,9 @@
 """Attention on a tile of rows (queries of one key head) and a block of keys, in scratch memory.
 
-The arithmetic of a row is fixed, whatever tile it is in. In a block of keys, a score is one chain of fma over the head;
-the largest score is the block's own; the sum of exp has sixteen parts (see `floats`); an output is one chain of fma over
-the keys. Lanes hold keys, then outputs, never parts of one sum. What a row does not see has a score of -inf, and adds
-exactly nothing.
+The arithmetic of a row is fixed, whatever tile it is in. In a block of keys, a score is one chain of fma over the
+head; the largest score is the block's own; the sum of exp has sixteen parts (see `floats`); an output is one chain of
+fma over the keys. Lanes hold keys, then outputs, never parts of one sum. What a row does not see has a score of -inf,
+and adds exactly nothing.
 
 A state is what is known of a tile's rows after some keys: the largest score of each, `room` f32; their sums of
 exp(score - largest), as many; and of exp(score - largest) * value, rows of `width`.
@@ -18,13 +18,13 @@ from numba import njit
 from burnish.backends.kernels.simd import attention_registers as ar
 from burnish.backends.kernels.simd import floats as f
 from burnish.backends.kernels.simd import registers as r
+from burnish.backends.kernels.simd.attention_arguments import BLOCK, REGISTERS
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import word
 
-__all__ = ["BLOCK", "QUERIES", "REGISTERS", "Tiles", "tiles"]
+__all__ = ["QUERIES", "Tiles", "tiles"]
 
-BLOCK = 64  # keys
-QUERIES, REGISTERS = 4, 2  # rows and registers of a block of sums: with more, AVX2 spills them
+QUERIES = 4  # rows that are summed at once, each in REGISTERS: with more of either, AVX2 spills them
 
 
 class Tiles(NamedTuple):

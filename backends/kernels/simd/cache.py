@@ -12,7 +12,7 @@ __all__ = ["functions"]
 
 
 def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
-    """An item of `update` and of `ring` is a token, one of `before` a row of a ring."""
+    """An item of `update` and of `ring` is a token, one of `before` a row that stood in a ring before the tokens."""
 
     def update(a: int, begin: int, end: int, scratch: int) -> None:
         """cache, bytes between sequences, between rows, between parts of a row; new, bytes between sequences, between
@@ -34,28 +34,33 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
 
     def ring(a: int, begin: int, end: int, scratch: int) -> None:
         """ring, bytes between sequences; new, bytes between sequences, between tokens; past, bytes between sequences;
-        count, the same; tokens of a sequence, rows of a ring, bytes of one"""
+        count, the same; tokens of a sequence, rows of a ring, bytes of one; where the rows of tokens are saved, or 0"""
         ring, ring_step, new, new_step, token_step = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
         past, past_step, count, count_step = word(a + 40), word(a + 48), word(a + 56), word(a + 64)
-        tokens, rows, size = word(a + 72), word(a + 80), word(a + 88)
+        tokens, rows, size, saved = word(a + 72), word(a + 80), word(a + 88), word(a + 96)
         for item in range(begin, end):
             b = item // tokens
             i = item - b * tokens
             real = min(i32_at(count + b * count_step), tokens)
+            row = ring + b * ring_step + (i32_at(past + b * past_step) + i) % rows * size
+            if saved:
+                copy_bytes(saved + item * size, row, size)
             if real - rows <= i < real:
-                row = (i32_at(past + b * past_step) + i) % rows
-                copy_bytes(ring + b * ring_step + row * size, new + b * new_step + i * token_step, size)
+                copy_bytes(row, new + b * new_step + i * token_step, size)
 
     def before(a: int, begin: int, end: int, scratch: int) -> None:
-        """ring, bytes between sequences; past, bytes between sequences; rows of a ring, bytes of one; out"""
+        """ring, bytes between sequences; past, bytes between sequences; rows of a ring, bytes of one; rows that were
+        saved, how many of a sequence; out"""
         ring, ring_step, past, past_step = word(a), word(a + 8), word(a + 16), word(a + 24)
-        rows, size, out = word(a + 32), word(a + 40), word(a + 48)
+        rows, size, first, saved, out = word(a + 32), word(a + 40), word(a + 48), word(a + 56), word(a + 64)
         for item in range(begin, end):
             b = item // rows
-            position = i32_at(past + b * past_step) - rows + item - b * rows
-            if position < 0:
+            j, now = item - b * rows, i32_at(past + b * past_step)
+            if now + j < rows:
                 clear_bytes(out + item * size, size)
+            elif j < saved:
+                copy_bytes(out + item * size, first + (b * saved + j) * size, size)
             else:
-                copy_bytes(out + item * size, ring + b * ring_step + position % rows * size, size)
+                copy_bytes(out + item * size, ring + b * ring_step + (now + j) % rows * size, size)
 
     return {"update": update, "ring": ring, "before": before}

@@ -36,7 +36,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
             store_word(counters + i * COUNTERS, number << 32)
 
     @njit(nogil=True)
-    def claim(counter: int, number: int, items: int, chunk: int) -> int:
+    def claim(counter: int, number: int, items: int, chunk: int) -> Any:
         """The first item of a chunk; -1 where all are taken, -2 where another run has begun."""
         while True:
             old = load_word(counter)

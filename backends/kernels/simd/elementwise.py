@@ -28,17 +28,17 @@ def arguments() -> list[str]:
 
 def functions(isa: Instructions, unit: str) -> dict[str, Callable[..., Any]]:
     """Those of a unit of OPERATIONS. An item is some rows of the last axis, at equal distances."""
-    return {name: _loop(isa.lanes, elements.split(), emit) for name, (elements, emit) in OPERATIONS[unit].items()}
+    return {name: _loop(elements.split(), emit) for name, (elements, emit) in OPERATIONS[unit].items()}
 
 
 SIZES = {"f32": 4, "i32": 4, "f16": 2, "bf16": 2, "bool": 1}  # bytes
 SLOT = 64  # bytes of scratch memory for each operand and the result: sixteen of the largest
 
 
-def _loop(lanes: int, elements: list[str], emit: Emit) -> Callable[..., Any]:
+def _loop(elements: list[str], emit: Emit) -> Callable[..., Any]:
     """The function of an op on operands of these element types, the result's the last of them."""
     arity, (x_size, y_size, z_size), out_size = len(elements) - 1, _sizes(elements), SIZES[elements[-1]]
-    x_row, y_row, z_row, sixteen = _row(x_size), _row(y_size), _row(z_size), _sixteen(lanes, elements, emit)
+    x_row, y_row, z_row, sixteen = _row(x_size), _row(y_size), _row(z_size), _sixteen(elements, emit)
 
     def run(a: int, begin: int, end: int, scratch: int) -> None:
         """out, bytes between items, and between rows of one, rows of an item, elements of a row; and of each operand:
@@ -79,10 +79,10 @@ def _sizes(elements: list[str]) -> list[int]:
 
 @functools.cache
 def _row(size: int) -> Callable[..., Any]:
-    """row(address of an operand's arguments, item, row, its slot): where it begins, or where it stands sixteen times."""
+    """row(address of an operand's arguments, item, row, slot): where it begins; of one number, the slot, full of it."""
 
     @njit(nogil=True)
-    def row(a: int, item: int, k: int, slot: int) -> int:
+    def row(a: int, item: int, k: int, slot: int) -> Any:
         at = word(a) + item * word(a + 8) + k * word(a + 16)
         if word(a + 24) != 0:
             return at
@@ -93,58 +93,56 @@ def _row(size: int) -> Callable[..., Any]:
     return row
 
 
-def _sixteen(lanes: int, elements: list[str], emit: Emit) -> Intrinsic:
+def _sixteen(elements: list[str], emit: Emit) -> Intrinsic:
     """sixteen(to, x, y, z): the op on sixteen elements at each address that it has an operand for."""
     *operands, result = elements
-    vector = ir.VectorType(I32 if result in WHOLE else ELEMENTS["f32"], lanes)
+    vector = I32S if result in WHOLE else F32S
 
     @instruction(lambda to, x, y, z: void(int64, int64, int64, int64))
-    def sixteen(
-        builder: ir.IRBuilder, signature: Any, to: ir.Value, x: ir.Value, y: ir.Value, z: ir.Value
-    ) -> None:
-        def place(at: ir.Value, element: str, first: int) -> ir.Value:
-            storage = ir.VectorType(STORED[element], lanes)
-            return builder.inttoptr(builder.add(at, at.type(first * SIZES[element])), storage.as_pointer())
+    def sixteen(builder: ir.IRBuilder, signature: Any, to: ir.Value, x: ir.Value, y: ir.Value, z: ir.Value) -> None:
+        def place(at: ir.Value, element: str) -> ir.Value:
+            return builder.inttoptr(at, _sixteen_of(element).as_pointer())
 
-        for first in range(0, WIDTH, lanes):
-            values = [
-                _loaded(builder, builder.load(place(at, e, first), align=SIZES[e]), e)
-                for at, e in zip((x, y, z), operands, strict=False)
-            ]
-            value = _stored(builder, emit(builder, vector, *values), result)
-            builder.store(value, place(to, result, first), align=SIZES[result])
+        values = [
+            _loaded(builder, builder.load(place(at, e), align=SIZES[e]), e)
+            for at, e in zip((x, y, z), operands, strict=False)
+        ]
+        builder.store(_stored(builder, emit(builder, vector, *values), result), place(to, result), align=SIZES[result])
 
     return sixteen
 
 
-# In registers, floats are f32, and integers and bool (0 or 1) are i32.
+# In registers, floats are f32, and integers and bool (0 or 1) are i32. LLVM makes as many registers of sixteen as it
+# takes, and has them side by side: alone each would wait for its own results.
 WHOLE = ("i32", "bool")
-STORED = {**ELEMENTS, "bool": ir.IntType(8), "bf16": ir.IntType(16)}
+F32S, I32S = ir.VectorType(ELEMENTS["f32"], WIDTH), ir.VectorType(I32, WIDTH)
+
+
+def _sixteen_of(element: str) -> ir.VectorType:
+    return ir.VectorType({**ELEMENTS, "bool": ir.IntType(8), "bf16": ir.IntType(16)}[element], WIDTH)
 
 
 def _loaded(b: ir.IRBuilder, x: ir.Value, element: str) -> ir.Value:
-    f32, i32 = ir.VectorType(ELEMENTS["f32"], x.type.count), ir.VectorType(I32, x.type.count)
     if element == "bool":
-        return b.zext(x, i32)
+        return b.zext(x, I32S)
     if element == "f16":
-        return b.fpext(x, f32)
-    return b.bitcast(b.shl(b.zext(x, i32), filled(i32, 16)), f32) if element == "bf16" else x
+        return b.fpext(x, F32S)
+    return b.bitcast(b.shl(b.zext(x, I32S), filled(I32S, 16)), F32S) if element == "bf16" else x
 
 
 def _stored(b: ir.IRBuilder, x: ir.Value, element: str) -> ir.Value:
-    storage = ir.VectorType(STORED[element], x.type.count)
+    storage = _sixteen_of(element)
     if element == "bool":
         return b.trunc(x, storage)
     if element == "f16":
         return b.fptrunc(x, storage)
     if element != "bf16":
         return x
-    i32 = ir.VectorType(I32, x.type.count)
-    bits = b.bitcast(x, i32)
-    odd = b.and_(b.lshr(bits, filled(i32, 16)), filled(i32, 1))
-    rounded = b.add(bits, b.add(odd, filled(i32, 0x7FFF)))  # halves to the even one
-    quiet = b.or_(bits, filled(i32, 1 << 22))  # a NaN stays one
-    return b.trunc(b.lshr(b.select(b.fcmp_unordered("uno", x, x), quiet, rounded), filled(i32, 16)), storage)
+    bits = b.bitcast(x, I32S)
+    odd = b.and_(b.lshr(bits, filled(I32S, 16)), filled(I32S, 1))
+    rounded = b.add(bits, b.add(odd, filled(I32S, 0x7FFF)))  # halves to the even one
+    quiet = b.or_(bits, filled(I32S, 1 << 22))  # a NaN stays one
+    return b.trunc(b.lshr(b.select(b.fcmp_unordered("uno", x, x), quiet, rounded), filled(I32S, 16)), storage)
 
 
 # What each op does. v is the type of the result's register.
@@ -187,6 +185,27 @@ def _inverse(b: ir.IRBuilder, v: ir.VectorType, x: ir.Value) -> ir.Value:
     return b.fdiv(filled(v, 1.0), x)
 
 
+def _integer_division(b: ir.IRBuilder, v: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Towards 0; 0 where y is."""
+    zero = filled(v, 0)
+    quotient = b.select(b.icmp_signed("==", y, filled(v, -1)), b.sub(zero, x), b.sdiv(x, _divisor(b, v, y)))
+    return b.select(b.icmp_signed("==", y, zero), zero, quotient)
+
+
+def _modulo(b: ir.IRBuilder, v: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Of y's sign; 0 where y is."""
+    zero = filled(v, 0)
+    rest = b.srem(x, _divisor(b, v, y))
+    other_sign = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, y), zero))
+    return b.select(other_sign, b.add(rest, y), rest)
+
+
+def _divisor(b: ir.IRBuilder, v: ir.VectorType, y: ir.Value) -> ir.Value:
+    """y, or 1 in the place of 0 and -1, for which x86 stops the program."""
+    trap = b.or_(b.icmp_signed("==", y, filled(v, 0)), b.icmp_signed("==", y, filled(v, -1)))
+    return b.select(trap, filled(v, 1), y)
+
+
 def _to_i32(b: ir.IRBuilder, v: ir.VectorType, x: ir.Value) -> ir.Value:
     """Towards 0, at the ends to the nearest that there is, 0 of NaN."""
     return call_llvm(b, f"llvm.fptosi.sat.v{v.count}i32.v{v.count}f32", v, x)
@@ -208,13 +227,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, Emit]]] = {
         "mul.f32": ("f32 f32 f32", lambda b, v, x, y: b.fmul(x, y)),
         "div.f32": ("f32 f32 f32", lambda b, v, x, y: b.fdiv(x, y)),
         "fma.f32": ("f32 f32 f32 f32", _llvm("fma")),
-        "maximum.f32": ("f32 f32 f32", _extreme(">")),
-        "minimum.f32": ("f32 f32 f32", _extreme("<")),
         "neg.f32": ("f32 f32", lambda b, v, x: b.fneg(x)),
-        "abs.f32": ("f32 f32", _llvm("fabs")),
-        "sqrt.f32": ("f32 f32", _llvm("sqrt")),
-        "rsqrt.f32": ("f32 f32", lambda b, v, x: _inverse(b, v, _llvm("sqrt")(b, v, x))),
-        "reciprocal.f32": ("f32 f32", _inverse),
     },
     "activations": {
         "relu.f32": ("f32 f32", _relu),
@@ -223,13 +236,19 @@ OPERATIONS: dict[str, dict[str, tuple[str, Emit]]] = {
         "gelu.f32": ("f32 f32", g.gelu),
         "gelu_tanh.f32": ("f32 f32", g.gelu_tanh),
         "tanh.f32": ("f32 f32", g.tanh),
-        "erf.f32": ("f32 f32", g.erf),
-        "exp.f32": ("f32 f32", g.exp),
+        "maximum.f32": ("f32 f32 f32", _extreme(">")),
+        "minimum.f32": ("f32 f32 f32", _extreme("<")),
     },
     "functions": {
+        "abs.f32": ("f32 f32", _llvm("fabs")),
+        "sqrt.f32": ("f32 f32", _llvm("sqrt")),
+        "rsqrt.f32": ("f32 f32", lambda b, v, x: _inverse(b, v, _llvm("sqrt")(b, v, x))),
+        "reciprocal.f32": ("f32 f32", _inverse),
+        "exp.f32": ("f32 f32", g.exp),
         "log.f32": ("f32 f32", g.log),
         "sin.f32": ("f32 f32", g.sin),
         "cos.f32": ("f32 f32", g.cos),
+        "erf.f32": ("f32 f32", g.erf),
         "softplus.f32": ("f32 f32", g.softplus),
         "pow.f32": ("f32 f32 f32", g.pow),
     },
@@ -249,6 +268,8 @@ OPERATIONS: dict[str, dict[str, tuple[str, Emit]]] = {
         "add.i32": ("i32 i32 i32", lambda b, v, x, y: b.add(x, y)),
         "sub.i32": ("i32 i32 i32", lambda b, v, x, y: b.sub(x, y)),
         "mul.i32": ("i32 i32 i32", lambda b, v, x, y: b.mul(x, y)),
+        "div.i32": ("i32 i32 i32", _integer_division),
+        "mod.i32": ("i32 i32 i32", _modulo),
         "maximum.i32": ("i32 i32 i32", lambda b, v, x, y: b.select(b.icmp_signed(">", x, y), x, y)),
         "minimum.i32": ("i32 i32 i32", lambda b, v, x, y: b.select(b.icmp_signed("<", x, y), x, y)),
         "equal.i32": ("i32 i32 bool", _icompare("==")),

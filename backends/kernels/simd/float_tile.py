@@ -1,8 +1,8 @@
 """The tile of a product of floats: the outputs of some rows of weights and some tokens.
 
-Each output is a sum of sixteen parts: part i is made of the inputs i, i + 16, i + 32, …, in order, each product added by
-one fused multiplication; then the halves of the parts are added up, and the halves of those. Nothing else enters into
-its bits: neither the other outputs of a tile, nor the instruction set, nor where rows lie.
+Each output is a sum of sixteen parts: part i is made of the inputs i, i + 16, i + 32, …, in order, each product added
+by one fused multiplication; then the halves of the parts are added up, and the halves of those. Nothing else enters
+into its bits: neither the other outputs of a tile, nor the instruction set, nor where rows lie.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from burnish.backends.kernels.simd.instructions import Instructions
 
 __all__ = ["SIZES", "WIDTH", "TileFunction", "float_tile", "load_row"]
 
-#: tile(w, bytes between rows, x, bytes between tokens, inputs, first, last, sums, out, bytes between tokens, bias or 0):
-#: w[rows, inputs] of the element, x[tokens, inputs] f32, out[tokens, rows] f32 and bias[rows] f32 without gaps. Where
-#: these are not the first inputs, sums begin as they stand at `sums`; where they are not the last, they are left there.
+#: tile(w, bytes between rows, x, bytes between tokens, inputs, first, last, sums, out, bytes between tokens, bias or
+#: 0): w[rows, inputs] of the element, x[tokens, inputs] f32, out[tokens, rows] f32 and bias[rows] f32 without gaps.
+#: Where these are not the first inputs, sums begin as they stand at `sums`; where not the last, they are left there.
 TileFunction = Callable[..., Any]
 WIDTH = 16
 SIZES = {"f32": 4, "f16": 2, "bf16": 2}  # bytes of an element
@@ -74,7 +74,7 @@ def float_tile(element: str, isa: Instructions, rows: int, tokens: int, ahead: i
 
 
 def load_row(element: str, lanes: int, masked: bool = False) -> r.Intrinsic:
-    """load_row(address, 0, count) -> a register of f32, of f32, f16 or bf16; `masked`, from `count` on zeros, not read."""
+    """load_row(address, 0, count) -> f32 of f32, f16 or bf16; `masked`, from `count` on zeros, not read."""
     return _load(element, lanes, 1, 1, masked)
 
 

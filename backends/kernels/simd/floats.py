@@ -27,8 +27,9 @@ from burnish.backends.kernels.simd.registers import (
 )
 
 __all__ = [
-    "WIDTH", "absolute", "constant", "divide", "exchanged", "exp", "fadd", "first", "fsub", "larger", "largest",
-    "load16", "negate", "reduce_add", "reduce_max", "rint", "sigmoid", "smaller", "splat16", "sqrt", "store16",
+    "WIDTH", "absolute", "constant", "divide", "emit_exp", "emit_sigmoid", "exchanged", "exp", "fadd", "first",
+    "fsub", "larger", "largest", "load16", "maximum", "negate", "reduce_add", "reduce_max", "reduce_maximum",
+    "rint", "sigmoid", "smaller", "splat16", "sqrt", "store16",
 ]  # fmt: skip
 
 WIDTH = 16
@@ -46,7 +47,7 @@ def _mask(builder: ir.IRBuilder, lanes: int, col: int, count: ir.Value) -> ir.Va
 
 
 def load16(element: str, lanes: int) -> Intrinsic:
-    """load16(address, count) -> f32 of sixteen elements (f32, f16 or bf16); those from `count` on are zeros, not read."""
+    """load16(address, count) -> sixteen f32, of f32, f16 or bf16; those from `count` on are zeros, not read."""
     registers = _shape(lanes)
     storage = {"bf16": ir.IntType(16)}.get(element, ELEMENTS.get(element))
     vector = ir.VectorType(storage, lanes)
@@ -170,9 +171,14 @@ def _larger(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.fcmp_ordered(">", x, y), x, y)
 
 
-#: the sum, or the largest, of sixteen, in all of them
+def _maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.select(b.or_(b.fcmp_ordered(">", x, y), b.fcmp_unordered("uno", x, x)), x, y)
+
+
+#: the sum, or the largest, of sixteen, in all of them; `reduce_maximum` is NaN where one is
 reduce_add = _reduction(lambda b, x, y: b.fadd(x, y))
 reduce_max = _reduction(_larger)
+reduce_maximum = _reduction(_maximum)
 
 
 @elementwise()
@@ -200,6 +206,12 @@ def larger(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> 
 
 
 largest = larger
+
+
+@elementwise()
+def maximum(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger of x and y, NaN where either is."""
+    return _maximum(b, x, y)
 
 
 @elementwise()
@@ -310,10 +322,11 @@ def store_first(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.V
     builder.store(x, builder.inttoptr(at, x.type.as_pointer()), align=4)
 
 
-@instruction(lambda registers: int64(registers))
+@instruction(int64)
 def first_as_int(builder: ir.IRBuilder, signature: Any, value: ir.Value) -> ir.Value:
     """first_as_int(registers): the first element, an integer, as one."""
-    return builder.fptosi(builder.extract_element(signature.args[0].extract(builder, value, 0, 0), I32(0)), address_type)
+    x = builder.extract_element(signature.args[0].extract(builder, value, 0, 0), I32(0))
+    return builder.fptosi(x, ir.IntType(64))
 
 
 @instruction(lambda at, registers: void(address, registers))
@@ -327,16 +340,17 @@ def store_codes(builder: ir.IRBuilder, signature: Any, at: ir.Value, value: ir.V
         builder.store(codes, builder.inttoptr(place, codes.type.as_pointer()), align=1)
 
 
-address_type = ir.IntType(64)
+def first(rest: float) -> Intrinsic:
+    """first(registers, count): the first `count` of sixteen f32, and then `rest`."""
 
+    @instruction(lambda registers, count: registers(registers, int64))
+    def first_of_sixteen(builder: ir.IRBuilder, signature: Any, value: ir.Value, count: ir.Value) -> ir.Value:
+        registers = signature.return_type
 
-@instruction(lambda registers, count: registers(registers, int64))
-def first(builder: ir.IRBuilder, signature: Any, value: ir.Value, count: ir.Value) -> ir.Value:
-    """first(registers, count): the first `count` of sixteen f32, and zeros."""
-    registers = signature.return_type
+        def one(row: int, col: int) -> ir.Value:
+            mask, x = _mask(builder, registers.lanes, col, count), registers.extract(builder, value, 0, col)
+            return builder.select(mask, x, _number(registers.vector, rest))
 
-    def one(row: int, col: int) -> ir.Value:
-        mask, x = _mask(builder, registers.lanes, col, count), registers.extract(builder, value, 0, col)
-        return builder.select(mask, x, filled(registers.vector, 0.0))
+        return registers.build(builder, one)
 
-    return registers.build(builder, one)
+    return first_of_sixteen

@@ -95,9 +95,7 @@ def _log64(n: Numbers, x: ir.Value) -> ir.Value:
     bits = b.bitcast(x, n.words)
     exponent = b.ashr(b.sub(bits, filled(n.words, least)), filled(n.words, 52))
     m = b.bitcast(b.sub(bits, b.shl(exponent, filled(n.words, 52))), n.vector)  # from √½ to √2
-    whole = b.fsub(
-        b.bitcast(b.add(exponent, b.bitcast(n.number(n.magic), n.words)), n.vector), n.number(n.magic)
-    )
+    whole = b.fsub(b.bitcast(b.add(exponent, b.bitcast(n.number(n.magic), n.words)), n.vector), n.number(n.magic))
     f = b.fdiv(b.fsub(m, n.number(1.0)), b.fadd(m, n.number(1.0)))
     series = b.fmul(b.fadd(f, f), n.polynomial(b.fmul(f, f), ATANH[-9:]))
     y = n.call("fma", whole, n.number(math.log(2)), series)

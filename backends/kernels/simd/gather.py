@@ -19,7 +19,8 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     @njit(nogil=True)
     def index(at: int, width: int, size: int) -> int:
         i = word(at) if width == 8 else i32_at(at)
-        return min(max(i + size if i < 0 else i, 0), size - 1)
+        clipped: int = min(max(i + size if i < 0 else i, 0), size - 1)
+        return clipped
 
     def gather(a: int, begin: int, end: int, scratch: int) -> None:
         """x, bytes between blocks, rows of one, bytes between them, bytes of one; indices, their number, width; out.
@@ -32,9 +33,9 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
             copy_element(out + item * size, x + block * block_step + row * row_step, size)
 
     def elements(a: int, begin: int, end: int, scratch: int) -> None:
-        """x, its size along the axis, bytes between elements along it, bytes of one; indices, width, elements of a line,
-        bytes between those of x at one index; out; axes before the last, and of each of these, the last first: its size,
-        bytes between those of x at one index. An item is a line of the result"""
+        """x, its size along the axis, bytes between elements along it, bytes of one; indices, width, elements of a
+        line, bytes between those of x at one index; out; axes before the last, and of each of these, the last first:
+        its size, bytes between those of x at one index. An item is a line of the result"""
         x, along, step, size = word(a), word(a + 8), word(a + 16), word(a + 24)
         indices, width, n, line_step, out, axes = (
             word(a + 32), word(a + 40), word(a + 48), word(a + 56), word(a + 64), word(a + 72),

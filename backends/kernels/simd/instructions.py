@@ -39,6 +39,7 @@ class Instructions:
     """
 
     lanes: int
+    rows: int  # tiles of rows that a product of many tokens takes at once: with more, sums do not stay in registers
     unsigned: Dot
     signed: Dot
     dot2: Intrinsic  # dot2(a, b): of two i16 in each 32-bit lane, the sum of their products
@@ -88,9 +89,7 @@ def _vnni_signed_dot4(
 @elementwise()
 def _avx2_dot2(builder: ir.IRBuilder, vector: ir.VectorType, a: ir.Value, b: ir.Value) -> ir.Value:
     halves = ir.VectorType(ir.IntType(16), 2 * vector.count)
-    return call_llvm(
-        builder, "llvm.x86.avx2.pmadd.wd", vector, builder.bitcast(a, halves), builder.bitcast(b, halves)
-    )
+    return call_llvm(builder, "llvm.x86.avx2.pmadd.wd", vector, builder.bitcast(a, halves), builder.bitcast(b, halves))
 
 
 @elementwise()
@@ -106,13 +105,15 @@ MANY = 1 << 20  # 32 bits hold more products of bytes than a run has
 #: by the name of the set in `cpu.INSTRUCTION_SETS`
 INSTRUCTIONS = {
     "avx2": Instructions(
-        8,
+        lanes=8,
+        rows=1,
         unsigned=Dot("i16", 16, _avx2_dot4, _avx2_widen, most=(2**15 - 1) // (2 * 127)),
         signed=Dot("i32", 8, _avx2_signed_dot4, same, MANY),
         dot2=_avx2_dot2,
     ),
     "avx512_vnni": Instructions(
-        16,
+        lanes=16,
+        rows=2,
         unsigned=Dot("i32", 16, _vnni_dot4, same, MANY),
         signed=Dot("i32", 16, _vnni_signed_dot4, same, MANY, zero=128),
         dot2=_avx512_dot2,

@@ -10,16 +10,18 @@ from burnish.backends.kernels.simd import registers as r
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import word
 
-__all__ = ["functions"]
+__all__ = ["arguments", "functions"]
 
 
-def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
-    """rms_norm.TYPE and layer_norm.TYPE, of the element type of the weights. An item is some rows."""
-    made = {}
-    for element, size in {"f32": 4, "f16": 2, "bf16": 2}.items():
-        made[f"rms_norm.{element}"] = _rms_norm(isa, element, size)
-        made[f"layer_norm.{element}"] = _layer_norm(isa, element, size)
-    return made
+def arguments() -> list[str]:
+    """The types of weights that there is code for."""
+    return ["f32", "f16", "bf16"]
+
+
+def functions(isa: Instructions, element: str) -> dict[str, Callable[..., Any]]:
+    """rms_norm and layer_norm, with weights of that element type. An item is some rows."""
+    size = 4 if element == "f32" else 2
+    return {"rms_norm": _rms_norm(isa, element, size), "layer_norm": _layer_norm(isa, element, size)}
 
 
 def _rms_norm(isa: Instructions, element: str, size: int) -> Callable[..., Any]:
@@ -32,7 +34,14 @@ def _rms_norm(isa: Instructions, element: str, size: int) -> Callable[..., Any]:
     def rms_norm(a: int, begin: int, end: int, scratch: int) -> None:
         """x, bytes between items, and between rows of one, out, the same, rows of an item, elements of a row, 1 / that,
         weight, eps, what is added to the weight"""
-        x, x_item, x_row, out, out_item, out_row = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40)
+        x, x_item, x_row, out, out_item, out_row = (
+            word(a),
+            word(a + 8),
+            word(a + 16),
+            word(a + 24),
+            word(a + 32),
+            word(a + 40),
+        )
         rows, n, weight = word(a + 48), word(a + 56), word(a + 72)
         whole, rest = n & -16, n & 15
         for i in range(begin, end):
@@ -62,12 +71,19 @@ def _layer_norm(isa: Instructions, element: str, size: int) -> Callable[..., Any
         f.load16("f32", isa.lanes), f.load16(element, isa.lanes), f.store16(isa.lanes), f.splat16(isa.lanes),
     )  # fmt: skip
     zero, one, fma, fadd, multiply = f.constant(isa.lanes, 0.0), f.constant(isa.lanes, 1.0), r.fma, f.fadd, r.multiply
-    divide, sqrt, reduce_add, fsub, first = f.divide, f.sqrt, f.reduce_add, f.fsub, f.first
+    divide, sqrt, reduce_add, fsub, first = f.divide, f.sqrt, f.reduce_add, f.fsub, f.first(0.0)
 
     def layer_norm(a: int, begin: int, end: int, scratch: int) -> None:
         """x, bytes between items, and between rows of one, out, the same, rows of an item, elements of a row, 1 / that,
         weight, eps, bias or 0"""
-        x, x_item, x_row, out, out_item, out_row = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40)
+        x, x_item, x_row, out, out_item, out_row = (
+            word(a),
+            word(a + 8),
+            word(a + 16),
+            word(a + 24),
+            word(a + 32),
+            word(a + 40),
+        )
         rows, n, weight, bias = word(a + 48), word(a + 56), word(a + 72), word(a + 88)
         whole, rest = n & -16, n & 15
         for i in range(begin, end):

@@ -16,7 +16,7 @@ __all__ = ["functions"]
 def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     """`int8_32`: rows of f32 to blocks of 32 inputs, see `tile.BLOCK`."""
     load, store_first, store_codes = f.load16("f32", isa.lanes), f.store_first, f.store_codes
-    one, per_code, zero, most = (f.constant(isa.lanes, v) for v in (1.0, 1 / 127, 0.0, 127.0))
+    one, per_code, most = (f.constant(isa.lanes, v) for v in (1.0, 1 / 127, 127.0))
     absolute, larger, reduce_max, rint, divide, multiply = (
         f.absolute, f.larger, f.reduce_max, f.rint, f.divide, r.multiply,
     )  # fmt: skip

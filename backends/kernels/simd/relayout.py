@@ -36,20 +36,17 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
 
 def _tiles(format: QuantFormat, lanes: int) -> Callable[..., Any]:
     move_parts, move_codes, block = _mover(format, lanes)
-    group, group_scales = format.group, offsets(format, lanes)[""]
-    group_codes = 4 * lanes * format.code.width * (format.group or WORD_INPUTS) // WORD_INPUTS  # bytes
-    step = max(TOGETHER // (group or WORD_INPUTS), 1)
-    piece = block if group else WORD_INPUTS  # bytes
+    whole_groups, size, group_scales = format.group > 0, format.group or WORD_INPUTS, offsets(format, lanes)[""]
+    group_codes = 4 * lanes * format.code.width * size // WORD_INPUTS  # bytes
+    step, piece = max(TOGETHER // size, 1), block if whole_groups else WORD_INPUTS  # bytes
     prefetch = r.prefetch(step * piece, 1)
-    head = 0 if group else block - WORD_INPUTS  # bytes before the codes of a row that is one group
+    head = block - piece  # bytes before the codes of a row that is one group
 
     def tiles(a: int, begin: int, end: int, scratch: int) -> None:
-        """x, bytes of a row, rows, groups, words' blocks in a row, tiles of a matrix, codes, bytes of a tile's, scales,
-        bytes of a tile's"""
-        x, row_bytes, rows, groups, blocks, tiles = (
-            word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40),
-        )  # fmt: skip
-        codes, tile_codes, scales, tile_scales = word(a + 48), word(a + 56), word(a + 64), word(a + 72)
+        """x, bytes of a row, rows, groups of a row (or 32 inputs, where that is one), tiles of a matrix, codes, bytes
+        of a tile's, scales, bytes of a tile's"""
+        x, row_bytes, rows, groups, tiles = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
+        codes, tile_codes, scales, tile_scales = word(a + 40), word(a + 48), word(a + 56), word(a + 64)
         for item in range(begin, end):
             first = item % tiles * lanes
             count = min(rows - first, lanes)
@@ -58,20 +55,17 @@ def _tiles(format: QuantFormat, lanes: int) -> Callable[..., Any]:
             if count < lanes:
                 zero_bytes(c, tile_codes)
                 zero_bytes(s, tile_scales)
-            pieces = groups if group else blocks
-            for start in range(0, pieces, step):
-                stop = min(start + step, pieces)
+            for start in range(0, groups, step):
+                stop = min(start + step, groups)
                 for lane in range(count):
                     row = at + lane * row_bytes
-                    prefetch(row + (start + 2 * step) * piece, 0)  # the lanes are too many streams for the processor's own
+                    prefetch(
+                        row + (start + 2 * step) * piece, 0
+                    )  # the lanes are too many streams for the processor's own
                     for i in range(start, stop):
-                        if group:
-                            move_parts(row + i * block, s + i * group_scales, lane)
-                            move_codes(row + i * block, c + i * group_codes, lane)
-                        else:
-                            if i == 0:
-                                move_parts(row, s, lane)
-                            move_codes(row + head + i * WORD_INPUTS, c + i * group_codes, lane)
+                        if whole_groups or i == 0:
+                            move_parts(row + i * piece, s + i * group_scales, lane)
+                        move_codes(row + head + i * piece, c + i * group_codes, lane)
 
     return tiles
 
@@ -117,9 +111,9 @@ def _values(b: ir.IRBuilder, format: QuantFormat, name: str, source: ir.Value, s
         at += _size(format, f, size)
         if isinstance(f, Raw):
             if f.part == name:
-                bits = 8 * np.dtype(part.dtype).itemsize
-                values = _loaded(b, place, count, ir.IntType(bits))
-                return b.xor(values, filled(values.type, 1 << bits - 1)) if f.negated else values
+                width = 8 * np.dtype(part.dtype).itemsize
+                values = _loaded(b, place, count, ir.IntType(width))
+                return b.xor(values, filled(values.type, 1 << width - 1)) if f.negated else values
             continue
         shift = 0
         for bits in f.bits:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from burnish.backends.kernels.simd import angles
 from burnish.backends.kernels.simd import floats as f
+from burnish.backends.kernels.simd import functions as analytic
 from burnish.backends.kernels.simd import registers as r
 from burnish.backends.kernels.simd import words as w
 from burnish.backends.kernels.simd.instructions import Instructions
@@ -25,7 +25,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     """
     load, store, splat = f.load16("f32", isa.lanes), f.store16(isa.lanes), f.splat16(isa.lanes)
     multiply, fadd, fsub, exchanged = r.multiply, f.fadd, f.fsub, f.exchanged
-    sin, cos, float32 = angles.sin, angles.cos, np.float32
+    sin, cos, float32 = r.elementwise()(analytic.sin), r.elementwise()(analytic.cos), np.float32
     word, i32_at, f32_at, store_f32, copy_bytes = w.word, w.i32_at, w.f32_at, w.store_f32, w.copy_bytes
 
     @njit(nogil=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from numba import njit
 
+from burnish.backends.kernels.simd import floats as f
 from burnish.backends.kernels.simd import registers as r
 from burnish.backends.kernels.simd.instructions import Dot, Instructions
 from burnish.backends.kernels.tiles import WORD_INPUTS, offsets
@@ -15,10 +16,11 @@ from burnish.ir.parts import slices
 
 __all__ = ["BLOCK", "TileFunction", "affine_tile"]
 
-#: tile(codes, code_stride, scales, scale_stride, x, token_stride, groups, out, row_stride, out_stride), all int64: the
+#: tile(codes, code_stride, scales, scale_stride, x, token_stride, groups, out, out_stride, rows, bias), all int64: the
 #: address of a row tile's codes and scales, each with the bytes from one row tile to the next; of inputs in int8_32,
-#: with the bytes from token to token; the groups in a row; the address of the output, with the bytes from one row tile
-#: to the next and from token to token.
+#: with the bytes from token to token; the groups in a row, or the blocks of 32 inputs where a row is one group; the
+#: address of the output, with the bytes from token to token; how many rows there are from here on; that of f32 to add
+#: to them, or 0.
 TileFunction = Callable[..., Any]
 BLOCK = 40  # bytes of 32 inputs in int8_32: an f32 scale, two i16 sums of sixteen codes each, the codes
 SCALE, SUMS, CODES = 0, 4, 8
@@ -32,7 +34,8 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
     """
     lanes, dot, halves = isa.lanes, _dot(format, isa), _halves(format)
     run = format.run or format.group
-    runs, blocks = format.group // run, max(run // WORD_INPUTS, 1)  # in a group; in a run
+    whole_groups = format.group > 0
+    runs, blocks = format.group // run if run else 1, max(run // WORD_INPUTS, 1)  # in a group; in a run
     block_codes = 4 * lanes * format.code.width  # bytes
     # What is taken off a product for each sum of inputs; the second factor of a pair is that of the latter sixteen.
     offset = 0 if format.part("zero") else format.zero + dot.zero
@@ -45,7 +48,8 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
     # Compiled code sees no classes: what it calls are names bound here.
     dot4, widen, hold = dot.dot4, dot.widen, r.pin if tokens > 1 else r.same
     prefetch = r.prefetch(block_codes // halves if ahead else 0, rows)
-    store, either, add, subtract, times = r.store, r.either, r.add, r.subtract, r.times
+    store_part, load_part, fadd = r.store_part, r.load_part(lanes, rows), f.fadd
+    either, add, subtract, times = r.either, r.add, r.subtract, r.times
     multiply, fma, to_f32 = r.multiply, r.fma, r.to_f32
     inputs, floats = r.splat("i32", lanes, tokens), r.splat("f32", lanes, tokens)
     no_output, no_total = r.zeros("f32", lanes, rows, tokens), r.zeros("i32", lanes, rows, tokens)
@@ -76,10 +80,10 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
     @njit(nogil=True)
     def tile(
         codes: int, code_stride: int, scales: int, scale_stride: int, x: int, token_stride: int, groups: int,
-        out: int, row_stride: int, out_stride: int,
+        out: int, out_stride: int, rows_left: int, bias: int,
     ) -> None:  # fmt: skip
         output = no_output()
-        for _ in range(groups):
+        for _ in range(groups if whole_groups else 1):
             group_scale = to_scale(load_scale(scales + scale_at, scale_stride))
             if has_minimum:
                 group_minimum = to_minimum(load_minimum(scales + minimum_at, scale_stride))
@@ -97,7 +101,7 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
                 if has_subminimum:
                     subminimum = load_subminimum(scales + subminimum_at + subminimum_size * i, scale_stride)
                     minimum = multiply(group_minimum, to_subminimum(subminimum))
-                for _ in range(blocks):
+                for _ in range(blocks if whole_groups else groups):
                     prefetch(codes + half * (block_codes // halves) + ahead, code_stride)
                     if has_offset or has_zero or has_minimum:
                         sums_of_inputs = inputs(x + 4, token_stride)
@@ -136,7 +140,9 @@ def affine_tile(format: QuantFormat, isa: Instructions, rows: int, tokens: int, 
                     # Addresses that are sums of products with a loop's variable take LLVM 8% more time.
                     codes, x = codes + through * block_codes, x + through * 40
             scales += group_scales
-        store(out, row_stride, out_stride, output)
+        if bias:
+            output = fadd(output, load_part(bias, rows_left))
+        store_part(out, out_stride, rows_left, output)
 
     return tile
 
@@ -149,7 +155,7 @@ def _i32(word: int) -> int:
 
 def _halves(format: QuantFormat) -> int:
     """The runs in 32 inputs: a part of them, or all of one."""
-    return WORD_INPUTS // min(format.run or format.group, WORD_INPUTS)
+    return WORD_INPUTS // min(format.run or format.group or WORD_INPUTS, WORD_INPUTS)
 
 
 def _dot(format: QuantFormat, isa: Instructions) -> Dot:

@@ -83,13 +83,13 @@ def call(
     builder.call(_at(builder, function, ir.FunctionType(ir.VoidType(), [I64] * 4)), [a, b, c, d])
 
 
-@instruction(lambda: void())
+@instruction(void)
 def pause(builder: ir.IRBuilder, signature: Any) -> None:
     """Let the other thread of a core go first."""
     call_llvm(builder, "llvm.x86.sse2.pause", ir.VoidType())
 
 
-@instruction(lambda: void())
+@instruction(void)
 def sleep(builder: ir.IRBuilder, signature: Any) -> None:
     """Give the core to whoever wants it."""
     module = builder.module

@@ -17,16 +17,17 @@ from burnish.backends.kernels.cpu import InstructionSet, instruction_sets
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.code import addresses
 from burnish.backends.native.emit import Call, Emitter, word_of
-from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, Value
+from burnish.backends.native.tensor import Memory, PackedTensor, RingRows, Tensor, Value, rows_in_order, tensors
 from burnish.backends.native.threads import function_at
 from burnish.ir.format import Packed
 from burnish.ir.op import Array, Op
 from burnish.ir.types import Type, dtype_name
 
-__all__ = ["BOTH", "ENDS", "call_kernel", "guarded"]
+__all__ = ["BOTH", "ENDS", "LAYOUTS", "call_kernel", "guarded", "lying"]
 
 BOTH = instruction_sets()  # those of this machine
 ENDS = (True, False)
+LAYOUTS = ("rows", "part", "middle", "reversed axes", "broadcast")
 PROT_NONE = 0
 GARBAGE = 0xA5  # what memory holds before it is written
 
@@ -40,6 +41,20 @@ def guarded(array: np.ndarray, at_end: bool = True) -> np.ndarray:
     )
     made[...] = array
     return made
+
+
+def lying(x: np.ndarray, layout: str) -> np.ndarray:
+    """The same numbers in one of LAYOUTS: gaps behind rows, or blocks; axes in another order. Under "broadcast" the
+    first row stands for all, in no bytes between them.
+    """
+    if layout == "broadcast" and x.ndim:
+        return np.broadcast_to(x[:1], x.shape)
+    if layout == "reversed axes":
+        return np.ascontiguousarray(x.T).T
+    if layout in ("part", "middle") and x.ndim:
+        axis = -1 if layout == "part" else -min(2, x.ndim)
+        return np.split(np.concatenate([x, x, x], axis), 3, axis)[1]
+    return np.ascontiguousarray(x)
 
 
 def call_kernel(
@@ -101,6 +116,8 @@ def _array(value: Value, held: dict[Memory, np.ndarray]) -> Array:
     if isinstance(value, PackedTensor):
         planes = {k: _array(t, held) for k, t in value.planes.items()}
         return Packed(value.format, value.layout, value.shape, planes)
+    if isinstance(value, RingRows):
+        return rows_in_order(*(_array(t, held) for t in tensors(value)))
     if value.memory in held:
         return np.ndarray(value.shape, value.dtype, held[value.memory], value.offset, value.strides)
     return value.array  # an operand's own, or of no elements

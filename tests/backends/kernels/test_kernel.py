@@ -46,7 +46,7 @@ def test_a_refusal_has_a_reason(sets: None, operands: list[Type], reason: str) -
 
 
 def test_an_op_without_kernels_says_so() -> None:
-    assert find_kernel(find_op("rope")(), []) == (None, "no kernel runs rope")
+    assert find_kernel(find_op("selective_scan")(), []) == (None, "no kernel runs selective_scan")
 
 
 @pytest.mark.parametrize(
@@ -58,31 +58,31 @@ def test_an_op_without_kernels_says_so() -> None:
 def test_the_layout_of_weights_is_that_of_the_best_instructions(sets: None, layout: str | None) -> None:
     layouts = layouts_for("linear")
     assert [layouts.get(format) for format in ("q4_0", "q6_k", "int4_128", "int8")] == [layout, layout, layout, None]
-    assert layouts_for("rope") == {}
+    assert layouts_for("selective_scan") == {}
 
 
 def test_a_kernel_is_registered_by_being_defined(registries: None) -> None:
     class Base(Kernel):
-        op = "rope"
+        op = "selective_scan"
 
         def why_not(self, op: Op, *operands: Type | None) -> str | None:
             return None
 
     assert not any(isinstance(k, Base) for k in KERNELS.values())
 
-    class Rope(Base):
-        name = "rope.fast"
+    class Scan(Base):
+        name = "scan.fast"
 
-    assert find_kernel(find_op("rope")(), []).kernel is KERNELS["rope.fast"]
+    assert find_kernel(find_op("selective_scan")(), []).kernel is KERNELS["scan.fast"]
 
     class Faster(Base):
-        name = "rope.faster"
+        name = "scan.faster"
 
         def layout_for(self, format: str) -> str | None:
             return {"q4_0": "planes"}.get(format)
 
     class Particular(Faster):
-        name = "rope.particular"
+        name = "scan.particular"
 
         def why_not(self, op: Op, *operands: Type | None) -> str | None:
             return None if operands else "it has no operands"
@@ -90,10 +90,10 @@ def test_a_kernel_is_registered_by_being_defined(registries: None) -> None:
         def layout_for(self, format: str) -> str | None:
             return {"q4_0": "tiles8", "q8_0": ""}.get(format)
 
-    rope = find_op("rope")()
-    assert find_kernel(rope, []).kernel is KERNELS["rope.faster"], "the last one that can"
-    assert find_kernel(rope, [X]).kernel is KERNELS["rope.particular"]
-    assert layouts_for("rope") == {"q4_0": "tiles8", "q8_0": ""}
+    scan = find_op("selective_scan")()
+    assert find_kernel(scan, []).kernel is KERNELS["scan.faster"], "the last one that can"
+    assert find_kernel(scan, [X]).kernel is KERNELS["scan.particular"]
+    assert layouts_for("selective_scan") == {"q4_0": "tiles8", "q8_0": ""}
 
     with pytest.raises(TypeError, match=r"'linear\.int8' is defined in"):
 

@@ -6,13 +6,20 @@ import pytest
 
 from burnish.backends.kernels import tiles
 from burnish.ir.dims import Sym
-from burnish.ir.format import FORMATS, LAYOUTS, Packed
+from burnish.ir.format import FORMATS, LAYOUTS, Packed, QuantFormat
 from burnish.ir.op import find_op
 from burnish.ir.types import InferError, Type
 
 LANES = {"tiles8": 8, "tiles16": 16}
 every_layout = pytest.mark.parametrize(("layout", "lanes"), LANES.items())
-every_format = pytest.mark.parametrize("format", [n for n, f in FORMATS.items() if f.group and f.group % 32 == 0])
+
+
+def formats_in_tiles() -> list[str]:
+    """Those of ours that lie in tiles."""
+    return [name for name, f in FORMATS.items() if f.group % 32 == 0]
+
+
+every_format = pytest.mark.parametrize("format", formats_in_tiles())
 
 
 def anything(format: str, *shape: int) -> Packed:
@@ -98,7 +105,7 @@ def test_a_matrix_of_many_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("type", "reason"),
     [
-        (Type("int8", (8, 64)), "the groups of int8 are not of 32 inputs or a multiple"),
+        (Type("int8", (8, 48)), "its rows are not of 32 inputs or a multiple"),
         (Type("q4_0", (64,)), "not a matrix"),
         (Type("q4_0", (Sym("N"), 64)), "known size"),
     ],
@@ -111,6 +118,20 @@ def test_a_layout_says_why_it_does_not_fit(type: Type, reason: str) -> None:
 
 def test_rows_cannot_be_sliced_plane_by_plane() -> None:
     assert not any(LAYOUTS[layout].by_rows for layout in LANES)
+
+
+def test_a_row_that_is_one_group_has_its_scale_once() -> None:
+    weights = anything("int8", 19, 96)
+    planes, parts = weights.relayout(np, "tiles8").planes, weights.unpack(np)
+    assert planes["scales"].shape == (3, 1, 4 * 8)
+    assert planes["scales"].reshape(-1).view("u4")[:19].tobytes() == parts["scale"].tobytes()
+    assert planes["codes"].shape == (3, 3, 8, 8)
+
+
+def test_groups_of_other_sizes_are_refused(registries: None) -> None:
+    made = type("Small", (QuantFormat,), {"__doc__": "A plugin's.", "group": 16, "parts": FORMATS["q8_0"].parts})
+    why = LAYOUTS["tiles8"].accepts(FORMATS[made.name], (8, 64))
+    assert why == "the groups of small are not of 32 inputs or a multiple"
 
 
 def test_offsets_are_multiples_of_a_size() -> None:

@@ -56,6 +56,14 @@ def test_rows_in_another_order_wait() -> None:
     assert sizes(e) == [1, 1]
 
 
+def test_rows_that_are_shifted_wait() -> None:
+    """What an item reads is the row that another one writes."""
+    e, whole = emitter(), tensor(4, 8)
+    rows(e, 3, tensor(3, 8), to=whole.view(whole.array[1:]))
+    rows(e, 3, whole.view(whole.array[:3]), to=tensor(3, 8))
+    assert sizes(e) == [1, 1]
+
+
 def test_parts_of_rows_are_rows_of_the_whole() -> None:
     e, x, y = emitter(), tensor(6, 8), tensor(6, 16)
     rows(e, 6, x, to=y.view(y.array[:, :8]))
@@ -70,9 +78,20 @@ def test_a_call_without_items_is_none() -> None:
     assert not e.calls
 
 
-@pytest.mark.parametrize("items, grain, threads, chunk", [(100, 1, 1, 100), (100, 1, 2, 13), (7, 4, 2, 4), (1, 1, 4, 1)])
+@pytest.mark.parametrize(
+    "items, grain, threads, chunk", [(100, 1, 1, 100), (100, 1, 2, 13), (7, 4, 2, 4), (1, 1, 4, 1)]
+)
 def test_chunks_leave_work_to_others(items: int, grain: int, threads: int, chunk: int) -> None:
     e, x = emitter(), tensor(items, 8)
     e.call("rows", "silu", x, x, items=items, writes=[x], grain=grain)
     (phase,) = phases_of(e.calls)
     assert phase.chunk(threads) == chunk
+
+
+def test_an_item_is_worth_what_all_calls_of_a_phase_do() -> None:
+    """Not as many rows at once as the cheapest of them would have."""
+    e, x, y = emitter(), tensor(64, 8), tensor(64, 8)
+    e.call("positions", "positions", x, items=64, writes=[x], space="rows", grain=1024)
+    e.call("rope", "halves", x, y, items=64, writes=[y], space="rows", grain=4)
+    (phase,) = phases_of(e.calls)
+    assert [phase.chunk(threads) for threads in (1, 2)] == [64, 8]

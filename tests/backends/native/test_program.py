@@ -153,3 +153,11 @@ def test_two_backends_at_once_wait_for_each_other() -> None:
     for c in callers:
         c.join()
     assert not faults
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["at once", "node by node"])
+def test_what_has_no_elements_lies_nowhere(check: bool) -> None:
+    got = Interpreter(parse(CHAIN), check=check)("forward", inputs(0))
+    assert [x.shape for x in got.values()] == [(0, 40), (0, 40)]
+    text = CHAIN.replace(", on_the_way=%1", "")
+    assert Interpreter(parse(text), check=check)("forward", inputs(0))["y"].shape == (0, 40)

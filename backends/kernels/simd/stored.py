@@ -1,4 +1,4 @@
-"""Rows of quantized weights as f32, as they lie in a file: bit for bit what `QuantFormat.dequantize` makes of them.
+"""Rows of weights as f32: floats of any width, and quantized ones bit for bit as `QuantFormat.dequantize` has them.
 
 The bits of a group's parts that share bytes are first spread over scratch memory, a byte an element; then each run of
 inputs is scaled. What is read, and where, follows from the format's parts and its block.
@@ -17,49 +17,69 @@ from numba.core.types import int64, void
 from burnish.backends.kernels.simd import floats as f
 from burnish.backends.kernels.simd import registers as r
 from burnish.backends.kernels.simd.instructions import Instructions
-from burnish.ir.format import QuantFormat
+from burnish.ir.format import FORMATS, QuantFormat
 from burnish.ir.parts import Bits, Bytes, Part, Raw
 
-__all__ = ["RowFunction", "dequantize_row"]
+__all__ = ["RowFunction", "read_row"]
 
-#: dequantize(address of a row, inputs, address of f32[inputs], scratch)
+#: read(address of a row, its inputs, the first input, how many, address of f32[how many], scratch): whole groups
 RowFunction = Callable[..., Any]
 STORED = {"f2": ir.HalfType(), "f4": ir.FloatType(), "u1": ir.IntType(8), "i1": ir.IntType(8)}
 
 
 class Place(NamedTuple):
-    """Where the elements of a part begin: in the block or in scratch memory, at `base` + `by_group` for each input."""
+    """Where the elements of a part begin: in the block or in scratch memory, at `base` + `by_input` for each input of
+    the row."""
 
     in_block: bool
     base: int
-    by_group: int
+    by_input: int
     negated: bool
 
 
-def dequantize_row(format: QuantFormat, isa: Instructions) -> RowFunction:
-    """Compile the function for one format, that `kernels.dequantize.why_not_floats` has nothing against."""
+def read_row(kind: str, isa: Instructions) -> RowFunction:
+    """Compile the function for f32, f16, bf16, or a format that `kernels.stored` does not refuse."""
+    if kind in FORMATS:
+        return _dequantize_row(FORMATS[kind], isa)
+    load, store, size = f.load16(kind, isa.lanes), f.store16(isa.lanes), 4 if kind == "f32" else 2
+
+    @njit(nogil=True)
+    def widen(row: int, inputs: int, first: int, count: int, out: int, scratch: int) -> None:
+        row += size * first
+        for i in range(0, count, 16):
+            store(out + 4 * i, count - i, load(row + size * i, count - i))
+
+    return widen
+
+
+def _dequantize_row(format: QuantFormat, isa: Instructions) -> RowFunction:
     lanes, fixed, fixed_run = isa.lanes, format.group, format.run
     places = _places(format)
     unpack, block_bytes = _unpack(format, places), format.row_bytes(format.group) if fixed else 0
     scale, subscale = _element(format, "scale", places, lanes, 1), _element(format, "subscale", places, lanes, 1)
-    minimum, subminimum = _element(format, "minimum", places, lanes, 0), _element(format, "subminimum", places, lanes, 1)
+    minimum, subminimum = (
+        _element(format, "minimum", places, lanes, 0),
+        _element(format, "subminimum", places, lanes, 1),
+    )
     zero, has_minimum = _element(format, "zero", places, lanes, format.zero), format.part("minimum") is not None
-    in_block, codes_base, codes_by_group, _ = places[format.code.name]
+    in_block, codes_base, _, _ = places[format.code.name]
     load_codes, store = _load_codes(format.code.dtype, lanes), f.store16(lanes)
     fsub, fadd, multiply = f.fsub, f.fadd, r.multiply
 
     @njit(nogil=True)
-    def dequantize(block: int, inputs: int, out: int, scratch: int) -> None:
-        group = fixed if fixed else inputs
+    def dequantize(row: int, inputs: int, first: int, count: int, out: int, scratch: int) -> None:
+        group = fixed if fixed else count
         run = fixed_run if fixed_run else group
-        for _ in range(inputs // group if group else 0):
+        block = row + first // fixed * block_bytes if fixed else row
+        skipped = 0 if fixed else first
+        for _ in range(count // group if group else 0):
             unpack(block, scratch)
-            codes = (block if in_block else scratch) + codes_base + codes_by_group * group
-            group_scale, none = scale(block, scratch, group, 0), zero(block, scratch, group, 0)
+            codes = (block if in_block else scratch) + codes_base + skipped
+            group_scale, none = scale(block, scratch, inputs, 0), zero(block, scratch, inputs, 0)
             for i in range(group // run):
-                step = multiply(group_scale, subscale(block, scratch, group, i))
+                step = multiply(group_scale, subscale(block, scratch, inputs, i))
                 if has_minimum:
-                    least = multiply(minimum(block, scratch, group, 0), subminimum(block, scratch, group, i))
+                    least = multiply(minimum(block, scratch, inputs, 0), subminimum(block, scratch, inputs, i))
                 for j in range(0, run, 16):
                     x = multiply(step, fsub(load_codes(codes + j, run - j), none))
                     if has_minimum:
@@ -74,7 +94,7 @@ def dequantize_row(format: QuantFormat, isa: Instructions) -> RowFunction:
 def _places(format: QuantFormat) -> Mapping[str, Place]:
     """Where each part is found: where it stands in the block, if its bytes are its own, or else in scratch memory."""
     places: dict[str, Place] = {}
-    at = by_group = spread = 0
+    at = by_input = spread = 0
     for field in format.fields(format.group):
         if isinstance(field, Bytes):
             at += field.size
@@ -84,12 +104,12 @@ def _places(format: QuantFormat) -> Mapping[str, Place]:
                     spread += format.elements(_part(format, name), format.group)
         else:
             part = _part(format, field.part)
-            places[field.part] = Place(True, at, by_group, field.negated)
+            places[field.part] = Place(True, at, by_input, field.negated)
             size = np.dtype(part.dtype).itemsize
             if format.group:
                 at += size * format.elements(part, format.group)
             elif part.per == "input":
-                by_group += size
+                by_input += size
             else:
                 at += size
     return places
@@ -102,22 +122,22 @@ def _part(format: QuantFormat, name: str) -> Part:
 
 
 def _element(format: QuantFormat, name: str, places: Mapping[str, Place], lanes: int, default: float) -> RowFunction:
-    """element(block, scratch, group, i): element i of a part, in all of sixteen; of one that is not there, `default`."""
+    """element(block, scratch, inputs of the row, i): element i of a part, or `default`, sixteen times."""
     part = format.part(name)
     if part is None:
         number = f.constant(lanes, default)
 
         @njit(nogil=True)
-        def no_element(block: int, scratch: int, group: int, i: int) -> Any:
+        def no_element(block: int, scratch: int, inputs: int, i: int) -> Any:
             return number()
 
         return no_element
-    in_block, base, by_group, negated = places[name]
+    in_block, base, by_input, negated = places[name]
     splat, size = _splat(part.dtype, lanes, negated), np.dtype(part.dtype).itemsize
 
     @njit(nogil=True)
-    def element(block: int, scratch: int, group: int, i: int) -> Any:
-        return splat((block if in_block else scratch) + base + by_group * group + size * i)
+    def element(block: int, scratch: int, inputs: int, i: int) -> Any:
+        return splat((block if in_block else scratch) + base + by_input * inputs + size * i)
 
     return element
 
@@ -182,7 +202,9 @@ def _unpack(format: QuantFormat, places: Mapping[str, Place]) -> r.Intrinsic:
         at = 0
         for field in format.fields(format.group):
             if isinstance(field, Raw):
-                at += np.dtype(_part(format, field.part).dtype).itemsize * format.elements(_part(format, field.part), format.group)
+                at += np.dtype(_part(format, field.part).dtype).itemsize * format.elements(
+                    _part(format, field.part), format.group
+                )
                 continue
             for start in range(0, field.size, 32):
                 size, shift = min(32, field.size - start), 0
@@ -190,7 +212,9 @@ def _unpack(format: QuantFormat, places: Mapping[str, Place]) -> r.Intrinsic:
                 place = builder.add(block, block.type(at + start))
                 bytes = builder.load(builder.inttoptr(place, vector.as_pointer()), align=1)
                 for bits in field.bits:
-                    values = builder.and_(builder.lshr(bytes, r.filled(vector, shift)), r.filled(vector, (1 << bits.width) - 1))
+                    values = builder.and_(
+                        builder.lshr(bytes, r.filled(vector, shift)), r.filled(vector, (1 << bits.width) - 1)
+                    )
                     first = bits.first + start * bits.step
                     values = builder.shl(values, r.filled(vector, bits.low))
                     _put(builder, scratch, places[bits.part].base, bits._replace(first=first), values, begun)
