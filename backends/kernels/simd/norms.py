@@ -10,7 +10,12 @@ from burnish.backends.kernels.simd import registers as r
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import word
 
-__all__ = ["functions"]
+__all__ = ["arguments", "functions"]
+
+
+def arguments() -> list[str]:
+    """The types of weights that there is code for."""
+    return ["f32", "f16", "bf16"]
 
 
 def functions(isa: Instructions, element: str) -> dict[str, Callable[..., Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_set
+from burnish.backends.kernels.cpu import INSTRUCTION_SETS, _flags, instruction_set
 from burnish.backends.native import code
 from burnish.backends.native.code import CodeError, addresses, build_all, cache_folder, file_name, prepare
 from burnish.backends.native.image import pack_image, read_image, write_image
@@ -164,7 +164,7 @@ def test_memory_that_may_not_be_run_is_told(built: list[str], monkeypatch: pytes
         raise OSError(13, "memory that was written may not be run")
 
     monkeypatch.setattr(code, "load_image", refuse)
-    with pytest.raises(CodeError, match=r"cannot be run here: memory .* may not be run; BURNISH_CPU=none runs"):
+    with pytest.raises(CodeError, match=r"cannot be run here: memory .* may not be run; BURNISH_CPU=none runs on"):
         answer()
 
 
@@ -293,20 +293,26 @@ def test_without_numba_numpy_runs_and_the_plan_says_so(tmp_path: Path) -> None:
     lines = run(WITHOUT_NUMBA + MODEL, XDG_CACHE_HOME=str(tmp_path), BURNISH_CPU="")
     assert lines[-2:] == ["right", "False False"]
     why = "Numba, which makes machine code, is not installed: pip install 'burnish[kernels]'"
-    if INSTRUCTION_SETS[-1].flags <= code_flags():
+    if INSTRUCTION_SETS[-1].flags <= _flags():
         assert f"1 x quantize: numpy (quantize.int8_32: {why})" in lines
-
-
-def code_flags() -> frozenset[str]:
-    from burnish.backends.kernels.cpu import _flags
-
-    return _flags()
 
 
 def test_numpy_runs_where_the_environment_says_so() -> None:
     lines = run(MODEL, BURNISH_CPU="none")
     assert "1 x quantize: numpy (quantize.int8_32: BURNISH_CPU is none)" in lines
     assert lines[-2:] == ["right", "False False"]
+
+
+def test_on_a_hardened_system_numpy_runs() -> None:
+    asked = "65, 1, 0, 0, 0"  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, which Linux has from 6.3 on
+    harden = f"import ctypes; print('hardened:', ctypes.CDLL(None).prctl({asked}) == 0)\n"
+    first, *lines = run(harden + MODEL, BURNISH_CPU="")
+    if first != "hardened: True":
+        pytest.skip("this system cannot refuse memory that was written")
+    assert lines[-2:] == ["right", "False False"]
+    if INSTRUCTION_SETS[-1].flags <= _flags():
+        why = "this system does not let memory be run that was written"
+        assert f"1 x quantize: numpy (quantize.int8_32: {why})" in lines
 
 
 def test_two_processes_write_and_everybody_reads_whole_images(tmp_path: Path) -> None:
