@@ -79,7 +79,7 @@ DECODERS = (
     Peer("burnish q8_0", "burnish", "packages/{model}-q8_0", 8.5, 4, "llama.cpp q8_0"),
     Peer("llama.cpp bf16", "llama.cpp", "gguf/{model}-bf16.gguf", 16, 2, "llama.cpp bf16"),
     Peer("burnish bf16", "burnish", "packages/{model}-none", 16, 4, "llama.cpp bf16"),
-    Peer("transformers bf16", "transformers-bf16", "models/{model}", 16, 2, "llama.cpp bf16"),
+    Peer("transformers f32", "transformers", "models/{model}", 32, 4, "llama.cpp bf16"),  # in bf16 AVX2 takes minutes
 )
 ENCODERS = (
     Peer("onnxruntime f32", "onnxruntime", "onnx/{model}-f32.onnx", 32, 0, "onnxruntime f32"),

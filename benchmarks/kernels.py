@@ -45,6 +45,7 @@ parser.add_argument("--turns", type=int, default=7, help="of each, of which the 
 parser.add_argument("--json", action="store_true", help="print JSON, one object, instead of a table")
 
 NODES = 24
+LONG = 2.0  # seconds, after which there are no more turns
 COLD = 96 << 20  # bytes of operands, beyond which there are fewer nodes
 ENOUGH_OF_BLAS = 0.85  # of OpenBLAS's speed, in a product of f32 matrices
 
@@ -53,21 +54,21 @@ def main() -> int:
     """Measure every kernel, and print."""
     options = parser.parse_args()
     only = options.only.split(",") if options.only else None
-    lines = [
-        measure(kernel, example, options.turns)
-        for example in examples()
-        if only is None or example.op.name in only
-        for kernel in [kernel_of(example)]
-        if kernel is not None
-    ]
+    if not options.json:
+        print(f"{machine()}; one thread\n\n{HEAD}")
+    lines = []
+    for example in examples():
+        kernel = kernel_of(example) if only is None or example.op.name in only else None
+        if kernel is not None:
+            lines.append(measure(kernel, example, options.turns))
+            if not options.json:
+                print(text(lines[-1]), flush=True)
     reached = {line["kernel"] for line in lines}
     left = [] if only else [name for name in wanted() if name not in reached]
     slower = [line for line in lines if line["ratio"] < line["bar"]]
     if options.json:
         print(json.dumps({"machine": machine(), "lines": lines, "without_example": left}, indent=1))
     else:
-        print(f"{machine()}; one thread\n\n{HEAD}")
-        print("\n".join(text(line) for line in sorted(lines, key=lambda line: -line["ratio"])))
         if slower:
             print("\nslower than what they replace:\n" + "\n".join(map(text, slower)))
         if left:
@@ -203,7 +204,10 @@ def measure(kernel: Kernel, example: Example, turns: int) -> dict[str, Any]:
     module, inputs, count = program(example)
     best = [float("inf")] * 2
     runs = runs_of(module)
+    ends = time.process_time() + LONG
     for turn in range(turns + 1):
+        if turn > 2 and time.process_time() > ends:
+            break
         for i, run in enumerate(runs):
             began = time.process_time()
             run("f", inputs)

@@ -70,9 +70,7 @@ class BurnishXla(Burnish):
 
 
 class Transformers(Engine):
-    """With PyTorch, in the element type that the model is stored in, or f32."""
-
-    dtype = "float32"
+    """With PyTorch, in f32."""
 
     def __init__(self, model: Path, threads: int) -> None:
         import torch
@@ -82,7 +80,7 @@ class Transformers(Engine):
         torch.set_grad_enabled(False)
         self.generates = "CausalLM" in AutoConfig.from_pretrained(model).architectures[0]
         kind = AutoModelForCausalLM if self.generates else AutoModel
-        self.model = kind.from_pretrained(model, dtype=getattr(torch, self.dtype)).eval()
+        self.model = kind.from_pretrained(model, dtype=torch.float32).eval()
 
     def prefill(self, ids: np.ndarray, new: int) -> Any:
         import torch
@@ -90,17 +88,13 @@ class Transformers(Engine):
         more: dict[str, Any] = {"use_cache": True, "logits_to_keep": 1} if self.generates else {}
         result = self.model(torch.from_numpy(ids), **more)
         self.cache = getattr(result, "past_key_values", None)
-        return result.logits[:, -1].float().numpy() if self.generates else result.last_hidden_state
+        return result.logits[:, -1].numpy() if self.generates else result.last_hidden_state
 
     def decode(self, token: int) -> Any:
         import torch
 
         result = self.model(torch.tensor([[token]]), past_key_values=self.cache, use_cache=True)
-        return result.logits[:, -1].float().numpy()
-
-
-class TransformersBf16(Transformers):
-    dtype = "bfloat16"
+        return result.logits[:, -1].numpy()
 
 
 class OnnxRuntime(Engine):
@@ -177,7 +171,6 @@ ENGINES: dict[str, type[Engine]] = {
     "onnxruntime-genai": OnnxRuntimeGenAi,
     "openvino": OpenVino,
     "transformers": Transformers,
-    "transformers-bf16": TransformersBf16,
 }
 
 
