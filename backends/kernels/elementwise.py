@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from burnish.backends.kernels.copy import contiguous
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.rows import items_of
 from burnish.backends.native.emit import Argument, Emitter
-from burnish.backends.native.tensor import Tensor
+from burnish.backends.native.tensor import Memory, Tensor
 from burnish.ir.op import Op
 from burnish.ir.ops.elementwise import Cast, Gelu
 from burnish.ir.types import Type, dtype_name
 
-__all__ = ["UNITS", "Elementwise"]
+__all__ = ["UNITS", "Elementwise", "as_f32"]
 
 SCRATCH = 4 * 64  # bytes: sixteen elements of each operand and of the result
 
@@ -53,6 +56,18 @@ class Elementwise(NativeKernel):
             FUNCTIONS[name], name, *arguments, items=items if n else 0, writes=[out], space="rows", scratch=SCRATCH
         )
         return (out,)
+
+
+def as_f32(emitter: Emitter, t: Tensor) -> Tensor:
+    """A tensor of f32, f16 or bf16, or a copy, in f32 and row after row without gaps; of what is fixed, made once."""
+    if t.dtype == np.float32:
+        return contiguous(emitter, t)
+    if t.memory.kind == "fixed":
+        array = np.ascontiguousarray(t.array, np.float32)
+        return Tensor(Memory(array, "fixed"), array)
+    (made,) = Elementwise().emit(emitter, Cast(to="f32"), [Type("f32", t.shape)], t)
+    assert isinstance(made, Tensor)
+    return made
 
 
 def _function(op: Op, dtype: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from burnish.backends.kernels.copy import contiguous
+from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.float_linear import BLOCK_ROWS, scratch_bytes, step_read_best, why_not_product
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.rows import as_rows
@@ -45,7 +46,7 @@ class ExpertProducts(NativeKernel):
         assert isinstance(out, Tensor)
         (experts, rows, inputs), count, each = w.shape, math.prod(chosen.shape), x.shape[-2]
         kind, w, w_step = stored_rows(emitter, w)
-        chosen, b = contiguous(emitter, chosen), None if b is None else contiguous(emitter, b)
+        chosen, b = contiguous(emitter, chosen), None if b is None else as_f32(emitter, b)
         x, (_, x_step) = as_rows(emitter, x)
         x_choices = chosen.shape[-1] if each == 1 else 1  # that share a row of x
         most, step = min(count, experts), step_read_best(inputs)

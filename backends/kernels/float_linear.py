@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from burnish.backends.kernels.copy import contiguous, copy
+from burnish.backends.kernels.copy import copy
+from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.rows import as_rows
 from burnish.backends.kernels.stored import READER, stored_rows, why_not_stored
@@ -54,7 +55,7 @@ class FloatLinear(NativeKernel):
         assert isinstance(out, Tensor)
         (rows, inputs), (kind, w, w_step) = w.shape, stored_rows(emitter, w)
         x, (tokens, x_step) = as_rows(emitter, x)
-        b = None if b is None else contiguous(emitter, b)
+        b = None if b is None else as_f32(emitter, b)
         how, items, grain = "few", math.ceil(rows / ROWS), math.ceil(CHUNK / max(ROWS * w_step, 1))
         if tokens >= MANY:
             x, x_step = _read_best(emitter, x, x_step)
@@ -72,7 +73,7 @@ def why_not_product(x: Type, w: Type, b: Type | None) -> str | None:
         return f"x is {x}, not f32"
     if w.format is not None and w.format.group and INPUTS % w.format.group:
         return f"w is {w}, whose groups do not divide {INPUTS}"
-    return why_not_stored(w) or (None if b is None or b.dtype == "f32" else f"b is {b}, not f32")
+    return why_not_stored(w) or (f"b is {b}, wider than f32" if b is not None and b.dtype == "f64" else None)
 
 
 def scratch_bytes(inputs: int) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from burnish.backends.kernels.copy import contiguous
 from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_sets
+from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.tiles import WORD_INPUTS
 from burnish.backends.native.emit import Emitter
@@ -55,8 +55,8 @@ class LinearInt8(NativeKernel):
             return f"x is {x}, not {ACTIVATIONS}"
         if w.layout != layouts[0]:
             return f"w is {w}, not in the layout {layouts[0]}"
-        if (b is not None and b.dtype != "f32") or op.to not in ("f32", ""):
-            return f"b is {b}, or the result {op.to}, not f32"
+        if (b is not None and b.dtype == "f64") or op.to not in ("f32", ""):
+            return f"b is {b}, or the result {op.to}, wider or narrower than f32"
         return None
 
     def emit(
@@ -74,7 +74,7 @@ class LinearInt8(NativeKernel):
         rows, groups = w.shape[0], w.shape[1] // (FORMATS[w.format].group or WORD_INPUTS)
         emitter.call(
             f"linear:{w.format}", "linear", codes, codes.strides[0], scales, scales.strides[0], groups,
-            inputs, inputs.shape[-1], tokens, out, 4 * rows, rows, None if b is None else contiguous(emitter, b),
+            inputs, inputs.shape[-1], tokens, out, 4 * rows, rows, None if b is None else as_f32(emitter, b),
             items=codes.shape[0], grain=2, writes=[out],
         )  # fmt: skip
         return (out,)
