@@ -23,6 +23,7 @@ from burnish.backends.kernels.kernel import Kernel, NativeKernel, run_kernel
 from burnish.backends.native.once import run_once
 from burnish.backends.native.plan import Emitted, NativePlan
 from burnish.backends.native.program import Room
+from burnish.backends.native.shelf import shelved
 from burnish.backends.recent import Recent
 from burnish.backends.static import Static
 from burnish.ir.graph import Graph, Node
@@ -127,7 +128,7 @@ class Interpreter(Backend):
 
     def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan | NativePlan:
         """The steps of a graph at these sizes."""
-        static = self.static.of(static_operands(graph), run=self._run_static)
+        static = self.static.of(static_operands(graph), shelved, self._run_static)
         plan = make_plan(graph, graph.inputs, sizes, self._choose, self.check, static)
         isa = instruction_set()
         if isa is None or not any(isinstance(step.run, Emitted) for step in plan.steps):

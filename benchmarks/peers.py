@@ -188,9 +188,7 @@ def turn(engine: Engine, ids: np.ndarray, new: int) -> dict[str, float]:
     for _ in range(new):
         logits = engine.decode(TOKENS[0] + int(np.argmax(logits)) % (TOKENS[1] - TOKENS[0]))
     clocks.append((time.perf_counter(), time.process_time()))
-    (prefill, prefill_cpu), (decode, decode_cpu) = (
-        (b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(clocks)
-    )
+    (prefill, prefill_cpu), (decode, decode_cpu) = ((b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(clocks))
     times = {"prefill_s": prefill, "prefill_cpu_s": prefill_cpu, "decode_s": decode, "decode_cpu_s": decode_cpu}
     return {**times, "memory": peak_memory()}
 

@@ -79,9 +79,7 @@ def build_image(functions: Mapping[str, Callable[[int, int, int, int], None]]) -
     whole = llvm.parse_assembly("")
     for name, python in functions.items():
         signature = (types.int64,) * ARGUMENTS
-        done: Any = compiler.compile_extra(
-            cpu_target.typing_context, target, python, signature, types.void, flags, {}
-        )  # type: ignore[no-untyped-call]
+        done: Any = compiler.compile_extra(cpu_target.typing_context, target, python, signature, types.void, flags, {})  # type: ignore[no-untyped-call]
         module, native = llvm.parse_bitcode(done.library._final_module.as_bitcode()), done.fndesc.llvm_func_name
         for value in (*module.functions, *module.global_variables):
             if not value.is_declaration:

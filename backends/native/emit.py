@@ -16,7 +16,6 @@ from burnish.ir.types import NUMPY, Type
 __all__ = ["Argument", "Call", "Emitter", "Phase", "phases_of", "word_of"]
 
 Argument = Tensor | int | float | None
-CHUNKS_A_THREAD = 4  # so that a thread that is held up leaves its work to the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +52,10 @@ class Phase:
         """Its items."""
         return self.calls[0].items
 
-    def chunk(self, threads: int) -> int:
-        """How many items a thread takes at once."""
-        grain = min(c.grain for c in self.calls)  # an item is worth what all of them do
-        if threads == 1:
-            return self.items
-        return max(1, math.ceil(self.items / (threads * CHUNKS_A_THREAD * grain))) * grain
+    @property
+    def grain(self) -> int:
+        """How many items are worth a thread's while; an item is worth what all calls do."""
+        return min(c.grain for c in self.calls)
 
     def takes(self, call: Call) -> bool:
         """Whether a call may follow within the phase: what it shares with others lies in the same rows for all."""

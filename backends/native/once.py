@@ -8,9 +8,9 @@ from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.program import Places, Program, Room
+from burnish.backends.native.shelf import empty
 from burnish.backends.native.tensor import tensor_of, tensors
 from burnish.backends.native.threads import team
-from burnish.ir.format import aligned
 from burnish.ir.op import Array, Op
 from burnish.ir.types import Type
 
@@ -26,7 +26,7 @@ def run_once(
     places = Places(Room(), {})
     used = [t for call in emitter.calls for t in call.tensors] + [t for r in results for t in tensors(r)]
     for memory in {t.memory for t in used if t.memory.kind == "made"}:
-        places.given[memory] = aligned(memory.array.shape, memory.array.dtype)
+        places.given[memory] = empty(memory.array.shape, memory.array.dtype)
     if emitter.calls:
         Program(emitter.calls, isa)(places)
     return tuple(places.array(r) for r in results)

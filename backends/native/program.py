@@ -21,6 +21,7 @@ from burnish.ir.op import Array
 __all__ = ["Places", "Program", "Room"]
 
 PATIENCE = 2000  # looks, a pause apart, at what others still work on before a thread gives up its core
+SHARES = 1  # for each thread: the first takes its part at once, for a chunk's first bytes come slowly
 COUNTERS = 128  # bytes of counters of a phase, see `simd/driver.py`
 RUNS = itertools.count(1)
 
@@ -104,6 +105,7 @@ class Program:
         """With `alone`, each call is a phase of its own."""
         self.phases = [Phase([c]) for c in calls] if alone else phases_of(calls)
         self.threads = team().threads
+        self._shares = SHARES * self.threads if self.threads > 1 else 1
         self._scratch = max((c.scratch for c in calls), default=0)
         driver = addresses("driver", isa)
         self._begin, self._run = function_at(driver["begin"]), function_at(driver["run"])
@@ -111,7 +113,7 @@ class Program:
         pointers: list[tuple[int, Tensor]] = []  # which of them are addresses
         functions, starts, table = list[int](), list[int](), list[tuple[int, int, int]]()
         for phase in self.phases:
-            table.append((phase.items, phase.chunk(self.threads), len(functions)))
+            table.append((phase.items, phase.grain, len(functions)))
             for call in phase.calls:
                 functions.append(addresses(call.unit, isa)[call.function])
                 starts.append(len(words))
@@ -127,7 +129,7 @@ class Program:
         self._table = np.array(rows, np.int64).reshape(-1)
         self._counters = np.zeros(len(rows) * COUNTERS + 64, np.uint8)
         counters = self._counters.ctypes.data
-        header = [len(rows), self._table.ctypes.data, counters + -counters % 64, 0, PATIENCE, 0, 0, 0]
+        header = [len(rows), self._table.ctypes.data, counters + -counters % 64, 0, PATIENCE, self._shares, 0, 0]
         self._header = np.array(header, np.int64)
         self.memories = list(dict.fromkeys(t.memory for _, t in pointers))
         self._lying: tuple[np.ndarray, np.ndarray, list[tuple[int, Memory]]] | None = None

@@ -70,7 +70,9 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
         parts = (group + most - 1) // most
         part, b = item % parts, item // (parts * key_heads) % word(a + arg.BATCH)
         key_head = item // parts % key_heads
-        first = ((word(a + arg.TOKENS) - 1) // per - item // (parts * key_heads * word(a + arg.BATCH))) * per
+        # Later tiles see more keys: in this order every run of items has as much to do.
+        turn, last = item // (parts * key_heads * word(a + arg.BATCH)), (word(a + arg.TOKENS) - 1) // per
+        first = (turn // 2 if turn % 2 else last - turn // 2) * per
         head = part * most
         return (
             b,

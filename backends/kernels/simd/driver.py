@@ -1,10 +1,11 @@
 """What runs a program: each of its threads goes through the phases, and takes chunks of their items.
 
 A program is eight words: phases, the address of the table of phases, that of the counters, the run's number (its low
-32 bits), how often to look again before a thread sleeps. A phase is four words: items, items of a chunk, the address of
-its first call, calls. A call is two: the address of a function, and of its arguments. A phase has two counters, 64
-bytes apart: the run's number and the next item that nobody has taken, in the high and the low half; and how many items
-are done. No thread is waited for, but for the items that it has taken: one that is late finds nothing to do.
+32 bits), how often to look again before a thread sleeps, and shares: of the items that are left, a thread takes one of
+so many shares. A phase is four words: items, the items that are worth taking, the address of its first call, calls. A
+call is two: the address of a function, and of its arguments. A phase has two counters, 64 bytes apart: the run's number
+and the next item that nobody has taken, in the high and the low half; and how many items are done. No thread is waited
+for, but for the items that it has taken: one that is late finds nothing to do.
 """
 
 from __future__ import annotations
@@ -36,7 +37,12 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
             store_word(counters + i * COUNTERS, number << 32)
 
     @njit(nogil=True)
-    def claim(counter: int, number: int, items: int, chunk: int) -> Any:
+    def chunk_at(at: int, items: int, grain: int, shares: int) -> Any:
+        """The items that are taken at once from `at` on: less and less, so that threads end together."""
+        return min(max((items - at) // (shares * grain), 1) * grain, items - at)
+
+    @njit(nogil=True)
+    def claim(counter: int, number: int, items: int, grain: int, shares: int) -> Any:
         """The first item of a chunk; -1 where all are taken, -2 where another run has begun."""
         while True:
             old = load_word(counter)
@@ -45,19 +51,20 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
             at = old & 0xFFFFFFFF
             if at >= items:
                 return -1
-            if exchange(counter, old, old + chunk) == old:
+            if exchange(counter, old, old + chunk_at(at, items, grain, shares)) == old:
                 return at
 
     def run(program: int, number: int, _: int, scratch: int) -> None:
         phases, table, counters, patience = word(program), word(program + 8), word(program + 16), word(program + 32)
+        shares = word(program + 40)
         for i in range(phases):
             phase, counter = table + 32 * i, counters + i * COUNTERS
-            items, chunk, first, calls = word(phase), word(phase + 8), word(phase + 16), word(phase + 24)
+            items, grain, first, calls = word(phase), word(phase + 8), word(phase + 16), word(phase + 24)
             while True:
-                start = claim(counter, number, items, chunk)
+                start = claim(counter, number, items, grain, shares)
                 if start < 0:
                     break
-                end = min(start + chunk, items)
+                end = start + chunk_at(start, items, grain, shares)
                 for c in range(first, first + 16 * calls, 16):
                     call(word(c), word(c + 8), start, end, scratch)
                 add_word(counter + 64, end - start)

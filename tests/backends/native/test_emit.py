@@ -1,7 +1,6 @@
 """Which calls make a phase: those that may follow each other row by row."""
 
 import numpy as np
-import pytest
 
 from burnish.backends.kernels.cpu import INSTRUCTION_SETS
 from burnish.backends.native.emit import Emitter, phases_of
@@ -78,20 +77,10 @@ def test_a_call_without_items_is_none() -> None:
     assert not e.calls
 
 
-@pytest.mark.parametrize(
-    "items, grain, threads, chunk", [(100, 1, 1, 100), (100, 1, 2, 13), (7, 4, 2, 4), (1, 1, 4, 1)]
-)
-def test_chunks_leave_work_to_others(items: int, grain: int, threads: int, chunk: int) -> None:
-    e, x = emitter(), tensor(items, 8)
-    e.call("rows", "silu", x, x, items=items, writes=[x], grain=grain)
-    (phase,) = phases_of(e.calls)
-    assert phase.chunk(threads) == chunk
-
-
 def test_an_item_is_worth_what_all_calls_of_a_phase_do() -> None:
-    """Not as many rows at once as the cheapest of them would have."""
+    """As few rows are worth taking as the dearest of them says."""
     e, x, y = emitter(), tensor(64, 8), tensor(64, 8)
     e.call("positions", "positions", x, items=64, writes=[x], space="rows", grain=1024)
     e.call("rope", "halves", x, y, items=64, writes=[y], space="rows", grain=4)
     (phase,) = phases_of(e.calls)
-    assert [phase.chunk(threads) for threads in (1, 2)] == [64, 8]
+    assert phase.grain == 4
