@@ -41,7 +41,7 @@ class CacheUpdateInPlace(NativeKernel):
             "cache", "update",
             cache.anywhere, *cache.strides[:3], new, *new.strides[:3], past, past.strides[0],
             tokens, cache.shape[1], parts, size,
-            items=batch * tokens, writes=[cache], space="rows", grain=grain_of(parts * size),
+            items=batch * tokens, writes=[cache], by_row=True, grain=grain_of(parts * size),
         )  # fmt: skip
         return (cache,)
 
@@ -80,7 +80,7 @@ class RingUpdateInPlace(NativeKernel):
             "cache", "ring",
             ring.anywhere, ring.strides[0], new, *new.strides[:2], past, past.strides[0], count, count.strides[0],
             tokens, rows, size, saved,
-            items=batch * tokens if size else 0, writes=[ring] if saved is None else [ring, saved], space="rows",
+            items=batch * tokens if size else 0, writes=[ring] if saved is None else [ring, saved], by_row=True,
             grain=grain_of(size),
         )  # fmt: skip
         return ring, before

@@ -31,7 +31,7 @@ def copy(emitter: Emitter, source: Tensor, target: Tensor) -> None:
     lead: list[Argument] = [x for axis in axes[1:] for x in axis]
     emitter.call(
         "copy", "copy", source, target, size, n, source_step, target_step, len(axes) - 1, *lead,
-        items=math.prod(a[0] for a in axes[1:]) if n else 0, writes=[target], space="rows", grain=grain_of(n * size),
+        items=math.prod(a[0] for a in axes[1:]) if n else 0, writes=[target], by_row=True, grain=grain_of(n * size),
     )  # fmt: skip
 
 

@@ -41,19 +41,21 @@ class Elementwise(NativeKernel):
 
     def why_not(self, op: Op, *operands: Type) -> str | None:
         """Names the function that there is not."""
-        name = _function(op, operands[-1].dtype)
+        *_, last = operands
+        name = _function(op, last.dtype)
         return None if name in FUNCTIONS else f"{', '.join(map(str, operands))}: there is no {name}"
 
     def emit(self, emitter: Emitter, op: Op, results: Sequence[Type], *operands: Tensor) -> tuple[Any, ...]:
         """One call; an item is what `items_of` says."""
-        out, name = emitter.empty(results[0]), _function(op, dtype_name(operands[-1].dtype))
+        *_, last = operands
+        out, name = emitter.empty(results[0]), _function(op, dtype_name(last.dtype))
         assert isinstance(out, Tensor)  # plain
         items, rows, n, (to, *given) = items_of(emitter, out.shape, [out, *operands])
         arguments: list[Argument] = [out, to.item, to.row, rows, n]
         for x in given:
             arguments += [*x]
         emitter.call(
-            FUNCTIONS[name], name, *arguments, items=items if n else 0, writes=[out], space="rows", scratch=SCRATCH
+            FUNCTIONS[name], name, *arguments, items=items if n else 0, writes=[out], by_row=True, scratch=SCRATCH
         )
         return (out,)
 

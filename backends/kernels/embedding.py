@@ -40,7 +40,7 @@ class EmbeddingRows(NativeKernel):
         (rows, n), (kind, table, step), ids = w.shape, stored_rows(emitter, w), contiguous(emitter, ids)
         size = ids.dtype.itemsize
         emitter.call(
-            f"embedding:{kind}", "rows", ids, size, size, table, step, rows, out, 4 * n, n,
-            items=math.prod(ids.shape), scratch=READER, writes=[out], space="rows",
+            f"embedding:{kind}", "look_up", ids, size, size, table, step, rows, out, 4 * n, n,
+            items=math.prod(ids.shape), scratch=READER, writes=[out], by_row=True,
         )  # fmt: skip
         return (out,)

@@ -47,7 +47,7 @@ class GatherRows(_Gather):
         emitter.call(
             "gather", "gather", x.anywhere, block_step, x.shape[axis], x.strides[axis], size,
             indices, count, indices.dtype.itemsize, out,
-            items=blocks * count if size else 0, writes=[out], space="rows", grain=grain_of(size),
+            items=blocks * count if size else 0, writes=[out], by_row=True, grain=grain_of(size),
         )  # fmt: skip
         return (out,)
 

@@ -35,7 +35,7 @@ class _Norm(NativeKernel):
         items, rows, n, (to, given) = items_of(emitter, out.shape, [out, x], keep_rows=True)
         emitter.call(
             f"norms:{dtype_name(w.dtype)}", self.op, *given[:3], out, to.item, to.row, rows, n, 1 / max(n, 1), w, *more,
-            items=items if n else 0, writes=[out], space="rows",
+            items=items if n else 0, writes=[out], by_row=True,
         )  # fmt: skip
         return (out,)
 

@@ -35,7 +35,7 @@ class PositionsNative(NativeKernel):
         out = emitter.buffer(ids.shape, np.dtype("i4"))
         emitter.call(
             "positions", "positions", *_past(past), tokens, out,
-            items=batch * tokens, writes=[out], space="rows", grain=1024,
+            items=batch * tokens, writes=[out], by_row=True, grain=1024,
         )  # fmt: skip
         return (out,)
 

@@ -34,6 +34,6 @@ class QuantizeInt8_32(NativeKernel):
         plane = out.planes["bytes"]
         emitter.call(
             "quantize", "int8_32", x, step, plane, plane.shape[-1], x.shape[-1], items=count, writes=[plane],
-            space="rows",
+            by_row=True,
         )  # fmt: skip
         return (out,)

@@ -38,7 +38,7 @@ class SoftmaxRows(NativeKernel):
         items, rows, n, (to, given) = items_of(emitter, out.shape, [out, x], keep_rows=True)
         emitter.call(
             "reductions", "softmax", *given[:3], out, to.item, to.row, rows, n,
-            items=items if n else 0, writes=[out], space="rows",
+            items=items if n else 0, writes=[out], by_row=True,
         )  # fmt: skip
         return (out,)
 
@@ -67,8 +67,8 @@ class _Reduction(NativeKernel):
         if behind != 1:
             common += [behind, x.strides[1]]
         emitter.call(
-            "reductions", f"{'rows' if behind == 1 else 'columns'}.{self.function}", *common,
-            items=shape[0] if behind else 0, writes=[out], space="rows",
+            "reductions", f"{'row' if behind == 1 else 'columns'}.{self.function}", *common,
+            items=shape[0] if behind else 0, writes=[out], by_row=True,
         )  # fmt: skip
         return (out,)
 

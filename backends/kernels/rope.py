@@ -44,7 +44,7 @@ class RopeTable(NativeKernel):
         emitter.call(
             "rope", "pairs" if op.interleaved else "halves",
             x, *x.strides[:3], tokens, heads, n, half, table, out,
-            items=batch * tokens, writes=[out], space="rows", grain=-(-1024 // max(1, heads * n)),
+            items=batch * tokens, writes=[out], by_row=True, grain=-(-1024 // max(1, heads * n)),
         )  # fmt: skip
         return (out,)
 
@@ -60,6 +60,6 @@ def _table(emitter: Emitter, op: Rope, shape: tuple[int, int], positions: Tensor
         "rope", "table",
         positions, positions.dtype.itemsize, *steps, tokens, inv_freq, per_sequence, half, float(op.scale),
         int(op.interleaved), table,
-        items=batch * tokens, writes=[table], space="rows", grain=-(-64 // max(1, half)), scratch=64,
+        items=batch * tokens, writes=[table], by_row=True, grain=-(-64 // max(1, half)), scratch=64,
     )  # fmt: skip
     return table

@@ -36,6 +36,6 @@ class TopKRows(NativeKernel):
         x, (count, step) = as_rows(emitter, x)
         emitter.call(
             "top_k", "top_k", x, step, x.shape[-1], op.k, values, places,
-            items=count, writes=[values, places], space="rows", grain=-(-1024 // x.shape[-1]),
+            items=count, writes=[values, places], by_row=True, grain=-(-1024 // x.shape[-1]),
         )  # fmt: skip
         return values, places

@@ -20,17 +20,17 @@ Argument = Tensor | int | float | None
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A function of a unit of code, on items [0, items) of a space; it may be called for any part of them at once.
+    """A function of a unit of code, on items [0, items); it may be called for any part of them at once.
 
-    In the space "rows", item i reads and writes of each tensor no other row than the i-th; so calls on as many rows may
-    follow each other row by row. Every other space is the call's own.
+    `by_row`, item i reads and writes of each tensor no other row than the i-th; so calls on as many rows may follow each
+    other row by row. Otherwise all must be done before the next call.
     """
 
     unit: str
     function: str
     arguments: tuple[Argument, ...]
     items: int
-    space: str
+    by_row: bool
     grain: int  # items that are worth a thread's while; chunks are multiples of it
     writes: frozenset[Memory]
     scratch: int  # bytes that each thread needs
@@ -59,7 +59,7 @@ class Phase:
 
     def takes(self, call: Call) -> bool:
         """Whether a call may follow within the phase: what it shares with others lies in the same rows for all."""
-        if call.space != "rows" or self.calls[0].space != "rows" or call.items != self.items:
+        if not call.by_row or not self.calls[0].by_row or call.items != self.items:
             return False
         calls = [*self.calls, call]
         for memory in {m for c in calls for m in c.writes}:
@@ -135,14 +135,14 @@ class Emitter:
         *arguments: Argument,
         items: int,
         writes: Sequence[Tensor],
-        space: str = "",
+        by_row: bool = False,
         grain: int = 1,
         scratch: int = 0,
     ) -> None:
         """Call function(address of the arguments, first item, end, address of the thread's `scratch` bytes)."""
         if items:
             memories = frozenset(t.memory for t in writes)
-            self.calls.append(Call(unit, function, arguments, items, space, grain, memories, scratch))
+            self.calls.append(Call(unit, function, arguments, items, by_row, grain, memories, scratch))
 
 
 def word_of(argument: Argument) -> int:

@@ -19,10 +19,10 @@ def arguments() -> list[str]:
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:
-    """`rows`: an item is an id; `argument` is a format, or the float type of the table."""
+    """`look_up`: an item is an id; `argument` is a format, or the float type of the table."""
     row_of = read_row(argument, isa)
 
-    def rows(a: int, begin: int, end: int, scratch: int) -> None:
+    def look_up(a: int, begin: int, end: int, scratch: int) -> None:
         """ids, bytes of an id, bytes between ids, table, bytes between rows, rows, out, bytes between rows, their
         elements"""
         ids, size, ids_step, table, step, count = (
@@ -40,4 +40,4 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
             row = min(max(row + count if row < 0 else row, 0), count - 1)
             row_of(table + row * step, n, 0, n, out + i * out_step, scratch)
 
-    return {"rows": rows}
+    return {"look_up": look_up}

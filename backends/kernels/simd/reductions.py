@@ -15,7 +15,7 @@ __all__ = ["functions"]
 
 
 def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
-    """softmax; and rows.NAME and columns.NAME of each reduction: of a row, or of all rows of an item, by columns.
+    """softmax; and row.NAME and columns.NAME of each reduction: of a row, or of all rows of an item, by columns.
 
     A sum of rows has sixteen parts (see `floats`), one of columns is in order.
     """
@@ -24,7 +24,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
         ("reduce_sum", f.fadd, f.reduce_add, 0.0),
         ("reduce_max", f.maximum, f.reduce_maximum, -math.inf),
     ]:
-        made[f"rows.{name}"] = _rows(isa, join, reduce, start)
+        made[f"row.{name}"] = _rows(isa, join, reduce, start)
         made[f"columns.{name}"] = _columns(isa, join, start)
     return made
 

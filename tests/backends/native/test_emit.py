@@ -21,7 +21,7 @@ def sizes(e: Emitter) -> list[int]:
 
 
 def rows(e: Emitter, items: int, *reads: Tensor, to: Tensor) -> None:
-    e.call("rows", "silu", *reads, to, items=items, writes=[to], space="rows")
+    e.call("elementwise:activations", "silu", *reads, to, items=items, writes=[to], by_row=True)
 
 
 def test_calls_on_the_same_rows_follow_each_other() -> None:
@@ -80,7 +80,7 @@ def test_a_call_without_items_is_none() -> None:
 def test_an_item_is_worth_what_all_calls_of_a_phase_do() -> None:
     """As few rows are worth taking as the dearest of them says."""
     e, x, y = emitter(), tensor(64, 8), tensor(64, 8)
-    e.call("positions", "positions", x, items=64, writes=[x], space="rows", grain=1024)
-    e.call("rope", "halves", x, y, items=64, writes=[y], space="rows", grain=4)
+    e.call("positions", "positions", x, items=64, writes=[x], by_row=True, grain=1024)
+    e.call("rope", "halves", x, y, items=64, writes=[y], by_row=True, grain=4)
     (phase,) = phases_of(e.calls)
     assert phase.grain == 4
