@@ -39,18 +39,16 @@ FUNCTIONS = {name: f"elementwise:{unit}" for unit, names in UNITS.items() for na
 class Elementwise(NativeKernel):
     """Those whose operands are of the types of a function of UNITS, broadcast."""
 
-    def why_not(self, op: Op, *operands: Type) -> str | None:
+    def why_not(self, op: Op, *types: Type) -> str | None:
         """Names the function that there is not."""
-        *_, last = operands
-        name = _function(op, last.dtype)
-        return None if name in FUNCTIONS else f"{', '.join(map(str, operands))}: there is no {name}"
+        name = _function(op, types[-1].dtype)
+        return None if name in FUNCTIONS else f"{', '.join(map(str, types))}: there is no {name}"
 
-    def emit(self, emitter: Emitter, op: Op, results: Sequence[Type], *operands: Tensor) -> tuple[Any, ...]:
+    def emit(self, emitter: Emitter, op: Op, results: Sequence[Type], *xs: Tensor) -> tuple[Any, ...]:
         """One call; an item is what `items_of` says."""
-        *_, last = operands
-        out, name = emitter.empty(results[0]), _function(op, dtype_name(last.dtype))
+        out, name = emitter.empty(results[0]), _function(op, dtype_name(xs[-1].dtype))
         assert isinstance(out, Tensor)  # plain
-        items, rows, n, (to, *given) = items_of(emitter, out.shape, [out, *operands])
+        items, rows, n, (to, *given) = items_of(emitter, out.shape, [out, *xs])
         arguments: list[Argument] = [out, to.item, to.row, rows, n]
         for x in given:
             arguments += [*x]
