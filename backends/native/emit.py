@@ -22,7 +22,7 @@ Argument = Tensor | int | float | None
 class Call:
     """A function of a unit of code, on items [0, items); it may be called for any part of them at once.
 
-    `by_row`: item i reads and writes of each tensor no other row than the i-th, so that calls on as many rows may follow
+    `by_row`: item i reads and writes of each tensor no row but the i-th, so that calls on as many rows may follow
     each other row by row. Otherwise all must be done before the next call.
     """
 

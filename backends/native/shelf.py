@@ -16,7 +16,7 @@ from burnish.ir.op import Array
 __all__ = ["empty", "shelved"]
 
 BLOCK = 64 << 20  # bytes; what is not touched of it takes no memory
-LARGE = 8 << 20  # bytes: such an array has pages of 2 MiB by itself
+SMALL, LARGE = 1 << 16, 8 << 20  # bytes: below, pages do not matter; above, an array has large ones by itself
 ALIGN = 64
 
 
@@ -53,10 +53,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def shelved(array: Array) -> Array:
-    """The array, or a copy, in such memory."""
+    """The array, or a copy in such memory, if it gains by that."""
     if isinstance(array, Packed):
         return array.with_planes({k: shelved(p) for k, p in array.planes.items()}, array.shape)
-    if array.nbytes >= LARGE or _is_there(array):
+    if not SMALL <= array.nbytes < LARGE or _is_there(array):
         return array
     made = empty(array.shape, array.dtype)
     made[...] = array
