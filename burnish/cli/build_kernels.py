@@ -22,10 +22,11 @@ CPUS = ("avx512_vnni", "avx2", "all")  # not asked of the backends: `--help` loa
 )
 @common_options
 def command(cpu: str | None, out: Path | None, as_json: bool) -> None:
-    """Build the machine code of all kernels, also what is there already.
+    """Build the machine code of all kernels.
 
-    Code that is missing is built at its first use. This is for those who change kernels, for machines without Numba
-    (on one that has it, into a folder), and for wheels. It builds for other processors too.
+    What is there already is built too. Code that is missing is built at its first use: this is for those who change
+    kernels, for machines without Numba (on one that has it, into a folder), and for wheels. It builds for other
+    processors too.
     """
     from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_set
     from burnish.backends.native.code import build_all

@@ -31,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group(cls=Group)
 def command() -> None:
-    """Find out which pass, and which of its applications, is wrong."""
+    """Find which pass, and which of its applications, is wrong."""
 
 
 @dataclass(frozen=True)

@@ -177,12 +177,14 @@ def _memory(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _kernels(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """How products run here: packed as they are, or not."""
+    """How products run here: by which kernel, packed as they are or not."""
+    from burnish.ir.format import FORMATS
+
     label = f"on {facts['backend']}"
     for p in facts["products"] or ():
         how = "not quantized"
         if p["kernel"]:
-            how = f"packed, kernel {p['kernel']}"
+            how = f"{'packed, ' if p['weight'] in FORMATS else ''}kernel {p['kernel']}"
         elif p["dequantized"]:
             how = f"smaller, not faster ({p['dequantized']})"
         yield label, f"{p['count']} {p['op']} with {p['weight']}: {how}"
