@@ -33,7 +33,7 @@ def one(w: Array, e: int) -> Array:
 @every_cpu
 @pytest.mark.parametrize("kind", ["f32", "bf16", "q4_0", "int8"])
 @given(st.data(), st.sampled_from(ENDS))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_each_choice_has_the_bits_of_a_linear(
     isa: InstructionSet, kind: str, data: st.DataObject, at_end: bool
 ) -> None:
@@ -87,7 +87,7 @@ def test_an_expert_that_nobody_chose_is_not_read() -> None:
         (("bf16", "f32", "i32", "f32"), "x is bf16[5, 1, 32], not f32"),
         (("f32", "f64", "i32", "f32"), "w is f64[4, 20, 32], not f32"),
         (("f32", "f32", "i64", "f32"), "chosen is i64[5, 2], not i32"),
-        (("f32", "f32", "i32", "f16"), "b is f16[4, 20], not f32"),
+        (("f32", "f32", "i32", "f64"), "b is f64[4, 20], wider than f32"),
     ],
 )
 def test_what_it_does_not_take_has_a_reason(types: tuple[str, ...], reason: str) -> None:

@@ -119,7 +119,7 @@ def test_quantized_weights_are_those_that_they_stand_for(isa: InstructionSet, fo
         (("f32", "f64", "f32"), "", "w is f64[8, 64], not f32, f16, bf16 or quantized"),
         (("bf16", "bf16", "f32"), "f32", "x is bf16[2, 64]"),
         (("f32", "bf16", "f32"), "bf16", "the result is bf16, not f32"),
-        (("f32", "bf16", "bf16"), "", "b is bf16[8], not f32"),
+        (("f32", "bf16", "f64"), "", "b is f64[8], wider than f32"),
     ],
 )
 def test_what_it_does_not_take_has_a_reason(dtypes: tuple[str, str, str], to: str, reason: str) -> None:

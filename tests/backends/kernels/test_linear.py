@@ -210,8 +210,8 @@ def test_the_check_sees_parts_in_another_order(isa: InstructionSet, part: str) -
         (Type("int8_32", (3, 64)), Type("f32", (8, 64)), None, "f32", "w is f32[8, 64], not quantized"),
         (Type("f32", (3, 64)), Type("q4_0", (8, 64), "LAYOUT"), None, "f32", "x is f32[3, 64], not int8_32"),
         (Type("int8_32", (3, 64)), Type("q4_0", (8, 64)), None, "f32", "w is q4_0[8, 64], not in the layout LAYOUT"),
-        (Type("int8_32", (3, 64)), Type("q4_0", (8, 64), "LAYOUT"), Type("bf16", (8,)), "f32", "b is bf16[8]"),
-        (Type("int8_32", (3, 64)), Type("q4_0", (8, 64), "LAYOUT"), None, "bf16", "or the result bf16, not f32"),
+        (Type("int8_32", (3, 64)), Type("q4_0", (8, 64), "LAYOUT"), Type("f64", (8,)), "f32", "b is f64[8]"),
+        (Type("int8_32", (3, 64)), Type("q4_0", (8, 64), "LAYOUT"), None, "bf16", "or the result bf16"),
     ],
 )
 def test_a_refusal_has_a_reason(x: Type, w: Type, b: Type | None, to: str, reason: str) -> None:

@@ -22,7 +22,6 @@ CASES = [
     ("llama", "default,stateful,xla"),
     ("llama", f"default,{Q4},stateful,xla"),
     ("llama", f"default,{Q4},stateful,set-layouts{{layout=planes}}"),
-    ("llama", "default,quantize-weights{recipe=lm=int8;q4_0},set-layouts{layout=tiles8}"),
     ("mistral", "default,stateful,xla"),
     ("gemma2", "default,stateful,xla"),
     ("t5", "default,stateful,xla"),
