@@ -42,6 +42,7 @@ def example(name: str, *operands: str, **attributes: object) -> Example:
 def examples() -> Iterator[Example]:
     """Of every op: one token, and the rows of a prompt."""
     yield example("stack", *["f32[14, 64]"] * 8)
+    yield example("mod", "i32[1, 128]", "i32[1] = 7")
     for rows in (1, 128):
         yield from of_rows(f"1,{rows}".replace(",", ", "), rows)
         yield from of_tokens(rows)

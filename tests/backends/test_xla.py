@@ -243,7 +243,7 @@ def test_attention_to_rows_before_and_a_ring() -> None:
     shapes = {"q": (3, 4, 6, 8), "k": (3, 4, 2, 8), "ring": (3, 5, 2, 8)}
     inputs = {k: rng.standard_normal(s).astype("f4") for k, s in shapes.items()}
     inputs |= {"past": np.array([0, 3, 17], "i4"), "count": np.array([4, 1, 0], "i4")}
-    ours, reference = Xla(module), Interpreter(module)
+    ours, reference = Xla(module), Interpreter(module, kernels={})
     got = {k: ours.to_numpy(v) for k, v in ours("forward", inputs).items()}
     expected = reference("forward", inputs)
     assert expected["ring"] is inputs["ring"] and np.array_equal(got["ring"], expected["ring"])

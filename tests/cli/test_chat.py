@@ -86,7 +86,7 @@ def says(ids: list[int], interrupt: int | None = None) -> Any:
     """What a model does that says just this, and is interrupted behind so many tokens."""
 
     def generate(
-        self: Any, prompt: Any, limit: int, sampler: Any, ends: Any, watch: Any, session: Any
+        self: Any, prompt: Any, limit: int, sampler: Any, ends: Any, watch: Any, *_: Any
     ) -> Iterator[int]:
         for i, token in enumerate(ids):
             if i == interrupt:
