@@ -20,7 +20,7 @@ from burnish.backends.native.tensor import Memory, RingRows, tensor_of, tensors
 from burnish.backends.native.tensor import Value as TensorValue
 from burnish.backends.native.threads import team
 from burnish.ir.format import Packed
-from burnish.ir.graph import Node, Value
+from burnish.ir.graph import Value
 from burnish.ir.op import Array, Op
 from burnish.ir.run import Plan, Probe, Step, check_results
 from burnish.ir.types import NUMPY, Type
@@ -110,7 +110,8 @@ class NativePlan:
         found: list[list[Memory]] = []
         for part in self.parts:
             if part.is_native:
-                found += [[t.memory for c in p.calls for t in c.tensors] for p in (part.program or _NONE).phases]
+                phases = part.program.phases if part.program is not None else []
+                found += [[t.memory for c in p.calls for t in c.tensors] for p in phases]
             else:
                 operands = [self.values[v] for v in part.steps[0].node.operands]
                 found.append([t.memory for x in operands for t in tensors(x)])
@@ -175,35 +176,33 @@ class NativePlan:
         return _copy(x) if self.room.holds(x) else x
 
     def _one_by_one(self, places: Places, probe: Probe | None, check: bool, clock: Callable[[], float]) -> None:
+        steps = [(part, i, step) for part in self.parts for i, step in enumerate(part.steps)]
+        frees = {id(part.steps[-1]): frees for part, frees in zip(self.parts, self._frees, strict=True)}
+        # Operands are taken before a node runs: its last phase may write where its first has read.
+        operands = self._shown(steps[0][2].inputs, places) if steps else []
         began = at = clock()
         own = 0.0
-        for part, frees in zip(self.parts, self._frees, strict=True):
-            for i, step in enumerate(part.steps):
-                if not part.is_native:
-                    self._step(step, places)
-                elif (program := part.programs[i]) is not None:
-                    program(places)
-                done = clock()
-                node: Node = step.node
-                operands = [None if v is None else self._kept(places.array(self.values[v])) for v in step.inputs]
-                results = [self._kept(places.array(self.values[o])) for o in node.outputs]
-                if check:
-                    check_results(node, results, self.plan.sizes)
-                if probe is not None:
-                    probe.node(node, operands, results, done - at)
-                at = clock()
-                own += at - done
-                del operands, results
-            places.drop(frees)
+        for n, (part, i, step) in enumerate(steps, 1):
+            if not part.is_native:
+                self._step(step, places)
+            elif (program := part.programs[i]) is not None:
+                program(places)
+            done = clock()
+            results = self._shown(step.node.outputs, places)
+            if check:
+                check_results(step.node, results, self.plan.sizes)
+            if probe is not None:
+                probe.node(step.node, operands, results, done - at)
+            places.drop(frees.get(id(step), ()))
+            operands = self._shown(steps[n][2].inputs, places) if n < len(steps) else []
+            at = clock()
+            own += at - done
         if probe is not None:
             probe.finished(at - began, own)
 
-
-class _Nothing:
-    phases = ()
-
-
-_NONE = _Nothing()
+    def _shown(self, values: Sequence[Value | None], places: Places) -> list[Array]:
+        """Arrays of values, which stay as they are."""
+        return [None if v is None else self._kept(places.array(self.values[v])) for v in values]
 
 
 def _given(type: Type) -> TensorValue:

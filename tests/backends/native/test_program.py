@@ -161,3 +161,28 @@ def test_what_has_no_elements_lies_nowhere(check: bool) -> None:
     assert [x.shape for x in got.values()] == [(0, 40), (0, 40)]
     text = CHAIN.replace(", on_the_way=%1", "")
     assert Interpreter(parse(text), check=check)("forward", inputs(0))["y"].shape == (0, 40)
+
+
+def test_a_probe_sees_operands_as_they_were() -> None:
+    """Of a node of several phases too, the last of which may write where the first has read: here, a copy."""
+    text = """module {
+      graph f(%x: f32[64, 32], %w: f32[64, 64]) {
+        %0: f32[64, 32] = neg(%x)
+        %1: f32[32, 64] = transpose(%0, perm=[1, 0])
+        %2: f32[32, 64] = linear(%1, %w)
+        %3: f32[32, 64] = neg(%2)
+        return y=%3
+      }
+    }"""
+    seen: dict[str, list[np.ndarray]] = {}
+
+    class Probe:
+        def node(self, node, inputs, outputs, seconds) -> None:  # type: ignore[no-untyped-def]
+            seen.setdefault(node.op.name, [inputs[0], outputs[0]])
+
+        def finished(self, wall: float, own: float) -> None:
+            pass
+
+    x = np.random.default_rng(0).standard_normal((64, 32), "f4")
+    Interpreter(parse(text))("f", {"x": x, "w": np.ones((64, 64), "f4")}, Probe())
+    assert (seen["linear"][0] == -x.T).all() and (seen["transpose"][1] == -x.T).all()
