@@ -25,6 +25,7 @@ from burnish.backends.native.emit import Call, Emitter, word_of
 from burnish.backends.native.program import PATIENCE
 from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, tensor_of, tensors
 from burnish.backends.native.threads import cores
+from burnish.backends.xla_kernels import attention, linear  # noqa: F401  # defined before these, which are asked first
 from burnish.backends.xla_kernels.kernel import Slot, XlaKernel
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
