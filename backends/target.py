@@ -82,9 +82,9 @@ class XlaTarget(Target):
         """On a CPU, the kernels of `NumPy` run the products, and want the same."""
         if activations == "float":
             return ()
-        import jax
+        from burnish.backends.xla_kernels.kernel import not_on_a_cpu
 
-        return _for_kernels(activations) if jax.default_backend() == "cpu" else super().activation_passes(activations)
+        return super().activation_passes(activations) if not_on_a_cpu() else _for_kernels(activations)
 
     def backend(self, module: Module, static: Static) -> Backend:
         from burnish.backends.xla import Xla

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,6 +32,9 @@ from burnish.ir.types import NUMPY, Type
 
 __all__ = ["Xla"]
 
+# Products of f32 are of f32 (XLA's own choice is fewer bits on GPU and TPU), and memory is taken as it is needed, for
+# other processes are on the device too.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 SHORTEST = 16  # tokens or cache rows; fewer are filled up, but for the single token of a decode step
 
 
@@ -60,7 +64,7 @@ class Xla(Backend):
 
     def lower(self, graph: str, sizes: Mapping[str, int]) -> Any:
         """The function of a graph at these sizes as a `jax.stages.Lowered`: `as_text()` is its StableHLO."""
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             return self._jitted(graph, sizes).lower(*self._arguments(graph, sizes))
 
     def export(self, graph: str, sizes: Mapping[str, int], platforms: Sequence[str]) -> Any:
@@ -71,7 +75,7 @@ class Xla(Backend):
         import jax.export
 
         anywhere = replace(self, kernels={n: k for n, k in self.kernels.items() if _runs_anywhere(k)})
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             exported = jax.export.export(anywhere._jitted(graph, sizes), platforms=platforms)
             return exported(*self._arguments(graph, sizes))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from burnish.backends.xla_kernels.kernel import InStack, XlaKernel, floats, part_of, repeated
+from burnish.backends.xla_kernels.kernel import InStack, XlaKernel, floats, not_on_a_cpu, part_of, repeated
 from burnish.ir.op import Array
 from burnish.ir.ops.attention import Attention
 from burnish.ir.types import NUMPY, Type
@@ -35,7 +35,9 @@ class AttentionByKeys(XlaKernel):
         v_before: Type | None = None,
         sinks: Type | None = None,
     ) -> str | None:
-        """Needs keys in one piece, of which it is said how many there are, or that XLA would copy first."""
+        """Needs a CPU, and keys in one piece, of which it is said how many there are, or that XLA would copy first."""
+        if (refused := not_on_a_cpu()) is not None:  # a loop's turns are slow elsewhere
+            return refused
         if k_before is not None:
             return "keys of a ring come in two pieces"
         return None if past is not None or isinstance(k, InStack) else "all keys are there, and can be visible"

@@ -26,7 +26,7 @@ from burnish.backends.native.program import PATIENCE
 from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, tensor_of, tensors
 from burnish.backends.native.threads import cores
 from burnish.backends.xla_kernels import attention, linear  # noqa: F401  # defined before these, which are asked first
-from burnish.backends.xla_kernels.kernel import Slot, XlaKernel
+from burnish.backends.xla_kernels.kernel import Slot, XlaKernel, not_on_a_cpu
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
 from burnish.ir.types import NUMPY, Type
@@ -50,9 +50,7 @@ class ForeignKernel(XlaKernel):
 
     def why_not(self, op: Any, *operands: Type | None) -> str | None:
         """Needs a CPU that there are kernels for, and what the kernel needs."""
-        if (platform := jax.default_backend()) != "cpu":
-            return f"it is for a CPU, and XLA runs on {platform}"
-        return why_none() or self.native.why_not(op, *operands)
+        return not_on_a_cpu() or why_none() or self.native.why_not(op, *operands)
 
     def how(self, op: Any, *operands: Any) -> str:
         """The same as the NumPy backend says, and that it is called."""

@@ -15,7 +15,7 @@ from burnish.ir.op import Array
 from burnish.ir.registry import Registry
 from burnish.ir.types import Type
 
-__all__ = ["XLA_KERNELS", "InStack", "Slot", "XlaKernel", "floats", "part_of", "repeated", "whole"]
+__all__ = ["XLA_KERNELS", "InStack", "Slot", "XlaKernel", "floats", "not_on_a_cpu", "part_of", "repeated", "whole"]
 
 XLA_KERNELS: Registry[XlaKernel] = Registry("XLA kernel")
 
@@ -65,6 +65,12 @@ class Slot:
     def dtype(self) -> Any:
         """The element type, or the format's name."""
         return self.stack.dtype
+
+
+def not_on_a_cpu() -> str | None:
+    """Why what is for a CPU does not run, where XLA runs on something else."""
+    platform = jax.default_backend()
+    return None if platform == "cpu" else f"it is for a CPU, and XLA runs on {platform}"
 
 
 def _flatten(x: Packed) -> tuple[tuple[Array, ...], tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from burnish.backends.xla_kernels.kernel import InStack, XlaKernel, floats, part_of, repeated
+from burnish.backends.xla_kernels.kernel import InStack, XlaKernel, floats, not_on_a_cpu, part_of, repeated
 from burnish.ir.format import LAYOUTS
 from burnish.ir.op import Array, Op
 from burnish.ir.types import NUMPY, Type
@@ -31,7 +31,9 @@ class LinearByRows(_ByRows):
     op = "linear"
 
     def why_not(self, op: Op, x: Type, w: Type, b: Type | None = None) -> str | None:
-        """Needs weights that XLA would copy first, and whose rows can be read."""
+        """Needs a CPU, and weights that XLA would copy first, and whose rows can be read."""
+        if (refused := not_on_a_cpu()) is not None:  # a loop's turns are slow elsewhere, and there is room to unpack
+            return refused
         if w.format is not None and not LAYOUTS[w.layout].by_rows:
             return f"rows cannot be read from its layout {w.layout}"
         narrow = w.format is not None or NUMPY[w.dtype].itemsize < 4  # unpacked or widened, then

@@ -1,7 +1,8 @@
 """XLA against the NumPy interpreter and transformers; what it compiles, and what that needs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ import torch
 import burnish
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
+from burnish.backends.kernels import cpu
 from burnish.backends.xla import Xla
 from burnish.backends.xla_kernels import XLA_KERNELS, linear
 from burnish.ir import Module, parse
@@ -36,18 +38,28 @@ def module(oracle, tmp_path_factory) -> Module:
     return burnish.optimize(burnish.load(models.saved(oracle, tmp_path_factory.mktemp("llama"))))
 
 
-@pytest.fixture(scope="module", params=["cpu", "gpu"])
-def executable(module, request) -> Iterator[Executable]:
-    """As on a CPU, with compiled kernels, and as anywhere else."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "default_backend", lambda: request.param)
-        yield burnish.executable(module, backend="xla")
+def pretend(place: str, patch: pytest.MonkeyPatch) -> None:
+    """Run XLA as on a "cpu" with compiled kernels, on a "plain" one without, or on a "gpu"."""
+    if place == "plain":
+        patch.setattr(cpu, "_found", lambda: ((), "it is plain"))
+    patch.setattr(jax, "default_backend", lambda: "gpu" if place == "gpu" else "cpu")
+
+
+@pytest.fixture(scope="module")
+def executables(module) -> Callable[[str], Executable]:
+    """That of each place: what one test has compiled runs in others."""
+    return cache(lambda place: burnish.executable(module, backend="xla"))
+
+
+@pytest.fixture(params=["cpu", "plain", "gpu"])
+def executable(executables, request, monkeypatch) -> Executable:
+    pretend(request.param, monkeypatch)
+    return executables(request.param)
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """XLA runs as where there is no CPU, so without compiled kernels."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend("plain", monkeypatch)
 
 
 def close(a: np.ndarray, b: np.ndarray) -> bool:
@@ -107,7 +119,7 @@ def test_encoders_and_cross_attention(family: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_rolled_or_not_it_is_the_interpreter(module, elsewhere, pipeline: str) -> None:
+def test_rolled_or_not_it_is_the_interpreter(module, plain, pipeline: str) -> None:
     reference = Interpreter(burnish.optimize(module, pipeline.removesuffix(",xla").replace(UNROLLED, "stateful")))
     ours = Xla(burnish.optimize(module, pipeline))
     ids, past, count = models.tokens((2, 16)), np.array([0, 5], np.int32), np.array([16, 3], np.int32)
@@ -376,7 +388,7 @@ def test_weights_are_on_the_device_once(large) -> None:
 # -------------------------------------------------------------------------------------------------------- being asked
 
 
-def test_the_plan_says_what_runs_how(module, elsewhere) -> None:
+def test_the_plan_says_what_runs_how(module, plain) -> None:
     ours = Xla(burnish.optimize(module, f"{Q4},stateful,xla"))
     plan = ours.plan_text("forward").splitlines()
     rows = "kernel linear.rows, {} dequantized a block of rows at a time, {}"
