@@ -225,7 +225,7 @@ def activations_option(function: F) -> F:
     return click.option(
         "--activations",
         type=click.Choice(["int8", "float"], case_sensitive=False),
-        help="What products with quantized weights take.  [default: int8 where numpy has a kernel, else float]",
+        help="What products with quantized weights take.  [default: int8 where a CPU has a kernel, else float]",
     )(function)
 
 

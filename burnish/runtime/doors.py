@@ -78,8 +78,8 @@ def executable(
     """The module made ready to run on a backend: `forward`, `prefill`, `decode`, `generate`.
 
     A module that none of the passes of `pipeline` has changed yet, as its facts say, is first optimised with it; ""
-    leaves it as it is. `activations` is `int8` or `float`, for all products with quantized weights; unless given, the
-    NumPy backend takes int8 just where it has a kernel for it, and XLA float. `progress(what, done, total)` is told how
+    leaves it as it is. `activations` is `int8` or `float`, for all products with quantized weights; unless given,
+    int8 just where there is a kernel for it, on a CPU. `progress(what, done, total)` is told how
     far what takes long is: passes here, and whatever the first runs compute and compile.
     """
     from burnish.runtime.executable import Executable
