@@ -27,7 +27,7 @@ class QuantizeActivation(Rule):
       }
       graph forward(%x: f32[2, 64], %chosen: i32[2, 3]) {
         %0: f32[2, 8] = linear(%x, @w) <- "linear"
-        %1: f32[2, 1, 64] = reshape(%x, shape=(2, 1, 64)) <- "experts"
+        %1: f32[2, 1, 64] = reshape(%x, shape=[2, 1, 64]) <- "experts"
         %2: f32[2, 3, 8] = expert_linear(%1, @experts, %chosen) <- "experts"
         return y=%0, z=%2
       }

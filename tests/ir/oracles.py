@@ -680,9 +680,6 @@ ORACLES: dict[str, list[Example]] = {
             op("expert_linear"), (normal(5, 1, 64), packed("q8_0", 4, 3, 64, layout="planes"), CHOICES), by_expert, 64
         ),
         sums(op("expert_linear"), (normal(5, 1, 64), packed("q8_0", 4, 3, 64), CHOICES, normal(4, 3)), by_expert, 65),
-        sums(
-            op("expert_linear"), (normal(5, 1, 64), packed("q8_0", 4, 3, 64, layout="tiles8"), CHOICES), by_expert, 64
-        ),
     ],
     # normalisation
     # half of the error of the mean of squares, which has no signs, and five operations

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import burnish.backends.kernels  # noqa: F401  # registers the layouts of tiles
 from burnish.ir import OPS, InferError, Packed, Type
 from burnish.ir.dims import Sym
 from burnish.testing import check_op, run_jax, run_numpy
@@ -56,12 +57,14 @@ def test_what_does_not_fit_is_refused(types: tuple[Type, ...], message: str) -> 
         op("expert_linear").results(*types)
 
 
-def test_inputs_may_be_rounded_too() -> None:
+def test_inputs_may_be_rounded_too_and_weights_lie_in_tiles() -> None:
     x, w = Type("int8_32", (B, 1, 64)), Type("q4_0", W.shape, "tiles8")
     assert op("expert_linear", to="f32").results(x, w, AT) == (Type("f32", (B, 2, 6)),)
-    rounded, others = packed("int8_32", 3, 1, 64), (packed("q4_0", 4, 5, 64), np.array([[3, 1], [0, 0], [1, 2]], "i4"))
+    rounded, stored = packed("int8_32", 3, 1, 64), packed("q4_0", 4, 5, 64)
+    chosen = np.array([[3, 1], [0, 0], [1, 2]], "i4")
     for run in (run_numpy, run_jax):
-        (y,), (expected,) = (run(op("expert_linear", to="f32"), [r, *others]) for r in (rounded, rounded.dequantize(np)))
+        (y,) = run(op("expert_linear", to="f32"), [rounded, stored.relayout(np, "tiles8"), chosen])
+        (expected,) = run(op("expert_linear"), [rounded.dequantize(np), stored, chosen])
         assert np.array_equal(y, expected)
 
 
