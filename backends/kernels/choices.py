@@ -52,10 +52,10 @@ def groups_of(emitter: Emitter, x: Tensor, chosen: Tensor, experts: int, out: Te
     """
     count, k = math.prod(chosen.shape), chosen.shape[-1]
     if count == k:
-        starts = np.arange(count + 1, dtype=I32)
+        each = np.arange(count + 1, dtype=I32)
         x, (rows, x_step) = as_rows(emitter, x)
         chosen, x_step = contiguous(emitter, chosen), x_step if rows == k else 0
-        return Groups(chosen, Tensor(Memory(starts, "fixed"), starts), count, x, x_step, out, None)
+        return Groups(chosen, Tensor(Memory(each, "fixed"), each), count, x, x_step, out, None)
     most = min(count, experts)
     made = emitter.once(("sorted", chosen, experts), lambda: _sorted(emitter, chosen, experts))
     found, starts, order = (made.view(part) for part in np.split(made.array, [most, 2 * most + 1]))

@@ -34,7 +34,7 @@ class ExpertLinear(Op):
     """x[…, j, :] @ w[e].T + b[e], e = chosen[…, j]: x[…, k, K], or x[…, 1, K] for all k, chosen[…, k] -> […, k, N].
 
     w[E, N, K] may be stored in any float type or quantized: it is widened, or unpacked, an expert at a time; b[E, N].
-    x may be quantized too; the result is of x's element type, or `to`. Choices out of bounds are clipped to the nearest.
+    x may be quantized too; the result is of x's element type, or `to`. Choices out of bounds mean the nearest.
     """
 
     to: str = ""

@@ -113,9 +113,7 @@ def test_floats_agree_with_float64(isa: InstructionSet) -> None:
 @pytest.mark.parametrize("kind", ["q4_0", "int8"])
 @given(tokens=st.integers(1, 20), k=st.integers(1, 4), rows=st.integers(1, 70), groups=st.integers(1, 5))
 @settings(max_examples=15, deadline=None)
-def test_int8_agrees_with_float64(
-    isa: InstructionSet, kind: str, tokens: int, k: int, rows: int, groups: int
-) -> None:
+def test_int8_agrees_with_float64(isa: InstructionSet, kind: str, tokens: int, k: int, rows: int, groups: int) -> None:
     """Within two f32 roundings of the sum of the magnitudes of the terms."""
     rng, inputs = np.random.default_rng((tokens, k, rows)), 32 * groups
     x = Packed.quantize(np, rng.standard_normal((tokens, k, inputs), np.float32), "int8_32")
@@ -130,9 +128,7 @@ def test_int8_agrees_with_float64(
 @every_cpu
 @every_kind
 @pytest.mark.parametrize("tokens", [1, 5])
-def test_an_expert_that_nobody_chose_is_not_read(
-    isa: InstructionSet, kernel: object, kind: str, tokens: int
-) -> None:
+def test_an_expert_that_nobody_chose_is_not_read(isa: InstructionSet, kernel: object, kind: str, tokens: int) -> None:
     """Its weights may be anything."""
     w = weights(kind, 4, 20, 256)
     x: Array = np.ones((tokens, 1, 256), np.float32)
