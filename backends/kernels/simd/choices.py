@@ -10,7 +10,9 @@ from numba import njit
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import clear_bytes, copy_bytes, i32_at, store_i32, word
 
-__all__ = ["functions", "nearest", "used"]
+__all__ = ["functions", "nearest", "share"]
+
+READING = 2  # reading an expert's weights takes as long as so many rows
 
 
 @njit(nogil=True)
@@ -20,12 +22,20 @@ def nearest(choice: int, experts: int) -> Any:
 
 
 @njit(nogil=True)
-def used(starts: int, most: int) -> Any:
-    """How many of so many groups are not empty: the first ones."""
-    count = i32_at(starts + 4 * most)
-    while most > 0 and i32_at(starts + 4 * most - 4) == count:
-        most -= 1
-    return most
+def share(starts: int, most: int, parts: int, item: int) -> Any:
+    """Where an item begins, of `most` groups in `parts` parts each, of which there are as many items: the number of a
+    part of those that have rows. Items are equal shares of the time that the parts take.
+    """
+    count, used = i32_at(starts + 4 * most), most
+    while used > 0 and i32_at(starts + 4 * used - 4) == count:
+        used -= 1
+    time = item * (count + READING * used) // most
+    for group in range(used):
+        of_part = i32_at(starts + 4 * group + 4) - i32_at(starts + 4 * group) + READING
+        if time < of_part * parts:
+            return group * parts + time // of_part
+        time -= of_part * parts
+    return used * parts
 
 
 def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:

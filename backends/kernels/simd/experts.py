@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from burnish.backends.kernels.float_linear import BLOCK_ROWS, BLOCK_TOKENS, MANY
-from burnish.backends.kernels.simd.choices import nearest, used
+from burnish.backends.kernels.simd.choices import nearest, share
 from burnish.backends.kernels.simd.float_product import products
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.words import i32_at, word
@@ -30,9 +30,9 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
         chosen, starts, most, experts = word(a), word(a + 8), word(a + 16), word(a + 24)
         w, w_step, rows, x, x_step = word(a + 32), word(a + 40), word(a + 48), word(a + 56), word(a + 64)
         inputs, out, out_step, bias = word(a + 72), word(a + 80), word(a + 88), word(a + 96)
-        blocks, groups = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS, used(starts, most)
-        for item in range(begin * groups // most, end * groups // most):
-            group, row = item // blocks, item % blocks * BLOCK_ROWS
+        blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
+        for block in range(share(starts, most, blocks, begin), share(starts, most, blocks, end)):
+            group, row = block // blocks, block % blocks * BLOCK_ROWS
             expert = nearest(chosen + 4 * group, experts)
             first, stop = i32_at(starts + 4 * group), i32_at(starts + 4 * group + 4)
             at, count = w + (expert * rows + row) * w_step, min(BLOCK_ROWS, rows - row)

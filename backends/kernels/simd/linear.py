@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import njit
 
-from burnish.backends.kernels.simd.choices import nearest, used
+from burnish.backends.kernels.simd.choices import nearest, share
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.tile import affine_tile
 from burnish.backends.kernels.simd.words import i32_at, word
@@ -74,24 +74,23 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
 
     def linear(a: int, begin: int, end: int, scratch: int) -> None:
         """codes, bytes of a tile's codes, scales, bytes of a tile's scales, groups, x, bytes of a token, tokens, out,
-        bytes of a token, rows, bias or 0; of a stack of matrices too: experts of groups of tokens, or 0, where each
-        group starts, groups, experts, bytes of a matrix's codes, of its scales"""
+        bytes of a token, rows, bias or 0; of a stack of matrices, the experts of groups of tokens, where each group
+        starts, groups of tokens, experts, bytes of a matrix's codes, of its scales; else zeros"""
         codes, code_bytes, scales, scale_bytes = word(a), word(a + 8), word(a + 16), word(a + 24)
         groups, x, x_step, tokens = word(a + 32), word(a + 40), word(a + 48), word(a + 56)
         out, out_step, rows, bias = word(a + 64), word(a + 72), word(a + 80), word(a + 88)
-        chosen, starts, parts, experts = word(a + 96), word(a + 104), word(a + 112), word(a + 120)
+        chosen, starts, token_groups, experts = word(a + 96), word(a + 104), word(a + 112), word(a + 120)
         matrix_codes, matrix_scales = word(a + 128), word(a + 136)
         tiles, expert, first, tile, stop = (rows + lanes - 1) // lanes, 0, 0, begin, end
         if chosen:
-            filled = used(starts, parts)
-            tile, stop = begin * filled // parts, end * filled // parts
+            tile, stop = share(starts, token_groups, tiles, begin), share(starts, token_groups, tiles, end)
         while tile < stop:
             here, last = tile, stop
             if chosen:
-                part = tile // tiles
-                expert, first = nearest(chosen + 4 * part, experts), i32_at(starts + 4 * part)
-                tokens = i32_at(starts + 4 * part + 4) - first
-                here, last = tile - part * tiles, min(stop - part * tiles, tiles)
+                group = tile // tiles
+                expert, first = nearest(chosen + 4 * group, experts), i32_at(starts + 4 * group)
+                tokens = i32_at(starts + 4 * group + 4) - first
+                here, last = tile - group * tiles, min(stop - group * tiles, tiles)
             multiply(
                 codes + expert * matrix_codes, code_bytes, scales + expert * matrix_scales, scale_bytes,
                 groups, x + first * x_step, x_step, tokens, out + first * out_step, out_step, rows,
