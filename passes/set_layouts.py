@@ -15,7 +15,7 @@ from burnish.passes.engine import Context, Match, RewritePass, Rule
 
 
 class SetLayout(Rule):
-    """linear(x, w quantized, as stored) -> linear(x, relayout(w)); others, where rows can be read from the layout"""
+    """linear(x, w quantized, as stored) -> linear(x, relayout(w)); of a table, where rows are read from the layout"""
 
     at = (Linear, Embedding, ExpertLinear)
     example = """module {
@@ -40,7 +40,7 @@ class SetLayout(Rule):
         layout = LAYOUTS[self.layout]
         if w.time == "run":
             return f"{w.type} is not known before run time"
-        if not isinstance(out.op, Linear) and not layout.by_rows:
+        if isinstance(out.op, Embedding) and not layout.by_rows:
             return f"rows cannot be read from the layout {self.layout}"
         assert w.type.format is not None
         return layout.accepts(w.type.format, w.shape)

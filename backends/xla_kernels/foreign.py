@@ -77,8 +77,16 @@ class LinearInt8(ForeignKernel):
     in_stack = ("w",)
 
 
+class ExpertLinearInt8(ForeignKernel):
+    """The same with the experts that are chosen."""
+
+    name = "expert_linear.int8"
+    op = "expert_linear"
+    in_stack = ("w",)
+
+
 class QuantizeInt8(ForeignKernel):
-    """The activations that `LinearInt8` reads."""
+    """The activations that these read."""
 
     name = "quantize.int8_32"
     op = "quantize"

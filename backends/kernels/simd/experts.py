@@ -1,16 +1,15 @@
-"""Mixtures of experts: choices sorted by expert, and the items of their products."""
+"""Mixtures of experts on floats: the items of their products."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
-
 from burnish.backends.kernels.float_linear import BLOCK_ROWS, BLOCK_TOKENS, MANY
+from burnish.backends.kernels.simd.choices import nearest, share
 from burnish.backends.kernels.simd.float_product import products
 from burnish.backends.kernels.simd.instructions import Instructions
-from burnish.backends.kernels.simd.words import copy_bytes, i32_at, store_i32, word
+from burnish.backends.kernels.simd.words import i32_at, word
 from burnish.backends.kernels.stored import kinds
 
 __all__ = ["arguments", "functions"]
@@ -22,58 +21,20 @@ def arguments() -> list[str]:
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:
-    """`sort`, `gather`, `multiply`, `scatter`, one after the other, for weights stored in `argument`."""
+    """`multiply`, by weights stored in `argument`; an item is a block of rows of the expert of a group."""
     few, many = products(argument, isa)
 
-    @njit(nogil=True)
-    def clipped(chosen: int, i: int, experts: int) -> Any:
-        return min(max(i32_at(chosen + 4 * i), 0), experts - 1)
-
-    def sort(a: int, begin: int, end: int, scratch: int) -> None:
-        """choices, their number, experts; to: i32[experts + 1], where in the order an expert's choices begin;
-        i32[choices], their order; i32, how many experts are chosen, and these"""
-        chosen, count, experts, starts, order, found = (
-            word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40),
-        )  # fmt: skip
-        for e in range(experts + 1):
-            store_i32(starts + 4 * e, 0)
-        for i in range(count):
-            at = starts + 4 * clipped(chosen, i, experts)
-            store_i32(at, i32_at(at) + 1)
-        total, used = 0, 0
-        for e in range(experts):
-            mine = i32_at(starts + 4 * e)
-            if mine:
-                used += 1
-                store_i32(found + 4 * used, e)
-            total += mine
-            store_i32(starts + 4 * e, total)
-        store_i32(starts + 4 * experts, total)
-        store_i32(found, used)
-        for i in range(count - 1, -1, -1):  # from the end of each expert's down to its start
-            at = starts + 4 * clipped(chosen, i, experts)
-            store_i32(at, i32_at(at) - 1)
-            store_i32(order + 4 * i32_at(at), i)
-
-    def gather(a: int, begin: int, end: int, scratch: int) -> None:
-        """order, x, bytes between rows, choices that share a row, inputs, to, bytes between rows"""
-        order, x, x_step, shared, inputs, to, step = (
-            word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40), word(a + 48),
-        )  # fmt: skip
-        for i in range(begin, end):
-            copy_bytes(to + i * step, x + i32_at(order + 4 * i) // shared * x_step, 4 * inputs)
-
     def multiply(a: int, begin: int, end: int, scratch: int) -> None:
-        """experts that are chosen, where each one's begin, w, bytes between rows, rows of an expert, x in order, bytes
-        between rows, inputs, out in order, bytes between rows, bias or 0"""
-        found, starts, w, w_step, rows = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
-        x, x_step, inputs, out, out_step, bias = (
-            word(a + 40), word(a + 48), word(a + 56), word(a + 64), word(a + 72), word(a + 80),
-        )  # fmt: skip
+        """experts of groups, where each group starts, groups, experts, w, bytes between rows, rows of an expert, x,
+        bytes between rows, inputs, out, bytes between rows, bias or 0"""
+        chosen, starts, most, experts = word(a), word(a + 8), word(a + 16), word(a + 24)
+        w, w_step, rows, x, x_step = word(a + 32), word(a + 40), word(a + 48), word(a + 56), word(a + 64)
+        inputs, out, out_step, bias = word(a + 72), word(a + 80), word(a + 88), word(a + 96)
         blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
-        for item in range(begin, min(end, i32_at(found) * blocks)):
-            expert, row = i32_at(found + 4 + 4 * (item // blocks)), item % blocks * BLOCK_ROWS
-            first, stop = i32_at(starts + 4 * expert), i32_at(starts + 4 * expert + 4)
+        for block in range(share(starts, most, blocks, begin), share(starts, most, blocks, end)):
+            group, row = block // blocks, block % blocks * BLOCK_ROWS
+            expert = nearest(chosen + 4 * group, experts)
+            first, stop = i32_at(starts + 4 * group), i32_at(starts + 4 * group + 4)
             at, count = w + (expert * rows + row) * w_step, min(BLOCK_ROWS, rows - row)
             added = bias + 4 * (expert * rows + row) if bias else 0
             for t in range(first, stop, BLOCK_TOKENS):
@@ -84,10 +45,4 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
                 else:
                     many(at, w_step, count, xs, x_step, tokens, inputs, to, out_step, added, scratch)
 
-    def scatter(a: int, begin: int, end: int, scratch: int) -> None:
-        """order, rows in order, bytes of one, to"""
-        order, made, size, out = word(a), word(a + 8), word(a + 16), word(a + 24)
-        for i in range(begin, end):
-            copy_bytes(out + i32_at(order + 4 * i) * size, made + i * size, size)
-
-    return {"sort": sort, "gather": gather, "multiply": multiply, "scatter": scatter}
+    return {"multiply": multiply}

@@ -68,6 +68,24 @@ def test_a_product_of_int8(tokens: int, rows: int, format: str, bias: bool, thre
         both(module, {"x": x, "b": b}, ["quantize.int8_32", "linear.int8"])
 
 
+@pytest.mark.parametrize("tokens", [1, 3, 20])
+def test_products_with_chosen_experts(tokens: int) -> None:
+    """Of several tokens, the choices are sorted first; these calls hand each other what they make."""
+    module = parse(f"""module {{
+      weights {{ @w: q4_0[5, 40, 64] }}
+      graph forward(%x: f32[{tokens}, 1, 64], %chosen: i32[{tokens}, 2]) {{
+        %0: q4_0.{LAYOUT}[5, 40, 64] = relayout(@w, layout="{LAYOUT}") <- "w"
+        %1: int8_32[{tokens}, 1, 64] = quantize(%x, format="int8_32") <- "q"
+        %2: f32[{tokens}, 2, 40] = expert_linear(%1, %0, %chosen, to="f32") <- "y"
+        return y=%2
+      }}
+    }}""")
+    rng = np.random.default_rng(0)
+    module.source = MemoryWeights({"w": Packed.made_up("q4_0", (5, 40, 64), rng)})
+    inputs = {"x": rng.standard_normal((tokens, 1, 64), np.float32), "chosen": rng.integers(0, 5, (tokens, 2), "i4")}
+    both(module, inputs, ["quantize.int8_32", "expert_linear.int8"])
+
+
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
 @pytest.mark.parametrize("tokens", [1, 3, 60])
 def test_a_product_of_floats_in_a_loop(dtype: str, tokens: int) -> None:
