@@ -1,13 +1,14 @@
 """Functions of one f32 or two: each writes the code for one register (`elementwise()` makes an operation of it).
 
-What is hot is computed in f32, by Cephes' polynomials (www.netlib.org/cephes) and ones fitted to the error function;
-the rest in f64 by plain series, so that the result is the nearest f32 but for what is almost a tie.
+What models have most is computed in f32, by Cephes' polynomials (www.netlib.org/cephes) and ones fitted to the error
+function; the rest in f64, so that the result is the nearest f32 but for what is almost a tie. There the first terms of
+a series are in f64, and the rest of it, `tail`, which is small beside them, in f32, where a register has twice as many.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from llvmlite import ir
@@ -20,17 +21,27 @@ __all__ = ["cos", "erf", "exp", "gelu", "gelu_tanh", "log", "pow", "sigmoid", "s
 F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 
 # Coefficients, that of the highest power first. Of f32:
-TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)  # Cephes' tanhf
 #: erf(x) = x + x P(x²) below SMALL, and log(1 - erf(x)) = x Q(x) from there to 4
 ERF = (-5.9539924e-4, 4.9860007e-3, -2.6761772e-2, 1.1281685e-1, -3.7612480e-1, 1.2837915e-1)
 ERF_LOG = (-1.1231841e-5, 3.2280900e-4, -3.6424790e-3, 2.3762103e-2, -1.0623692e-1, -6.3515127e-1, -1.1286485)
 SMALL = 0.925
-# Of f64, Taylor's: of e**r; of sin(r) / r and cos(r) by r², |r| up to π / 4; of atanh(f) / f by f² up to 1 / 9
+#: tanh(x) = x + x**3 P(x²) below NEAR, of Cephes' tanhf; e**2r, |r| up to ln(2) / 4, within 2**-28
+TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+NEAR = 0.625
+EXP_DOUBLE = (8.845439553e-2, 2.677974701e-1, 6.666921973e-1, 1.333321691, 1.999999762, 2.0, 1.0)
+# Of f64: sin(r) / r by r², |r| up to π / 2 + 0.1, fitted within 2**-34. log(1 + f) / f, 1 + f from √½ to √2, is Taylor's,
+# and in f32 what is fitted to the rest, the whole within 2**-34.
+SIN = (-2.37365306935655510e-8, 2.75163664964269335e-6, -1.98406851196604287e-4, 8.33332965155744732e-3,
+       -1.66666665903135058e-1, 1.0)  # fmt: skip
+LOG = (-1 / 4, 1 / 3, -1 / 2, 1.0)
+LOG_TAIL = (
+    5.44362254e-02, -9.75660086e-02, 9.87659022e-02, -9.93202180e-02, 1.10377058e-01, -1.24995440e-01,
+    1.42884314e-01, -1.66667253e-01, 1.99999660e-01,
+)  # fmt: skip
+# Taylor's alone: of e**r; of atanh(f) / f by f² up to 1 / 9
 E = [1 / math.factorial(k) for k in range(11, -1, -1)]
-SIN = [(-1) ** k / math.factorial(2 * k + 1) for k in range(7, -1, -1)]
-COS = [(-1) ** k / math.factorial(2 * k) for k in range(7, -1, -1)]
 ATANH = [1 / (2 * k + 1) for k in range(14, -1, -1)]
-HALF_PI, HALF_PI_REST = math.pi / 2, 6.123233995736766e-17  # their sum is π / 2 to 106 bits
+PI_REST = 1.2246467991473532e-16  # π = math.pi + this, to 106 bits
 
 
 class Numbers:
@@ -51,12 +62,18 @@ class Numbers:
         kind = "f32" if self.is_f32 else "f64"
         return call_llvm(self.b, f"llvm.{name}.v{self.vector.count}{kind}", self.vector, *operands)
 
-    def polynomial(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
-        """Of x."""
-        p = self.number(coefficients[0])
-        for c in coefficients[1:]:
+    def polynomial(self, x: ir.Value, coefficients: Sequence[float], tail: ir.Value | None = None) -> ir.Value:
+        """Of x; `tail` is what a polynomial of further powers gave, divided by the first of those."""
+        first, *rest = coefficients
+        p = self.number(first) if tail is None else self.call("fma", tail, x, self.number(first))
+        for c in rest:
             p = self.call("fma", p, x, self.number(c))
         return p
+
+    def tail(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
+        """A polynomial of x, computed in f32."""
+        n = Numbers(self.b, F32, self.vector.count)
+        return self.b.fpext(n.polynomial(self.b.fptrunc(x, n.vector), coefficients), self.vector)
 
     def where(self, x: ir.Value, comparison: str, y: ir.Value, then: ir.Value, otherwise: ir.Value) -> ir.Value:
         """`then` where x and y compare so, which a NaN never does."""
@@ -68,11 +85,31 @@ class Numbers:
         x = self.where(x, "<", least, least, x)
         return self.where(x, ">", most, most, x)
 
-    def integer(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """The nearest integer to x, of at most 51 bits: as a float and as an integer."""
-        shifted = self.b.fadd(x, self.number(self.magic))
+    def integer(self, x: ir.Value, factor: float = 1.0) -> tuple[ir.Value, ir.Value]:
+        """The nearest integer to x * factor, of at most 51 bits, or 22 of f32: as a float and as an integer."""
+        shifted = self.call("fma", x, self.number(factor), self.number(self.magic))
         low = self.b.sub(self.b.bitcast(shifted, self.words), self.b.bitcast(self.number(self.magic), self.words))
         return self.b.fsub(shifted, self.number(self.magic)), low
+
+
+def where_all(
+    b: ir.IRBuilder, condition: ir.Value, usual: Callable[[], ir.Value], otherwise: Callable[[], ir.Value]
+) -> ir.Value:
+    """What `usual` writes code for, where the condition holds in every lane, or else what `otherwise` does.
+
+    For a lane where it holds both have to give the same.
+    """
+    lanes = condition.type.count
+    every = b.icmp_unsigned("==", b.bitcast(condition, ir.IntType(lanes)), ir.IntType(lanes)(2**lanes - 1))
+    found = []
+    with b.if_else(every, likely=True) as branches:
+        for branch, emit in zip(branches, (usual, otherwise), strict=True):
+            with branch:
+                found.append((emit(), b.block))
+    phi = b.phi(found[0][0].type)
+    for value, block in found:
+        phi.add_incoming(value, block)
+    return phi
 
 
 def _wide(builder: ir.IRBuilder, *registers: ir.Value) -> tuple[Numbers, list[ir.Value]]:
@@ -83,7 +120,7 @@ def _wide(builder: ir.IRBuilder, *registers: ir.Value) -> tuple[Numbers, list[ir
 def _exp64(n: Numbers, x: ir.Value) -> ir.Value:
     """e**x, of x from -200 to 200, or as if it were the nearest of these."""
     b, x = n.b, n.within(x, -200.0, 200.0)
-    power, exponent = n.integer(b.fmul(x, n.number(1 / math.log(2))))
+    power, exponent = n.integer(x, 1 / math.log(2))
     r = n.call("fma", power, n.number(-math.log(2)), x)
     scale = b.shl(b.add(exponent, filled(n.words, 1023)), filled(n.words, 52))
     return b.fmul(n.polynomial(r, E), b.bitcast(scale, n.vector))
@@ -104,19 +141,18 @@ def _log64(n: Numbers, x: ir.Value) -> ir.Value:
     return n.where(x, "<", n.number(0.0), n.number(math.nan), y)
 
 
-def _turned(builder: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, quarters: int) -> ir.Value:
-    """The sine of x + so many quarters of a turn."""
-    n, (wide,) = _wide(builder, x)
-    b, one = builder, filled(n.words, 1)
-    whole, quarter = n.integer(b.fmul(wide, n.number(2 / math.pi)))
-    r = n.call("fma", whole, n.number(-HALF_PI), wide)
-    r = n.within(n.call("fma", whole, n.number(-HALF_PI_REST), r), -1.0, 1.0)
+def _wave(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, ahead: float) -> ir.Value:
+    """The sine of x + so many halves of a turn."""
+    n, (wide,) = _wide(b, x)
+    turns = n.call("fma", wide, n.number(1 / math.pi), n.number(ahead)) if ahead else wide
+    whole, halves = n.integer(turns, 1.0 if ahead else 1 / math.pi)
+    whole = b.fsub(whole, n.number(ahead))
+    r = n.call("fma", whole, n.number(-PI_REST), n.call("fma", whole, n.number(-math.pi), wide))
     square = b.fmul(r, r)
-    sine, cosine = b.fmul(r, n.polynomial(square, SIN)), n.polynomial(square, COS)
-    quarter = b.add(quarter, filled(n.words, quarters))
-    y = b.select(b.icmp_signed("==", b.and_(quarter, one), one), cosine, sine)
-    two = filled(n.words, 2)
-    return b.fptrunc(b.select(b.icmp_signed("==", b.and_(quarter, two), two), b.fneg(y), y), vector)
+    y = b.fmul(r, n.polynomial(square, SIN))
+    sign = b.shl(halves, filled(n.words, 63))
+    y = b.bitcast(b.xor(b.bitcast(y, n.words), sign), n.vector)
+    return Numbers(b, F32, vector.count).within(b.fptrunc(y, vector), -1.0, 1.0)
 
 
 def exp(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
@@ -131,8 +167,34 @@ def sigmoid(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 
 def log(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
     """The natural logarithm."""
-    n, (wide,) = _wide(b, x)
-    return b.fptrunc(_log64(n, wide), vector)
+    n, least = Numbers(b, F32, vector.count), float(np.finfo(np.float32).tiny)
+
+    def any_number() -> ir.Value:
+        small = b.fcmp_ordered("<", x, n.number(least))
+        normal = b.select(small, b.fmul(x, n.number(2.0**23)), x)
+        y = _log(n, normal, b.select(small, filled(n.words, -23), filled(n.words, 0)))
+        y = n.where(x, "<", n.number(math.inf), y, x)  # inf and NaN are their own
+        y = n.where(x, "==", n.number(0.0), n.number(-math.inf), y)
+        return n.where(x, "<", n.number(0.0), n.number(math.nan), y)
+
+    bits = b.bitcast(x, n.words)
+    normal = b.and_(
+        b.icmp_signed(">=", bits, b.bitcast(n.number(least), n.words)),
+        b.icmp_signed("<", bits, b.bitcast(n.number(math.inf), n.words)),
+    )
+    return where_all(b, normal, lambda: _log(n, x, filled(n.words, 0)), any_number)
+
+
+def _log(n: Numbers, x: ir.Value, exponent: ir.Value) -> ir.Value:
+    """log(x * 2**exponent), x a positive normal number of f32."""
+    b, least = n.b, int(np.float32(math.sqrt(0.5)).view(np.int32))
+    bits = b.bitcast(x, n.words)
+    power = b.ashr(b.sub(bits, filled(n.words, least)), filled(n.words, 23))
+    f = b.fsub(b.bitcast(b.sub(bits, b.shl(power, filled(n.words, 23))), n.vector), n.number(1.0))  # exact
+    wide, (f,) = _wide(b, f)
+    whole = b.sitofp(b.add(power, exponent), wide.vector)
+    series = wide.polynomial(f, LOG, wide.tail(f, LOG_TAIL))
+    return b.fptrunc(wide.call("fma", f, series, b.fmul(whole, wide.number(math.log(2)))), n.vector)
 
 
 def pow(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -155,12 +217,12 @@ def pow(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.
 
 def sin(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
     """The sine of radians; of more than 2**50 some number from -1 to 1."""
-    return _turned(b, vector, x, 0)
+    return _wave(b, vector, x, 0.0)
 
 
 def cos(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
     """The cosine of radians; of more than 2**50 some number from -1 to 1."""
-    return _turned(b, vector, x, 1)
+    return _wave(b, vector, x, 0.5)
 
 
 def softplus(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
@@ -173,13 +235,17 @@ def softplus(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 
 
 def tanh(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent, 1 - 2 / (e**2|x| + 1) where that is exact enough."""
     n = Numbers(b, F32, vector.count)
-    one, two = n.number(1.0), n.number(2.0)
-    size, square = n.call("fabs", x), b.fmul(x, x)
+    one, square, size = n.number(1.0), b.fmul(x, x), n.call("fabs", x)
     small = n.call("fma", b.fmul(square, n.polynomial(square, TANH)), x, x)
-    large = b.fsub(one, b.fdiv(two, b.fadd(one, emit_exp(b, vector, b.fmul(two, size), whole=True))))
-    return n.where(size, "<", n.number(0.625), small, n.call("copysign", large, x))
+    far = n.where(size, ">", n.number(10.0), n.number(10.0), size)  # of 10 it is 1
+    whole, power = n.integer(far, 2 / math.log(2))
+    r = n.call("fma", whole, n.number(-math.log(2) / 2), far)
+    scale = b.bitcast(b.shl(b.add(power, filled(n.words, 127)), filled(n.words, 23)), vector)
+    above = n.call("fma", n.polynomial(r, EXP_DOUBLE), scale, one)
+    large = b.fsub(one, b.fdiv(n.number(2.0), above))
+    return n.where(size, "<", n.number(NEAR), small, n.call("copysign", large, x))
 
 
 def erf(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
