@@ -28,8 +28,7 @@ def arguments() -> list[str]:
 
 def functions(isa: Instructions, unit: str) -> dict[str, Callable[..., Any]]:
     """Those of a unit of OPERATIONS. An item is some rows of the last axis, at equal distances."""
-    registers = 2 if unit in ("activations", "functions") else 4  # side by side: alone one waits for its own results
-    width = registers * isa.lanes
+    width = (g.REGISTERS if unit in ("activations", "functions") else 4) * isa.lanes
     return {name: _loop(elements.split(), emit, width) for name, (elements, emit) in OPERATIONS[unit].items()}
 
 

@@ -1,14 +1,13 @@
 """Functions of one f32 or two: each writes the code for one register (`elementwise()` makes an operation of it).
 
 What models have most is computed in f32, by Cephes' polynomials (www.netlib.org/cephes) and ones fitted to the error
-function; the rest in f64, so that the result is the nearest f32 but for what is almost a tie. There the first terms of
-a series are in f64, and the rest of it, `tail`, which is small beside them, in f32, where a register has twice as many.
+function; the rest in f64, or as a sum of two f32, so that the result is the nearest f32 but for what is almost a tie.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from llvmlite import ir
@@ -16,8 +15,9 @@ from llvmlite import ir
 from burnish.backends.kernels.simd.floats import emit_exp, emit_sigmoid
 from burnish.backends.kernels.simd.registers import call_llvm, filled
 
-__all__ = ["cos", "erf", "exp", "gelu", "gelu_tanh", "log", "pow", "sigmoid", "silu", "sin", "softplus", "tanh"]
+__all__ = ["REGISTERS", "cos", "erf", "exp", "gelu", "gelu_tanh", "log", "pow", "sigmoid", "silu", "sin", "softplus", "tanh"]
 
+REGISTERS = 2  # that a value fills: side by side, for alone each waits for its own results
 F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 
 # Coefficients, that of the highest power first. Of f32:
@@ -29,15 +29,13 @@ SMALL = 0.925
 TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 NEAR = 0.625
 EXP_DOUBLE = (8.845439553e-2, 2.677974701e-1, 6.666921973e-1, 1.333321691, 1.999999762, 2.0, 1.0)
-# Of f64: sin(r) / r by r², |r| up to π / 2 + 0.1, fitted within 2**-34. log(1 + f) / f, 1 + f from √½ to √2, is Taylor's,
-# and in f32 what is fitted to the rest, the whole within 2**-34.
+# Of f64: sin(r) / r by r², |r| up to π / 2 + 0.1, within 2**-34
 SIN = (-2.37365306935655510e-8, 2.75163664964269335e-6, -1.98406851196604287e-4, 8.33332965155744732e-3,
        -1.66666665903135058e-1, 1.0)  # fmt: skip
-LOG = (-1 / 4, 1 / 3, -1 / 2, 1.0)
-LOG_TAIL = (
-    5.44362254e-02, -9.75660086e-02, 9.87659022e-02, -9.93202180e-02, 1.10377058e-01, -1.24995440e-01,
-    1.42884314e-01, -1.66667253e-01, 1.99999660e-01,
-)  # fmt: skip
+# log(x * c) for x from 17/24 to 17/12 is near 0, c one of INVERSES by eighths of what x can be: of as few bits that
+# x * c - 1 is exact. log(1 + r) = r - r² / 2 + r**3 P(r) there, within 2**-32.
+LEAST, INVERSES = 0x3F355555, (1.375, 1.25, 1.125, 1.0625, 1.0, 0.90625, 0.8125, 0.75)
+LOG = (-1.671495885e-1, 2.006448507e-1, -2.499995977e-1, 3.333326876e-1)
 # Taylor's alone: of e**r; of atanh(f) / f by f² up to 1 / 9
 E = [1 / math.factorial(k) for k in range(11, -1, -1)]
 ATANH = [1 / (2 * k + 1) for k in range(14, -1, -1)]
@@ -62,18 +60,12 @@ class Numbers:
         kind = "f32" if self.is_f32 else "f64"
         return call_llvm(self.b, f"llvm.{name}.v{self.vector.count}{kind}", self.vector, *operands)
 
-    def polynomial(self, x: ir.Value, coefficients: Sequence[float], tail: ir.Value | None = None) -> ir.Value:
-        """Of x; `tail` is what a polynomial of further powers gave, divided by the first of those."""
-        first, *rest = coefficients
-        p = self.number(first) if tail is None else self.call("fma", tail, x, self.number(first))
-        for c in rest:
+    def polynomial(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
+        """Of x."""
+        p = self.number(coefficients[0])
+        for c in coefficients[1:]:
             p = self.call("fma", p, x, self.number(c))
         return p
-
-    def tail(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
-        """A polynomial of x, computed in f32."""
-        n = Numbers(self.b, F32, self.vector.count)
-        return self.b.fpext(n.polynomial(self.b.fptrunc(x, n.vector), coefficients), self.vector)
 
     def where(self, x: ir.Value, comparison: str, y: ir.Value, then: ir.Value, otherwise: ir.Value) -> ir.Value:
         """`then` where x and y compare so, which a NaN never does."""
@@ -186,15 +178,45 @@ def log(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 
 
 def _log(n: Numbers, x: ir.Value, exponent: ir.Value) -> ir.Value:
-    """log(x * 2**exponent), x a positive normal number of f32."""
-    b, least = n.b, int(np.float32(math.sqrt(0.5)).view(np.int32))
-    bits = b.bitcast(x, n.words)
-    power = b.ashr(b.sub(bits, filled(n.words, least)), filled(n.words, 23))
-    f = b.fsub(b.bitcast(b.sub(bits, b.shl(power, filled(n.words, 23))), n.vector), n.number(1.0))  # exact
-    wide, (f,) = _wide(b, f)
-    whole = b.sitofp(b.add(power, exponent), wide.vector)
-    series = wide.polynomial(f, LOG, wide.tail(f, LOG_TAIL))
-    return b.fptrunc(wide.call("fma", f, series, b.fmul(whole, wide.number(math.log(2)))), n.vector)
+    """log(x * 2**exponent), x a positive normal number of f32: a sum whose terms are the larger the earlier."""
+    b, bits = n.b, n.b.bitcast(x, n.words)
+    above = b.sub(bits, filled(n.words, LEAST))
+    power = b.ashr(above, filled(n.words, 23))
+    m = b.bitcast(b.sub(bits, b.shl(power, filled(n.words, 23))), n.vector)
+    index, logs = b.lshr(above, filled(n.words, 20)), [-math.log(c) for c in INVERSES]
+    short = [round(y * 2**16) / 2**16 for y in logs]  # of as few bits that `sure` is exact
+    whole, ln2 = b.sitofp(b.add(power, exponent), n.vector), round(math.log(2) * 2**16) / 2**16
+    sure = n.call("fma", whole, n.number(ln2), _of_eight(b, index, short))
+    r = n.call("fma", m, _of_eight(b, index, INVERSES), n.number(-1.0))
+    square, half = b.fmul(r, r), n.number(-0.5)
+    first = b.fadd(sure, r)
+    second = n.call("fma", half, square, first)
+    rest = n.call("fma", whole, n.number(math.log(2) - ln2), _of_eight(b, index, [y - z for y, z in zip(logs, short)]))
+    rest = b.fadd(rest, b.fsub(r, b.fsub(first, sure)))
+    rest = b.fadd(rest, n.call("fma", half, square, b.fsub(first, second)))
+    rest = n.call("fma", half, n.call("fma", r, r, b.fneg(square)), rest)
+    rest = n.call("fma", b.fmul(square, r), n.polynomial(r, LOG), rest)
+    return b.fadd(second, rest)
+
+
+def _of_eight(b: ir.IRBuilder, index: ir.Value, numbers: Sequence[float]) -> ir.Value:
+    """Eight numbers, each lane's by the low three bits of its index, which fill REGISTERS registers."""
+    lanes = index.type.count // REGISTERS
+    register = ir.VectorType(F32, lanes)
+    table = ir.Constant(register, [float(np.float32(x)) for x in [*numbers] * (lanes // 8)])
+    parts = []
+    for i in range(REGISTERS):
+        part = _lanes(b, index, index, range(i * lanes, (i + 1) * lanes))
+        if lanes == 16:
+            parts.append(call_llvm(b, "llvm.x86.avx512.permvar.sf.512", register, table, part))
+        else:
+            parts.append(call_llvm(b, "llvm.x86.avx2.permps", register, table, part))
+    return _lanes(b, *parts, range(index.type.count))
+
+
+def _lanes(b: ir.IRBuilder, x: ir.Value, y: ir.Value, which: Iterable[int]) -> ir.Value:
+    order = [I32(i) for i in which]
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(order)), order))
 
 
 def pow(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
