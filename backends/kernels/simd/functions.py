@@ -15,7 +15,9 @@ from llvmlite import ir
 from burnish.backends.kernels.simd.floats import emit_exp, emit_sigmoid
 from burnish.backends.kernels.simd.registers import call_llvm, filled
 
-__all__ = ["REGISTERS", "cos", "erf", "exp", "gelu", "gelu_tanh", "log", "pow", "sigmoid", "silu", "sin", "softplus", "tanh"]
+__all__ = [
+    "REGISTERS", "cos", "erf", "exp", "gelu", "gelu_tanh", "log", "pow", "sigmoid", "silu", "sin", "softplus", "tanh",
+]  # fmt: skip
 
 REGISTERS = 2  # that a value fills: side by side, for alone each waits for its own results
 F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
@@ -36,6 +38,12 @@ SIN = (-2.37365306935655510e-8, 2.75163664964269335e-6, -1.98406851196604287e-4,
 # x * c - 1 is exact. log(1 + r) = r - r² / 2 + r**3 P(r) there, within 2**-32.
 LEAST, INVERSES = 0x3F355555, (1.375, 1.25, 1.125, 1.0625, 1.0, 0.90625, 0.8125, 0.75)
 LOG = (-1.671495885e-1, 2.006448507e-1, -2.499995977e-1, 3.333326876e-1)
+# Of f64, Taylor's, and of f32 what is fitted to the rest: of log2(1 + r) / r there, within 2**-40; of 2**f, |f| up to ½,
+# within 2**-33
+LOG2 = [(-1) ** k / (k + 1) / math.log(2) for k in range(3, -1, -1)]
+LOG2_TAIL = (-1.811956912e-1, 2.070876062e-1, -2.404479831e-1, 2.885375619e-1)
+EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(3, -1, -1)]
+EXP2_TAIL = (1.523159608e-5, 1.545314444e-4, 1.333366148e-3, 9.618085809e-3)
 # Taylor's alone: of e**r; of atanh(f) / f by f² up to 1 / 9
 E = [1 / math.factorial(k) for k in range(11, -1, -1)]
 ATANH = [1 / (2 * k + 1) for k in range(14, -1, -1)]
@@ -60,10 +68,14 @@ class Numbers:
         kind = "f32" if self.is_f32 else "f64"
         return call_llvm(self.b, f"llvm.{name}.v{self.vector.count}{kind}", self.vector, *operands)
 
-    def polynomial(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
-        """Of x."""
-        p = self.number(coefficients[0])
-        for c in coefficients[1:]:
+    def polynomial(self, x: ir.Value, coefficients: Sequence[float], tail: Sequence[float] = ()) -> ir.Value:
+        """Of x; what stands before, `tail`, is computed in f32."""
+        if tail:
+            n = Numbers(self.b, F32, self.vector.count)
+            p = self.b.fpext(n.polynomial(self.b.fptrunc(x, n.vector), tail), self.vector)
+        else:
+            p, coefficients = self.number(coefficients[0]), coefficients[1:]
+        for c in coefficients:
             p = self.call("fma", p, x, self.number(c))
         return p
 
@@ -118,21 +130,6 @@ def _exp64(n: Numbers, x: ir.Value) -> ir.Value:
     return b.fmul(n.polynomial(r, E), b.bitcast(scale, n.vector))
 
 
-def _log64(n: Numbers, x: ir.Value) -> ir.Value:
-    """log(x) of what was an f32; -inf of 0, NaN below."""
-    b, least = n.b, int(np.float64(math.sqrt(0.5)).view(np.int64))
-    bits = b.bitcast(x, n.words)
-    exponent = b.ashr(b.sub(bits, filled(n.words, least)), filled(n.words, 52))
-    m = b.bitcast(b.sub(bits, b.shl(exponent, filled(n.words, 52))), n.vector)  # from √½ to √2
-    whole = b.fsub(b.bitcast(b.add(exponent, b.bitcast(n.number(n.magic), n.words)), n.vector), n.number(n.magic))
-    f = b.fdiv(b.fsub(m, n.number(1.0)), b.fadd(m, n.number(1.0)))
-    series = b.fmul(b.fadd(f, f), n.polynomial(b.fmul(f, f), ATANH[-9:]))
-    y = n.call("fma", whole, n.number(math.log(2)), series)
-    y = n.where(x, "<", n.number(math.inf), y, x)  # inf and NaN are their own
-    y = n.where(x, "==", n.number(0.0), n.number(-math.inf), y)
-    return n.where(x, "<", n.number(0.0), n.number(math.nan), y)
-
-
 def _wave(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, ahead: float) -> ir.Value:
     """The sine of x + so many halves of a turn."""
     n, (wide,) = _wide(b, x)
@@ -159,44 +156,66 @@ def sigmoid(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 
 def log(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
     """The natural logarithm."""
-    n, least = Numbers(b, F32, vector.count), float(np.finfo(np.float32).tiny)
+    n = Numbers(b, F32, vector.count)
 
     def any_number() -> ir.Value:
-        small = b.fcmp_ordered("<", x, n.number(least))
-        normal = b.select(small, b.fmul(x, n.number(2.0**23)), x)
-        y = _log(n, normal, b.select(small, filled(n.words, -23), filled(n.words, 0)))
+        y = _log(n, *_normal(n, x))
         y = n.where(x, "<", n.number(math.inf), y, x)  # inf and NaN are their own
         y = n.where(x, "==", n.number(0.0), n.number(-math.inf), y)
         return n.where(x, "<", n.number(0.0), n.number(math.nan), y)
 
-    bits = b.bitcast(x, n.words)
-    normal = b.and_(
-        b.icmp_signed(">=", bits, b.bitcast(n.number(least), n.words)),
-        b.icmp_signed("<", bits, b.bitcast(n.number(math.inf), n.words)),
-    )
-    return where_all(b, normal, lambda: _log(n, x, filled(n.words, 0)), any_number)
+    return where_all(b, _is_normal(n, x), lambda: _log(n, x, filled(n.words, 0)), any_number)
+
+
+def _is_normal(n: Numbers, x: ir.Value) -> ir.Value:
+    """Whether it is above 0, and neither infinite nor less than the smallest normal number."""
+    b, bits = n.b, n.b.bitcast(x, n.words)
+    return b.and_(b.icmp_signed(">=", bits, filled(n.words, 1 << 23)), b.icmp_signed("<", bits, filled(n.words, 255 << 23)))
+
+
+def _normal(n: Numbers, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """y and k, x = y * 2**k: y is normal if x is above 0 and finite."""
+    b, small = n.b, n.b.fcmp_ordered("<", x, n.number(2.0**-126))
+    return b.select(small, b.fmul(x, n.number(2.0**23)), x), b.select(small, filled(n.words, -23), filled(n.words, 0))
+
+
+def _parts(n: Numbers, x: ir.Value, exponent: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """k, c and r: x * 2**exponent = 2**k (1 + r) / c, c the one of INVERSES that its low three bits count."""
+    b, bits = n.b, n.b.bitcast(x, n.words)
+    above = b.sub(bits, filled(n.words, LEAST))
+    power, index = b.ashr(above, filled(n.words, 23)), b.lshr(above, filled(n.words, 20))
+    m = b.bitcast(b.sub(bits, b.shl(power, filled(n.words, 23))), n.vector)
+    r = n.call("fma", m, _of_eight(b, index, INVERSES), n.number(-1.0))
+    return b.sitofp(b.add(power, exponent), n.vector), index, r
+
+
+def _logs(of: Callable[[float], float]) -> tuple[list[float], list[float]]:
+    """Of 1 / c, c one of INVERSES: 16 bits behind the point, and the rest."""
+    short = [round(of(1 / c) * 2**16) / 2**16 for c in INVERSES]
+    return short, [of(1 / c) - y for c, y in zip(INVERSES, short, strict=True)]
 
 
 def _log(n: Numbers, x: ir.Value, exponent: ir.Value) -> ir.Value:
     """log(x * 2**exponent), x a positive normal number of f32: a sum whose terms are the larger the earlier."""
-    b, bits = n.b, n.b.bitcast(x, n.words)
-    above = b.sub(bits, filled(n.words, LEAST))
-    power = b.ashr(above, filled(n.words, 23))
-    m = b.bitcast(b.sub(bits, b.shl(power, filled(n.words, 23))), n.vector)
-    index, logs = b.lshr(above, filled(n.words, 20)), [-math.log(c) for c in INVERSES]
-    short = [round(y * 2**16) / 2**16 for y in logs]  # of as few bits that `sure` is exact
-    whole, ln2 = b.sitofp(b.add(power, exponent), n.vector), round(math.log(2) * 2**16) / 2**16
-    sure = n.call("fma", whole, n.number(ln2), _of_eight(b, index, short))
-    r = n.call("fma", m, _of_eight(b, index, INVERSES), n.number(-1.0))
-    square, half = b.fmul(r, r), n.number(-0.5)
-    first = b.fadd(sure, r)
+    b, half = n.b, n.number(-0.5)
+    (whole, index, r), (short, left) = _parts(n, x, exponent), _logs(math.log)
+    ln2 = round(math.log(2) * 2**16) / 2**16
+    sure = n.call("fma", whole, n.number(ln2), _of_eight(b, index, short))  # exact
+    square, first = b.fmul(r, r), b.fadd(sure, r)
     second = n.call("fma", half, square, first)
-    rest = n.call("fma", whole, n.number(math.log(2) - ln2), _of_eight(b, index, [y - z for y, z in zip(logs, short)]))
+    rest = n.call("fma", whole, n.number(math.log(2) - ln2), _of_eight(b, index, left))
     rest = b.fadd(rest, b.fsub(r, b.fsub(first, sure)))
     rest = b.fadd(rest, n.call("fma", half, square, b.fsub(first, second)))
     rest = n.call("fma", half, n.call("fma", r, r, b.fneg(square)), rest)
     rest = n.call("fma", b.fmul(square, r), n.polynomial(r, LOG), rest)
     return b.fadd(second, rest)
+
+
+def _log2(n: Numbers, x: ir.Value, exponent: ir.Value) -> ir.Value:
+    """log2(x * 2**exponent) in f64, x a positive normal number of f32."""
+    (whole, index, r), (short, left) = _parts(n, x, exponent), _logs(math.log2)
+    wide, (sure, rest, r) = _wide(n.b, n.b.fadd(whole, _of_eight(n.b, index, short)), _of_eight(n.b, index, left), r)
+    return n.b.fadd(sure, wide.call("fma", r, wide.polynomial(r, LOG2, LOG2_TAIL), rest))
 
 
 def _of_eight(b: ir.IRBuilder, index: ir.Value, numbers: Sequence[float]) -> ir.Value:
@@ -221,20 +240,38 @@ def _lanes(b: ir.IRBuilder, x: ir.Value, y: ir.Value, which: Iterable[int]) -> i
 
 def pow(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
     """x**y, and what C's pow says of zeros, infinities, and numbers below 0."""
-    n, (base, power) = _wide(b, x, y)
-    zero, one = n.number(0.0), n.number(1.0)
-    size = n.call("fabs", base)
-    exponent = n.where(size, "==", one, zero, b.fmul(power, _log64(n, size)))
-    result = _exp64(n, exponent)
-    rest = b.fsub(power, b.fmul(n.number(2.0), n.call("rint", b.fmul(power, n.number(0.5)))))
-    odd = b.fcmp_ordered("==", n.call("fabs", rest), one)
-    below = b.icmp_signed("<", b.bitcast(base, n.words), filled(n.words, 0))
-    result = b.select(b.and_(odd, below), b.fneg(result), result)
-    no_integer = b.fcmp_unordered("!=", n.call("rint", power), power)
-    finite_below = b.and_(b.fcmp_ordered("<", base, zero), b.fcmp_ordered(">", base, n.number(-math.inf)))
-    result = b.select(b.and_(no_integer, finite_below), n.number(math.nan), result)
-    result = n.where(base, "==", one, one, n.where(power, "==", zero, one, result))
-    return b.fptrunc(result, vector)
+    f = Numbers(b, F32, vector.count)
+    n, (power,) = _wide(b, y)
+    zero, one = f.number(0.0), f.number(1.0)
+
+    def any_number() -> ir.Value:
+        size = f.call("fabs", x)
+        log = _log2(f, *_normal(f, size))
+        log = b.select(b.fcmp_ordered("<", size, f.number(math.inf)), log, b.fpext(size, n.vector))
+        log = b.select(b.fcmp_ordered("==", size, zero), n.number(-math.inf), log)
+        exponent = b.select(b.fcmp_ordered("==", size, one), n.number(0.0), b.fmul(power, log))
+        result = b.fptrunc(_exp2(n, exponent), vector)
+        rest = b.fsub(y, b.fmul(f.number(2.0), f.call("rint", b.fmul(y, f.number(0.5)))))
+        odd = b.fcmp_ordered("==", f.call("fabs", rest), one)
+        below = b.icmp_signed("<", b.bitcast(x, f.words), filled(f.words, 0))
+        result = b.select(b.and_(odd, below), b.fneg(result), result)
+        no_integer = b.fcmp_unordered("!=", f.call("rint", y), y)
+        finite_below = b.and_(b.fcmp_ordered("<", x, zero), b.fcmp_ordered(">", x, f.number(-math.inf)))
+        result = b.select(b.and_(no_integer, finite_below), f.number(math.nan), result)
+        return f.where(x, "==", one, one, f.where(y, "==", zero, one, result))
+
+    usual = b.and_(_is_normal(f, x), b.fcmp_ordered("<", f.call("fabs", y), f.number(math.inf)))
+    return where_all(
+        b, usual, lambda: b.fptrunc(_exp2(n, b.fmul(power, _log2(f, x, filled(f.words, 0)))), vector), any_number
+    )
+
+
+def _exp2(n: Numbers, x: ir.Value) -> ir.Value:
+    """2**x, of x from -200 to 200, or as if it were the nearest of these."""
+    b, x = n.b, n.within(x, -200.0, 200.0)
+    whole, exponent = n.integer(x)
+    bits = b.bitcast(n.polynomial(b.fsub(x, whole), EXP2, EXP2_TAIL), n.words)
+    return b.bitcast(b.add(bits, b.shl(exponent, filled(n.words, 52))), n.vector)
 
 
 def sin(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
