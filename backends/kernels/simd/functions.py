@@ -38,12 +38,15 @@ SIN = (-2.37365306935655510e-8, 2.75163664964269335e-6, -1.98406851196604287e-4,
 # x * c - 1 is exact. log(1 + r) = r - r² / 2 + r**3 P(r) there, within 2**-32.
 LEAST, INVERSES = 0x3F355555, (1.375, 1.25, 1.125, 1.0625, 1.0, 0.90625, 0.8125, 0.75)
 LOG = (-1.671495885e-1, 2.006448507e-1, -2.499995977e-1, 3.333326876e-1)
-# Of f64, Taylor's, and of f32 what is fitted to the rest: of log2(1 + r) / r there, within 2**-40; of 2**f, |f| up to ½,
-# within 2**-33
-LOG2 = [(-1) ** k / (k + 1) / math.log(2) for k in range(3, -1, -1)]
-LOG2_TAIL = (-1.811956912e-1, 2.070876062e-1, -2.404479831e-1, 2.885375619e-1)
-EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(3, -1, -1)]
-EXP2_TAIL = (1.523159608e-5, 1.545314444e-4, 1.333366148e-3, 9.618085809e-3)
+# Of f64: log2(1 + r) / r there, within 2**-41; 2**f, |f| up to ½, within 2**-34
+LOG2 = (
+    -1.81563374047410547e-1, 2.07315159817511585e-1, -2.40445792548303394e-1, 2.88536233267700115e-1,
+    -3.60673763487629584e-1, 4.80898348761979788e-1, -7.21347520443773815e-1, 1 / math.log(2),
+)  # fmt: skip
+EXP2 = (
+    1.51961318261957130e-5, 1.54667817101216212e-4, 1.33339353669875943e-3, 9.61803805891813662e-3,
+    5.55041036537665330e-2, 2.40226510670093540e-1, 6.93147180704769217e-1, 1.0,
+)  # fmt: skip
 # Taylor's alone: of e**r; of atanh(f) / f by f² up to 1 / 9
 E = [1 / math.factorial(k) for k in range(11, -1, -1)]
 ATANH = [1 / (2 * k + 1) for k in range(14, -1, -1)]
@@ -68,14 +71,10 @@ class Numbers:
         kind = "f32" if self.is_f32 else "f64"
         return call_llvm(self.b, f"llvm.{name}.v{self.vector.count}{kind}", self.vector, *operands)
 
-    def polynomial(self, x: ir.Value, coefficients: Sequence[float], tail: Sequence[float] = ()) -> ir.Value:
-        """Of x; what stands before, `tail`, is computed in f32."""
-        if tail:
-            n = Numbers(self.b, F32, self.vector.count)
-            p = self.b.fpext(n.polynomial(self.b.fptrunc(x, n.vector), tail), self.vector)
-        else:
-            p, coefficients = self.number(coefficients[0]), coefficients[1:]
-        for c in coefficients:
+    def polynomial(self, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
+        """Of x."""
+        p = self.number(coefficients[0])
+        for c in coefficients[1:]:
             p = self.call("fma", p, x, self.number(c))
         return p
 
@@ -170,7 +169,8 @@ def log(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value) -> ir.Value:
 def _is_normal(n: Numbers, x: ir.Value) -> ir.Value:
     """Whether it is above 0, and neither infinite nor less than the smallest normal number."""
     b, bits = n.b, n.b.bitcast(x, n.words)
-    return b.and_(b.icmp_signed(">=", bits, filled(n.words, 1 << 23)), b.icmp_signed("<", bits, filled(n.words, 255 << 23)))
+    least, infinite = filled(n.words, 1 << 23), filled(n.words, 255 << 23)
+    return b.and_(b.icmp_signed(">=", bits, least), b.icmp_signed("<", bits, infinite))
 
 
 def _normal(n: Numbers, x: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -215,7 +215,7 @@ def _log2(n: Numbers, x: ir.Value, exponent: ir.Value) -> ir.Value:
     """log2(x * 2**exponent) in f64, x a positive normal number of f32."""
     (whole, index, r), (short, left) = _parts(n, x, exponent), _logs(math.log2)
     wide, (sure, rest, r) = _wide(n.b, n.b.fadd(whole, _of_eight(n.b, index, short)), _of_eight(n.b, index, left), r)
-    return n.b.fadd(sure, wide.call("fma", r, wide.polynomial(r, LOG2, LOG2_TAIL), rest))
+    return n.b.fadd(sure, wide.call("fma", r, wide.polynomial(r, LOG2), rest))
 
 
 def _of_eight(b: ir.IRBuilder, index: ir.Value, numbers: Sequence[float]) -> ir.Value:
@@ -230,7 +230,7 @@ def _of_eight(b: ir.IRBuilder, index: ir.Value, numbers: Sequence[float]) -> ir.
             parts.append(call_llvm(b, "llvm.x86.avx512.permvar.sf.512", register, table, part))
         else:
             parts.append(call_llvm(b, "llvm.x86.avx2.permps", register, table, part))
-    return _lanes(b, *parts, range(index.type.count))
+    return _lanes(b, parts[0], parts[-1], range(index.type.count))
 
 
 def _lanes(b: ir.IRBuilder, x: ir.Value, y: ir.Value, which: Iterable[int]) -> ir.Value:
@@ -270,7 +270,7 @@ def _exp2(n: Numbers, x: ir.Value) -> ir.Value:
     """2**x, of x from -200 to 200, or as if it were the nearest of these."""
     b, x = n.b, n.within(x, -200.0, 200.0)
     whole, exponent = n.integer(x)
-    bits = b.bitcast(n.polynomial(b.fsub(x, whole), EXP2, EXP2_TAIL), n.words)
+    bits = b.bitcast(n.polynomial(b.fsub(x, whole), EXP2), n.words)
     return b.bitcast(b.add(bits, b.shl(exponent, filled(n.words, 52))), n.vector)
 
 
