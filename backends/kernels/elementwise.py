@@ -16,9 +16,9 @@ from burnish.ir.op import Op
 from burnish.ir.ops.elementwise import Cast, Gelu
 from burnish.ir.types import Type, dtype_name
 
-__all__ = ["UNITS", "Elementwise", "as_f32"]
+__all__ = ["SCRATCH", "UNITS", "Elementwise", "as_f32"]
 
-SCRATCH = 4 * 64  # bytes: sixteen elements of each operand and of the result
+SCRATCH = 4 * 256  # bytes: as many elements of each operand and of the result as are worked on at once
 
 #: the units of `simd.elementwise`, and the functions of each: an op, and the element type of its last operand
 UNITS = {

@@ -14,9 +14,10 @@ from burnish.backends.native.tensor import Tensor, Value
 from burnish.ir.op import Op
 from burnish.ir.types import Type
 
-__all__ = ["COLUMNS", "ROWS", "MatmulColumns"]
+__all__ = ["PANEL", "ROWS", "MatmulColumns"]
 
-ROWS, COLUMNS = 48, 256  # of a result, that are an item
+ROWS, COLUMNS, FEW = 48, 256, 8  # of a result, that are an item; of FEW rows, 4 * COLUMNS, read line after line
+PANEL = 32 << 10  # bytes of scratch memory
 
 
 class MatmulColumns(NativeKernel):
@@ -45,8 +46,9 @@ class MatmulColumns(NativeKernel):
         axes: list[Argument] = []
         for size, x, y in zip(reversed(lead), reversed(a_lead), reversed(b_lead), strict=True):
             axes += [size, x, y]
+        columns = COLUMNS if m > FEW else 4 * COLUMNS
         emitter.call(
-            "matmul", "columns", a, a_row, a_step, b, b_step, out, m, n, inputs, len(lead), *axes,
-            items=math.prod(lead) * math.ceil(m / ROWS) * math.ceil(n / COLUMNS), writes=[out],
+            "matmul", "columns", a, a_row, a_step, b, b_step, out, m, n, inputs, columns, len(lead), *axes,
+            items=math.prod(lead) * math.ceil(m / ROWS) * math.ceil(n / columns), writes=[out], scratch=PANEL,
         )  # fmt: skip
         return (out,)

@@ -1,9 +1,9 @@
-"""Reductions along axes, and softmax, of f32."""
+"""Reductions along axes, and softmax."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from burnish.backends.kernels.rows import items_of
 from burnish.backends.native.emit import Argument, Emitter
 from burnish.backends.native.tensor import Tensor
 from burnish.ir.ops.reduction import Softmax
-from burnish.ir.types import Type
+from burnish.ir.types import Type, dtype_name
 
 __all__ = ["ReduceMax", "ReduceMean", "ReduceSum", "SoftmaxRows"]
 
@@ -44,13 +44,13 @@ class SoftmaxRows(NativeKernel):
 
 
 class _Reduction(NativeKernel):
-    function: str
+    functions: Mapping[str, str]  # by the element type
 
     def why_not(self, op: Any, x: Type) -> str | None:
-        """Needs f32, and axes that follow each other."""
+        """Needs an element type that there is a function for, and axes that follow each other."""
         axes = sorted(x.axis(a) for a in op.axes)
-        if x.dtype != "f32":
-            return f"x is {x}, not f32"
+        if x.dtype not in self.functions:
+            return f"x is {x}, not {' or '.join(self.functions)}"
         if not axes:
             return "it reduces no axis"
         return None if axes == list(range(axes[0], axes[0] + len(axes))) else f"axes {op.axes} are apart"
@@ -69,7 +69,7 @@ class _Reduction(NativeKernel):
         if behind != 1:
             common += [behind, x.strides[1]]
         emitter.call(
-            "reductions", f"{'row' if behind == 1 else 'columns'}.{self.function}", *common,
+            "reductions", f"{'row' if behind == 1 else 'columns'}.{self.functions[dtype_name(x.dtype)]}", *common,
             items=shape[0] if behind else 0, writes=[out], by_row=True,
         )  # fmt: skip
         return (out,)
@@ -88,18 +88,18 @@ class ReduceSum(_Reduction):
     """reduce_sum"""
 
     name = "reduce_sum.rows"
-    op = function = "reduce_sum"
+    op, functions = "reduce_sum", {"f32": "reduce_sum"}
 
 
 class ReduceMean(_Reduction):
     """reduce_mean: a sum, divided"""
 
     name = "reduce_mean.rows"
-    op, function = "reduce_mean", "reduce_sum"
+    op, functions = "reduce_mean", {"f32": "reduce_sum"}
 
 
 class ReduceMax(_Reduction):
     """reduce_max"""
 
     name = "reduce_max.rows"
-    op = function = "reduce_max"
+    op, functions = "reduce_max", {"f32": "reduce_max", "i32": "reduce_max_i32"}

@@ -31,7 +31,7 @@ PACKAGE = Path(__file__).parents[2]
 SIMD = "burnish.backends.kernels.simd"
 #: an import, and what of it, of a module that code is made of
 IMPORT = re.compile(
-    r"^from (burnish\.(?:backends\.kernels|backends\.native\.image|ir\.parts)[\w.]*) import \(?([\w\s,]+)", re.M
+    r"^from (burnish\.(?:backends\.kernels|backends\.native\.image|ir\.parts)[\w.]*) import (\([^)]*\)|.*)", re.M
 )
 _addresses: dict[object, dict[str, int]] = {}
 _lock = threading.Lock()

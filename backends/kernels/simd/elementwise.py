@@ -10,8 +10,8 @@ from llvmlite import ir
 from numba import njit
 from numba.core.types import int64, void
 
+from burnish.backends.kernels.elementwise import SCRATCH
 from burnish.backends.kernels.simd import functions as g
-from burnish.backends.kernels.simd.floats import WIDTH
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.registers import ELEMENTS, I32, Intrinsic, call_llvm, filled, instruction
 from burnish.backends.kernels.simd.words import copy_bytes, word
@@ -28,17 +28,18 @@ def arguments() -> list[str]:
 
 def functions(isa: Instructions, unit: str) -> dict[str, Callable[..., Any]]:
     """Those of a unit of OPERATIONS. An item is some rows of the last axis, at equal distances."""
-    return {name: _loop(elements.split(), emit) for name, (elements, emit) in OPERATIONS[unit].items()}
+    width = (g.REGISTERS if unit in ("activations", "functions") else 4) * isa.lanes
+    return {name: _loop(elements.split(), emit, width) for name, (elements, emit) in OPERATIONS[unit].items()}
 
 
 SIZES = {"f32": 4, "i32": 4, "f16": 2, "bf16": 2, "bool": 1}  # bytes
-SLOT = 64  # bytes of scratch memory for each operand and the result: sixteen of the largest
 
 
-def _loop(elements: list[str], emit: Emit) -> Callable[..., Any]:
-    """The function of an op on operands of these element types, the result's the last of them."""
+def _loop(elements: list[str], emit: Emit, width: int) -> Callable[..., Any]:
+    """The function of an op on operands of these element types, the result's the last of them; `width` at a time."""
     arity, (x_size, y_size, z_size), out_size = len(elements) - 1, _sizes(elements), SIZES[elements[-1]]
-    x_row, y_row, z_row, sixteen = _row(x_size), _row(y_size), _row(z_size), _sixteen(elements, emit)
+    x_row, y_row, z_row = _row(x_size, width), _row(y_size, width), _row(z_size, width)
+    some, slot = _some(elements, emit, width), SCRATCH // 4
 
     def run(a: int, begin: int, end: int, scratch: int) -> None:
         """out, bytes between items, and between rows of one, rows of an item, elements of a row; and of each operand:
@@ -47,8 +48,8 @@ def _loop(elements: list[str], emit: Emit) -> Callable[..., Any]:
         x_step = word(a + 64)
         y_step = word(a + 96) if arity > 1 else 0
         z_step = word(a + 128) if arity > 2 else 0
-        whole, result, y_slot, z_slot = n & -16, scratch, scratch + SLOT, scratch + 2 * SLOT
-        x_slot = scratch + 3 * SLOT
+        whole, result, y_slot, z_slot = n & -width, scratch, scratch + slot, scratch + 2 * slot
+        x_slot = scratch + 3 * slot
         for i in range(begin, end):
             for k in range(rows):
                 to, y, z = out + i * item_step + k * row_step, 0, 0
@@ -57,8 +58,8 @@ def _loop(elements: list[str], emit: Emit) -> Callable[..., Any]:
                     y = y_row(a + 72, i, k, y_slot)
                 if arity > 2:
                     z = z_row(a + 104, i, k, z_slot)
-                for j in range(0, whole, 16):
-                    sixteen(to + j * out_size, x + j * x_step, y + j * y_step, z + j * z_step)
+                for j in range(0, whole, width):
+                    some(to + j * out_size, x + j * x_step, y + j * y_step, z + j * z_step)
                 rest = n - whole
                 if rest:
                     if x_step:
@@ -67,7 +68,7 @@ def _loop(elements: list[str], emit: Emit) -> Callable[..., Any]:
                         copy_bytes(y_slot, y + whole * y_size, rest * y_size)
                     if z_step:
                         copy_bytes(z_slot, z + whole * z_size, rest * z_size)
-                    sixteen(result, x_slot, y_slot, z_slot)
+                    some(result, x_slot, y_slot, z_slot)
                     copy_bytes(to + whole * out_size, result, rest * out_size)
 
     return run
@@ -78,7 +79,7 @@ def _sizes(elements: list[str]) -> list[int]:
 
 
 @functools.cache
-def _row(size: int) -> Callable[..., Any]:
+def _row(size: int, width: int) -> Callable[..., Any]:
     """row(address of an operand's arguments, item, row, slot): where it begins; of one number, the slot, full of it."""
 
     @njit(nogil=True)
@@ -86,22 +87,22 @@ def _row(size: int) -> Callable[..., Any]:
         at = word(a) + item * word(a + 8) + k * word(a + 16)
         if word(a + 24) != 0:
             return at
-        for to in range(slot, slot + 16 * size, size):
+        for to in range(slot, slot + width * size, size):
             copy_bytes(to, at, size)
         return slot
 
     return row
 
 
-def _sixteen(elements: list[str], emit: Emit) -> Intrinsic:
-    """sixteen(to, x, y, z): the op on sixteen elements at each address that it has an operand for."""
+def _some(elements: list[str], emit: Emit, width: int) -> Intrinsic:
+    """some(to, x, y, z): the op on `width` elements at each address that it has an operand for."""
     *operands, result = elements
-    vector = I32S if result in WHOLE else F32S
+    vector = ir.VectorType(I32 if result in WHOLE else ELEMENTS["f32"], width)
 
     @instruction(lambda to, x, y, z: void(int64, int64, int64, int64))
-    def sixteen(builder: ir.IRBuilder, signature: Any, to: ir.Value, x: ir.Value, y: ir.Value, z: ir.Value) -> None:
+    def some(builder: ir.IRBuilder, signature: Any, to: ir.Value, x: ir.Value, y: ir.Value, z: ir.Value) -> None:
         def place(at: ir.Value, element: str) -> ir.Value:
-            return builder.inttoptr(at, _sixteen_of(element).as_pointer())
+            return builder.inttoptr(at, ir.VectorType(STORED[element], width).as_pointer())
 
         values = [
             _loaded(builder, builder.load(place(at, e), align=SIZES[e]), e)
@@ -109,40 +110,36 @@ def _sixteen(elements: list[str], emit: Emit) -> Intrinsic:
         ]
         builder.store(_stored(builder, emit(builder, vector, *values), result), place(to, result), align=SIZES[result])
 
-    return sixteen
+    return some
 
 
-# In registers, floats are f32, and integers and bool (0 or 1) are i32. LLVM makes as many registers of sixteen as it
-# takes, and has them side by side: alone each would wait for its own results.
+# In registers, floats are f32, and integers and bool (0 or 1) are i32.
 WHOLE = ("i32", "bool")
-F32S, I32S = ir.VectorType(ELEMENTS["f32"], WIDTH), ir.VectorType(I32, WIDTH)
-
-
-def _sixteen_of(element: str) -> ir.VectorType:
-    return ir.VectorType({**ELEMENTS, "bool": ir.IntType(8), "bf16": ir.IntType(16)}[element], WIDTH)
+STORED = {**ELEMENTS, "bool": ir.IntType(8), "bf16": ir.IntType(16)}
 
 
 def _loaded(b: ir.IRBuilder, x: ir.Value, element: str) -> ir.Value:
+    words, floats = (ir.VectorType(ELEMENTS[e], x.type.count) for e in ("i32", "f32"))
     if element == "bool":
-        return b.zext(x, I32S)
+        return b.zext(x, words)
     if element == "f16":
-        return b.fpext(x, F32S)
-    return b.bitcast(b.shl(b.zext(x, I32S), filled(I32S, 16)), F32S) if element == "bf16" else x
+        return b.fpext(x, floats)
+    return b.bitcast(b.shl(b.zext(x, words), filled(words, 16)), floats) if element == "bf16" else x
 
 
 def _stored(b: ir.IRBuilder, x: ir.Value, element: str) -> ir.Value:
-    storage = _sixteen_of(element)
+    storage, words = (ir.VectorType(e, x.type.count) for e in (STORED[element], I32))
     if element == "bool":
         return b.trunc(x, storage)
     if element == "f16":
         return b.fptrunc(x, storage)
     if element != "bf16":
         return x
-    bits = b.bitcast(x, I32S)
-    odd = b.and_(b.lshr(bits, filled(I32S, 16)), filled(I32S, 1))
-    rounded = b.add(bits, b.add(odd, filled(I32S, 0x7FFF)))  # halves to the even one
-    quiet = b.or_(bits, filled(I32S, 1 << 22))  # a NaN stays one
-    return b.trunc(b.lshr(b.select(b.fcmp_unordered("uno", x, x), quiet, rounded), filled(I32S, 16)), storage)
+    bits = b.bitcast(x, words)
+    odd = b.and_(b.lshr(bits, filled(words, 16)), filled(words, 1))
+    rounded = b.add(bits, b.add(odd, filled(words, 0x7FFF)))  # halves to the even one
+    quiet = b.or_(bits, filled(words, 1 << 22))  # a NaN stays one
+    return b.trunc(b.lshr(b.select(b.fcmp_unordered("uno", x, x), quiet, rounded), filled(words, 16)), storage)
 
 
 # What each op does. v is the type of the result's register.

@@ -28,8 +28,8 @@ from burnish.backends.kernels.simd.registers import (
 
 __all__ = [
     "WIDTH", "absolute", "constant", "divide", "emit_exp", "emit_sigmoid", "exchanged", "exp", "fadd", "first",
-    "fsub", "larger", "largest", "load16", "maximum", "negate", "reduce_add", "reduce_max", "reduce_maximum",
-    "rint", "sigmoid", "smaller", "splat16", "sqrt", "store16",
+    "fsub", "larger", "larger_i32", "load16", "maximum", "negate", "reduce_add", "reduce_max", "reduce_max_i32",
+    "reduce_maximum", "rint", "sigmoid", "smaller", "splat16", "sqrt", "store16",
 ]  # fmt: skip
 
 WIDTH = 16
@@ -179,10 +179,16 @@ def _maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.or_(b.fcmp_ordered(">", x, y), b.fcmp_unordered("uno", x, x)), x, y)
 
 
-#: the sum, or the largest, of sixteen, in all of them; `reduce_maximum` is NaN where one is
+def _larger_i32(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    words = ir.VectorType(I32, x.type.count)
+    return b.select(b.icmp_signed(">", b.bitcast(x, words), b.bitcast(y, words)), x, y)
+
+
+#: the sum, or the largest, of sixteen, in all of them; `reduce_maximum` is NaN where one is, `reduce_max_i32` of i32
 reduce_add = _reduction(_sum)
 reduce_max = _reduction(_larger)
 reduce_maximum = _reduction(_maximum)
+reduce_max_i32 = _reduction(_larger_i32)
 
 
 @elementwise()
@@ -209,13 +215,16 @@ def larger(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> 
     return _larger(b, x, y)
 
 
-largest = larger
-
-
 @elementwise()
 def maximum(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
     """The larger of x and y, NaN where either is."""
     return _maximum(b, x, y)
+
+
+@elementwise()
+def larger_i32(b: ir.IRBuilder, vector: ir.VectorType, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger of x and y, whose bits are i32."""
+    return _larger_i32(b, x, y)
 
 
 @elementwise()

@@ -23,6 +23,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     for name, join, reduce, start in [
         ("reduce_sum", f.fadd, f.reduce_add, 0.0),
         ("reduce_max", f.maximum, f.reduce_maximum, -math.inf),
+        ("reduce_max_i32", f.larger_i32, f.reduce_max_i32, -0.0),  # whose bits are those of the least i32
     ]:
         made[f"row.{name}"] = _rows(isa, join, reduce, start)
         made[f"columns.{name}"] = _columns(isa, join, start)
@@ -31,29 +32,39 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
 
 def _rows(isa: Instructions, join: Intrinsic, reduce: Intrinsic, start: float) -> Callable[..., Any]:
     load, store, splat = f.load16("f32", isa.lanes), f.store16(isa.lanes), f.splat16(isa.lanes)
-    begun, first, divide = f.constant(isa.lanes, start), f.first(start), f.divide
+    begun, first, divide, is_sum = f.constant(isa.lanes, start), f.first(start), f.divide, join is f.fadd
 
     def rows(a: int, begin: int, end: int, scratch: int) -> None:
-        """x, bytes between items, out, the same, elements of an item, what the result is divided by"""
+        """x, bytes between items, out, the same, elements of an item, what a sum is divided by"""
         x, x_step, out, out_step, n = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
         whole, rest = n & -16, n & 15
         for i in range(begin, end):
-            at, total = x + i * x_step, begun()
-            for j in range(0, whole, 16):
+            at, total, done = x + i * x_step, begun(), 0
+            if not is_sum:  # in any order: by four, for one would wait for the last
+                done = n & -64
+                total2, total3, total4 = begun(), begun(), begun()
+                for j in range(0, done, 64):
+                    total, total2 = join(total, load(at + 4 * j, 16)), join(total2, load(at + 4 * j + 64, 16))
+                    total3, total4 = (
+                        join(total3, load(at + 4 * j + 128, 16)), join(total4, load(at + 4 * j + 192, 16)),
+                    )  # fmt: skip
+                total = join(join(total, total2), join(total3, total4))
+            for j in range(done, whole, 16):
                 total = join(total, load(at + 4 * j, 16))
             if rest:
                 total = join(total, first(load(at + 4 * whole, rest), rest))
-            store(out + i * out_step, 1, divide(reduce(total), splat(a + 40)))
+            total = reduce(total)
+            store(out + i * out_step, 1, divide(total, splat(a + 40)) if is_sum else total)
 
     return rows
 
 
 def _columns(isa: Instructions, join: Intrinsic, start: float) -> Callable[..., Any]:
     load, store, splat = f.load16("f32", isa.lanes), f.store16(isa.lanes), f.splat16(isa.lanes)
-    begun, divide = f.constant(isa.lanes, start), f.divide
+    begun, divide, is_sum = f.constant(isa.lanes, start), f.divide, join is f.fadd
 
     def columns(a: int, begin: int, end: int, scratch: int) -> None:
-        """x, bytes between items, out, the same, rows of an item, what the result is divided by, elements of a row,
+        """x, bytes between items, out, the same, rows of an item, what a sum is divided by, elements of a row,
         bytes between rows"""
         x, x_step, out, out_step, rows = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
         n, row = word(a + 48), word(a + 56)
@@ -62,7 +73,7 @@ def _columns(isa: Instructions, join: Intrinsic, start: float) -> Callable[..., 
                 at, total = x + i * x_step + 4 * j, begun()
                 for k in range(rows):
                     total = join(total, load(at + k * row, n - j))
-                store(out + i * out_step + 4 * j, n - j, divide(total, splat(a + 40)))
+                store(out + i * out_step + 4 * j, n - j, divide(total, splat(a + 40)) if is_sum else total)
 
     return columns
 

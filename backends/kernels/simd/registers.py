@@ -35,6 +35,7 @@ __all__ = [
     "fma",
     "instruction",
     "load",
+    "load_block",
     "multiply",
     "pin",
     "pointer_to",
@@ -191,6 +192,23 @@ def load(element: str, lanes: int, rows: int = 1) -> Intrinsic:
         return registers.build(builder, one)
 
     return load_rows
+
+
+def load_block(element: str, lanes: int, rows: int, cols: int) -> Intrinsic:
+    """load_block(address, bytes between rows, bytes between columns) -> Registers[rows, cols], what `store` stored."""
+    registers = Registers(element, lanes, rows, cols)
+
+    @instruction(lambda at, row_stride, col_stride: registers(address, int64, int64))
+    def load_rows_and_columns(
+        builder: ir.IRBuilder, signature: Any, at: ir.Value, row_stride: ir.Value, col_stride: ir.Value
+    ) -> ir.Value:
+        def one(row: int, col: int) -> ir.Value:
+            pointer = pointer_to(builder, registers.vector, at, (row, row_stride), (col, col_stride))
+            return builder.load(pointer, align=ALIGN)
+
+        return registers.build(builder, one)
+
+    return load_rows_and_columns
 
 
 def splat(element: str, lanes: int, cols: int) -> Intrinsic:

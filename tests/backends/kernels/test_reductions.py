@@ -48,6 +48,16 @@ def test_a_reduction(name: str, shape: tuple[int, ...], data: st.DataObject, see
     assert np.all(np.abs(got - exact / by) <= 2.0**-24 * (n + 4) * size / by)
 
 
+@some
+@given(shape=shapes, data=st.data(), seed=st.integers(0, 2**32))
+def test_the_largest_integer(shape: tuple[int, ...], data: st.DataObject, seed: int) -> None:
+    axis, rng = data.draw(st.integers(0, len(shape) - 1)), np.random.default_rng(seed)
+    x = rng.integers(-(2**31), 2**31, shape).astype("i4")  # read as f32, some are no numbers, some are infinite
+    x = np.where(rng.random(shape) < 0.3, np.int32(-(2**31)), x)
+    got = run(find_op("reduce_max")(axes=(axis,), keepdims=False), x, at_end=data.draw(st.booleans()))
+    assert got.dtype == np.int32 and np.array_equal(got, x.max(axis))
+
+
 @pytest.mark.parametrize("name", ["reduce_sum", "reduce_mean", "reduce_max", "softmax"])
 @pytest.mark.parametrize("at", [0, 18, 39])
 def test_a_number_that_is_none_is_passed_on(name: str, at: int) -> None:
@@ -107,7 +117,8 @@ def test_a_row_alone_has_the_bits_that_it_has_among_others(rows: int, n: int, se
         (find_op("softmax")(axis=0), Type("f32", (2, 3)), "softmax.rows: axis 0 is not the last of f32[2, 3]"),
         (find_op("softmax")(), Type("f16", (2, 3)), "softmax.rows: x is f16[2, 3], not f32"),
         (find_op("reduce_sum")(axes=(0, 2)), Type("f32", (2, 3, 4)), "reduce_sum.rows: axes (0, 2) are apart"),
-        (find_op("reduce_max")(axes=(0,)), Type("i32", (2,)), "reduce_max.rows: x is i32[2], not f32"),
+        (find_op("reduce_sum")(axes=(0,)), Type("i32", (2,)), "reduce_sum.rows: x is i32[2], not f32"),
+        (find_op("reduce_max")(axes=(0,)), Type("f64", (2,)), "reduce_max.rows: x is f64[2], not f32 or i32"),
     ],
 )
 def test_a_refusal_has_a_reason(op: Op, type: Type, reason: str) -> None:

@@ -217,15 +217,15 @@ def test_a_change_of_a_source_is_a_change_of_what_is_made_of_it(
     simd.mkdir(parents=True)
     package = "burnish.backends.kernels.simd"
     (simd / "one.py").write_text(f"from {package} import (\n    registers as r,\n    two,\n)\n")
-    (simd / "two.py").write_text(f"from {package}.three import x\n")
+    (simd / "two.py").write_text(f"from {package} import four as f\nfrom {package}.three import x\n")
     (simd / "three.py").write_text("x = 1\n")
-    (simd / "other.py").write_text("x = 1\n")
+    (simd / "four.py").write_text("x = 1\n")
     monkeypatch.setattr(code, "PACKAGE", tmp_path)
 
     def names() -> list[str]:
         code._sources.cache_clear()
         code._source.cache_clear()
-        return [file_name(unit, AVX2) for unit in ("one", "two", "three", "other")]
+        return [file_name(unit, AVX2) for unit in ("one", "two", "three", "four")]
 
     before = names()
     (simd / "three.py").write_text("x = 2\n")
