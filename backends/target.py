@@ -66,7 +66,9 @@ class NumPy(Target):
         from burnish.backends.kernels import layouts_for
 
         layouts = layouts_for("linear")
-        rounded = super().activation_passes(activations) or [f"quantize-activations{{format={f}}}" for f in layouts]
+        rounded = super().activation_passes(activations)
+        if layouts and not rounded:
+            rounded = (f"quantize-activations{{formats={'|'.join(layouts)}}}",)
         return (*rounded, *(f"set-layouts{{layout={layout}}}" for layout in dict.fromkeys(layouts.values())))
 
     def backend(self, module: Module, static: Static) -> Backend:

@@ -32,6 +32,7 @@ from typing import (
 
 from burnish.ir.box import Box
 from burnish.ir.dims import Dim, Sym, bind, symbols_of
+from burnish.ir.guards import consultations
 from burnish.ir.literal import attribute_text
 from burnish.ir.registry import Registry
 from burnish.ir.types import InferError, Type
@@ -172,8 +173,21 @@ class Op:
     def results(self, *operands: Type | None, **keywords: Any) -> tuple[Type, ...]:
         """`infer`, as a tuple always.
 
-        A wrong number of operands or attribute is an InferError too, and so is whatever else `infer` raises.
+        A wrong number of operands or attribute is an InferError too, and so is whatever else `infer` raises. Where no
+        guard has a part in it, the same op is asked once for the same operands: blocks of a model are alike.
         """
+        key = (Registry.changes, self, operands)
+        if not keywords and key in _INFERRED:
+            return _INFERRED[key]
+        before = consultations()
+        found = self._inferred(operands, keywords)
+        if not keywords and consultations() == before:
+            if len(_INFERRED) >= MOST_INFERRED:
+                _INFERRED.clear()
+            _INFERRED[key] = found
+        return found
+
+    def _inferred(self, operands: tuple[Type | None, ...], keywords: Mapping[str, Any]) -> tuple[Type, ...]:
         least = sum(not o.optional and not o.variadic for o in self.operands())
         most = 10**6 if any(o.variadic for o in self.operands()) else len(self.operands())
         if not least <= len(operands) <= most:
@@ -237,6 +251,10 @@ class Op:
         return type(self) is type(other) and isinstance(other, Op) and self.attributes == other.attributes
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash((self.name, self.attributes))
 
     def __repr__(self) -> str:
@@ -248,12 +266,12 @@ class Op:
 
     def bind(self, sizes: Mapping[str, Dim]) -> Self:
         """The op with the symbols in its attributes replaced."""
-        if not sizes:
+        if not sizes or not self.symbols:
             return self
         bound = {k: new for k in self.fields() if (new := _bound(old := getattr(self, k), sizes)) is not old}
         return self.changed(**bound)
 
-    @property
+    @cached_property
     def symbols(self) -> frozenset[str]:
         """The names of the symbols that its attributes mention."""
         return frozenset(s for k in self.fields() for s in _symbols(getattr(self, k)))
@@ -263,6 +281,8 @@ OPS: Registry[type[Op]] = Registry("op")
 _OPERANDS: dict[type[Op], tuple[Operand, ...]] = {}
 _FIELDS: dict[type[Op], tuple[str, ...]] = {}
 _ANNOTATIONS: dict[type[Op], dict[str, Any]] = {}
+_INFERRED: dict[tuple[int, Op, tuple[Type | None, ...]], tuple[Type, ...]] = {}
+MOST_INFERRED = 4096  # more than a large model has that differ
 
 
 def _operands(cls: type[Op]) -> tuple[Operand, ...]:

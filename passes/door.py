@@ -375,6 +375,7 @@ class Context:
             verify(self.module)
         except VerifyError as e:
             raise PassError(f"after pass {self.current}, application {application}: {e}") from e
+        self._ledger.verified()
         self._done(application, op.made)
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -78,8 +78,9 @@ class NativePlan:
         for v in self._known:
             self.values[v] = _given(v.type.bind(plan.sizes))
         emitter = Emitter(isa, team().threads)
+        bound = cache(lambda type: type.bind(plan.sizes))
         for step in plan.steps:
-            types = [o.type.bind(plan.sizes) for o in step.node.outputs]
+            types = [bound(o.type) for o in step.node.outputs]
             if isinstance(step.run, Emitted):
                 emitter.calls = []
                 operands: list[TensorValue | None] = [None if v is None else self.values[v] for v in step.inputs]

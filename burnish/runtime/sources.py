@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from burnish.backends import kernels
-from burnish.frontends import architectures, containers
 from burnish.frontends.config import LoadError
 from burnish.frontends.hub import fetched, name_of
 from burnish.frontends.source import find_source
@@ -16,14 +14,11 @@ from burnish.ir.module import Module
 from burnish.ir.signature import SignatureError, make_facts
 from burnish.ir.types import InferError
 from burnish.ir.weights import ReadError, StoredWeights
-from burnish.runtime import package
+from burnish.runtime import package  # noqa: F401  # registers it
 from burnish.runtime.progress import Progress
 from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["kind_of", "load_plugins", "load_source", "local", "no_tokenizer", "tokenizer_of"]
-
-# Imported so that what is ours is registered: before any plugin, which is told of a name that is taken.
-assert architectures and containers and kernels and package
 
 
 def kind_of(path: Path) -> str:
@@ -73,6 +68,9 @@ def load_source(
 
 def load_plugins(plugins: Sequence[Path]) -> None:
     """Import plugin files, each whole or not at all. Raises LoadError, with what the file raised."""
+    if plugins:  # what is ours comes first: a plugin is told of a name that is taken
+        from burnish.backends import kernels  # noqa: F401  # registers them
+        from burnish.frontends import architectures, containers  # noqa: F401
     for file in plugins:
         try:
             load_plugin(file)
