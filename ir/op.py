@@ -67,6 +67,7 @@ class Operand(NamedTuple):
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Op:
     """Base of all ops. The annotated fields of a subclass are its attributes; `infer` names its operands.
 
@@ -99,7 +100,8 @@ class Op:
     version: ClassVar[int] = 1
 
     def __init_subclass__(cls, replace: bool = False) -> None:
-        dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
+        if inspect.get_annotations(cls) or len(cls.__bases__) > 1:  # otherwise it is what its base is
+            dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
         if cls.__name__.startswith("_"):
             return
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
@@ -230,14 +232,14 @@ class Op:
         """The names of the attributes."""
         found = _FIELDS.get(cls)
         if found is None:
-            found = tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]  # made a dataclass above
+            found = tuple(f.name for f in dataclasses.fields(cls))
             _FIELDS[cls] = found
         return found
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """The attributes that need not be given, and their values."""
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # made a dataclass above
+        fields = dataclasses.fields(cls)
         return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
 
     @cached_property
@@ -262,7 +264,7 @@ class Op:
 
     def changed(self, **attributes: Any) -> Self:
         """The op with other attributes in the place of its own."""
-        return dataclasses.replace(self, **attributes) if attributes else self  # type: ignore[type-var]  # a dataclass
+        return dataclasses.replace(self, **attributes) if attributes else self
 
     def bind(self, sizes: Mapping[str, Dim]) -> Self:
         """The op with the symbols in its attributes replaced."""

@@ -214,8 +214,8 @@ def static_values(wanted: Iterable[Value], run: RunStatic | None = None) -> Iter
     """Each of the wanted values, known before run time, with its array; what they are made of is freed on the way.
 
     They come one after the other, so that whoever keeps an array elsewhere (on a device) holds it but once here; the
-    next leaf is read meanwhile. `run(node, operands)` gives a node's results, the same bytes as NumPy, or None where it does not. Raises
-    BudgetError, before anything is computed.
+    next leaf is read meanwhile. `run(node, operands)` gives a node's results, the same bytes as NumPy, or None where
+    it does not. Raises BudgetError, before anything is computed.
     """
     wanted = dict.fromkeys(wanted)
     check_work(wanted)

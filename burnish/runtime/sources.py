@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from burnish.frontends.config import LoadError
-from burnish.frontends.hub import fetched, name_of
 from burnish.frontends.source import find_source
 from burnish.ir.dims import DimError
 from burnish.ir.discover import line_in_plugin, load_plugin
@@ -15,8 +15,10 @@ from burnish.ir.signature import SignatureError, make_facts
 from burnish.ir.types import InferError
 from burnish.ir.weights import ReadError, StoredWeights
 from burnish.runtime import package  # noqa: F401  # registers it
-from burnish.runtime.progress import Progress
-from burnish.runtime.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from burnish.runtime.progress import Progress
+    from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["kind_of", "load_plugins", "load_source", "local", "no_tokenizer", "tokenizer_of"]
 
@@ -31,7 +33,11 @@ def local(path: Path, progress: Progress | None = None) -> Path:
 
     Raises LoadError.
     """
-    name = None if path.exists() else name_of(path)
+    if path.exists():
+        return path
+    from burnish.frontends.hub import fetched, name_of
+
+    name = name_of(path)
     return path if name is None else fetched(name, progress)
 
 
@@ -80,6 +86,8 @@ def load_plugins(plugins: Sequence[Path]) -> None:
 
 def tokenizer_of(path: Path) -> Tokenizer | None:
     """The tokenizer that belongs to a source, or None: then the model runs on ids. Raises LoadError."""
+    from burnish.runtime.tokenizer import Tokenizer
+
     path = local(path)
     source = find_source(path)
     text = source.tokenizer(path)
