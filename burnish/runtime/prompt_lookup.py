@@ -35,7 +35,7 @@ def look_up(ids: Sequence[int], most: int) -> list[int]:
         found = np.flatnonzero((windows == text[-n:]).all(axis=1))
         if len(found):
             again = text[int(found[-1]) + n :]
-            return np.resize(again, most).tolist()
+            return list(map(int, np.resize(again, most)))
     return []
 
 

@@ -109,3 +109,4 @@ def test_activations_are_the_targets_own_choice() -> None:
     assert numpy.activation_passes("int8")[0] == "quantize-activations"
     chosen = numpy.activation_passes("")  # none where no kernel suits this CPU
     assert all(p.startswith(("quantize-activations{formats=", "set-layouts{layout=")) for p in chosen)
+    assert sum(p.startswith("quantize-activations") for p in chosen) <= 1, "one walk for all formats"
