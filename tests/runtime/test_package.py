@@ -223,7 +223,8 @@ def test_to_read_one_imports_nothing_that_other_models_need(tmp_path: Path) -> N
     code = f"""import sys, burnish
 burnish.executable(burnish.load({str(tmp_path / "out")!r})).stateful
 print([m for m in sys.modules if m.startswith(("burnish.frontends", "burnish.runtime.weight_time", "jax", "numba"))])"""
-    ran = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     names = "frontends frontends.config frontends.on_disk frontends.source frontends.files frontends.files.safetensors"
     wanted = {f"burnish.{name}" for name in [*names.split(), "frontends.files.window"]}
     assert set(ast.literal_eval(ran.stdout)) == wanted
