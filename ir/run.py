@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -213,9 +212,9 @@ def static_operands(graph: Graph) -> list[Value]:
 def static_values(wanted: Iterable[Value], run: RunStatic | None = None) -> Iterator[tuple[Value, Array]]:
     """Each of the wanted values, known before run time, with its array; what they are made of is freed on the way.
 
-    They come one after the other, so that whoever keeps an array elsewhere (on a device) holds it but once here; the
-    next leaf is read meanwhile. `run(node, operands)` gives a node's results, the same bytes as NumPy, or None where
-    it does not. Raises BudgetError, before anything is computed.
+    They come one after the other, so that whoever keeps an array elsewhere (on a device) holds it but once here.
+    `run(node, operands)` gives a node's results, the same bytes as NumPy, or None where it does not. Raises
+    BudgetError, before anything is computed.
     """
     wanted = dict.fromkeys(wanted)
     check_work(wanted)
@@ -225,14 +224,13 @@ def static_values(wanted: Iterable[Value], run: RunStatic | None = None) -> Iter
         for v in node.operands:
             readers[v] += 1
     values: dict[Value, Array] = {}
-    leaves = _read_ahead([node for node in nodes if node.is_leaf])
     for node in nodes:
         operands = [None if v is None else values[v] for v in node.inputs]
         for v in node.operands:
             readers[v] -= 1
             if not readers[v]:
                 values.pop(v, None)
-        made = (next(leaves),) if node.is_leaf else None if run is None else run(node, operands)
+        made = None if node.is_leaf or run is None else run(node, operands)
         results = dict(zip(node.outputs, made or _run_static(node, operands), strict=True))
         del made
         del operands
@@ -244,19 +242,9 @@ def static_values(wanted: Iterable[Value], run: RunStatic | None = None) -> Iter
             del array
 
 
-def _read_ahead(leaves: Sequence[Node]) -> Iterator[Array]:
-    """The data of each leaf, in order; that of the next is read on another thread while one works on the last."""
-    with ThreadPoolExecutor(1, "burnish-reader") as reader:
-        following = reader.submit(read_leaf, leaves[0]) if leaves else None
-        for leaf in [*leaves[1:], None]:
-            assert following is not None
-            array = following.result()
-            following = reader.submit(read_leaf, leaf) if leaf is not None else None
-            yield array
-            del array
-
-
 def _run_static(node: Node, operands: Sequence[Array | None]) -> tuple[Array, ...]:
+    if node.is_leaf:
+        return (read_leaf(node),)
     bodies = [partial(_run_body, body) for body in node.bodies]
     return evaluate_known(node, node.op, operands, [o.dtype for o in node.outputs], read_leaf, bodies)
 

@@ -16,7 +16,7 @@ from burnish.ir.op import Array
 __all__ = ["empty", "shelved"]
 
 BLOCK = 64 << 20  # bytes; what is not touched of it takes no memory
-SMALL, LARGE = 1 << 16, 32 << 20  # bytes: below, pages do not matter; above, an array is memory of its own anyway
+SMALL, LARGE = 1 << 16, 8 << 20  # bytes: below, pages do not matter; above, an array has large ones by itself
 ALIGN = 64
 
 

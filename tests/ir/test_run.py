@@ -1,7 +1,6 @@
 """What a graph means: node by node, held to its types, freed at the last use; what is known before run time once."""
 
 import gc
-import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -70,33 +69,6 @@ def test_each_weight_is_read_once_and_what_was_made_of_it_is_freed() -> None:
     }
     assert sorted(source.read_names) == ["a", "b"]
     assert all(reference() is None for reference in source.alive.values())
-
-
-def test_the_next_weight_is_read_while_one_works_on_the_last() -> None:
-    made, source = module()
-    begun = {name: threading.Event() for name in "ab"}
-    read = source.read
-
-    def noted(name: str) -> np.ndarray:
-        begun[name].set()
-        return read(name)
-
-    source.read = noted  # type: ignore[method-assign]
-    leaves = [n.out for n in made.graphs["forward"] if n.op.name == "weight"]
-    values = static_values(leaves)
-    next(values)
-    assert all(event.wait(60) for event in begun.values()), "no more was asked for than the first"
-    values.close()
-
-
-def test_a_weight_that_cannot_be_read_is_an_error_in_its_turn() -> None:
-    made, source = module()
-    del source.arrays["b"]  # type: ignore[attr-defined]
-    leaves = {n.op.tensor: n.out for n in made.graphs["forward"] if n.op.name == "weight"}
-    values = static_values([leaves["a"], leaves["b"]])
-    assert next(values)[1].tolist() == A.tolist()
-    with pytest.raises(KeyError):
-        next(values)
 
 
 def test_a_wanted_weight_stays() -> None:
