@@ -26,7 +26,7 @@ from burnish.backends.native.program import Room
 from burnish.backends.native.shelf import shelved
 from burnish.backends.recent import Recent
 from burnish.backends.static import Static
-from burnish.ir.graph import Graph, Node
+from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.module import Module
 from burnish.ir.op import Array, Op
 from burnish.ir.run import Body, Chosen, Plan, Probe, evaluate_numpy, make_plan, static_operands
@@ -52,6 +52,7 @@ class Interpreter(Backend):
     plans: Recent[Plan | NativePlan] = field(default_factory=Recent)
     room: Room = field(default_factory=Room)
     _ways: dict[Node, Way] = field(default_factory=dict)
+    _statics: dict[Graph, Mapping[Value, Array]] = field(default_factory=dict)
 
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Probe | None = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises ValueError for inputs that do not fit it or its guards."""
@@ -128,7 +129,10 @@ class Interpreter(Backend):
 
     def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan | NativePlan:
         """The steps of a graph at these sizes."""
-        static = self.static.of(static_operands(graph), shelved, partial(run_static, kernels=self.kernels))
+        static = self._statics.get(graph)
+        if static is None:
+            by_kernels = partial(run_static, kernels=self.kernels)
+            static = self._statics[graph] = self.static.of(static_operands(graph), shelved, by_kernels)
         plan = make_plan(graph, graph.inputs, sizes, self._choose, self.check, static)
         isa = instruction_set()
         if isa is None or not any(isinstance(step.run, Emitted) for step in plan.steps):

@@ -97,5 +97,7 @@ def _for_kernels(activations: str) -> tuple[str, ...]:
     from burnish.backends.kernels import layouts_for
 
     layouts = layouts_for("linear")
-    formats = ["quantize-activations"] if activations else [f"quantize-activations{{format={f}}}" for f in layouts]
-    return (*formats, *(f"set-layouts{{layout={layout}}}" for layout in dict.fromkeys(layouts.values())))
+    rounded = ["quantize-activations"] if activations else []
+    if layouts and not rounded:
+        rounded = [f"quantize-activations{{formats={'|'.join(layouts)}}}"]
+    return (*rounded, *(f"set-layouts{{layout={layout}}}" for layout in dict.fromkeys(layouts.values())))

@@ -123,6 +123,7 @@ class EngineError(Exception):
 
 def start(command: Sequence[str], cores: Sequence[int], turns: Turns) -> Running:
     """An engine that has made a first token, on these cores; the time that it took is added. Raises EngineError."""
+    environment = {k: x for k, x in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # as what is installed starts
     began, all_cores = time.perf_counter(), os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # which a process has of its parent
     try:
@@ -131,6 +132,7 @@ def start(command: Sequence[str], cores: Sequence[int], turns: Turns) -> Running
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=environment,
             text=True,
         )
     except OSError as e:

@@ -139,9 +139,10 @@ def check_run(graph: Graph, steps: Iterable[tuple[Node, Iterable[Value]]], sizes
     assert limit is not None
     held: dict[Value, int] = {}
     total = 0
+    bytes_of = cache(lambda type: _nbytes(type, sizes))
     for node, frees in steps:
         for o in node.outputs:
-            nbytes = _nbytes(o.type, sizes)
+            nbytes = bytes_of(o.type)
             if nbytes > limit:
                 _check_bytes(nbytes, f"{_shown(node)}, with {_text(sizes)}" if sizes else _shown(node))
             if node.op.kind != "memory":  # most of which are views

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from burnish.ir.graph import Graph
 
 __all__ = ["AllTrue", "AtMost", "Comparison", "Equal", "Guard", "assume_at_most", "assume_equal"]
-__all__ += ["is_at_most", "recording"]
+__all__ += ["consultations", "is_at_most", "recording"]
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,37 @@ class AllTrue:
 
 
 Guard = Comparison | AllTrue
-_recording: ContextVar[tuple[list[Guard], bool]] = ContextVar("guards", default=([], False))
+
+
+@dataclass
+class _Recording:
+    guards: list[Guard]
+    extend: bool
+    consulted: int = 0
+
+    def known(self) -> list[Guard]:
+        """The guards, for an answer that rests on which there are."""
+        self.consulted += 1
+        return self.guards
+
+
+_NONE = _Recording([], False)
+_recording: ContextVar[_Recording] = ContextVar("guards", default=_NONE)
 
 
 @contextmanager
 def recording(guards: list[Guard], extend: bool = True) -> Iterator[None]:
     """What is assumed within must be among `guards`, or is added to them where `extend`; else it is an InferError."""
-    token = _recording.set((guards, extend))
+    token = _recording.set(_Recording(guards, extend))
     try:
         yield
     finally:
         _recording.reset(token)
+
+
+def consultations() -> int:
+    """How often the guards of the innermost `recording` were asked; what asks none depends on no guard."""
+    return _recording.get().consulted
 
 
 def assume_equal(a: Dim, b: Dim, where: str) -> Dim:
@@ -94,10 +114,10 @@ def assume_equal(a: Dim, b: Dim, where: str) -> Dim:
         return a
     if isinstance(a, int) and isinstance(b, int):
         raise InferError(f"{where}: {a} against {b}")
-    known, extend = _recording.get()
-    guard = Equal(a, b)
+    recording = _recording.get()
+    known, guard = recording.known(), Equal(a, b)
     if guard not in known and Equal(b, a) not in known:
-        if not extend:
+        if not recording.extend:
             raise InferError(f"{where}: {dim_text(a)} against {dim_text(b)}, and no guard says that they are equal")
         known.append(guard)
     return a if isinstance(a, int) or not isinstance(b, int) else b
@@ -106,7 +126,7 @@ def assume_equal(a: Dim, b: Dim, where: str) -> Dim:
 def is_at_most(a: Dim, b: Dim) -> bool | None:
     """Whether a <= b: proved or recorded (True), disproved (False), or neither (None)."""
     proved = at_most(a, b)
-    if proved is None and any(isinstance(g, AtMost) and _follows(a, b, g) for g in _recording.get()[0]):
+    if proved is None and any(isinstance(g, AtMost) and _follows(a, b, g) for g in _recording.get().known()):
         return True
     return proved
 
@@ -126,10 +146,10 @@ def assume_at_most(a: Dim, b: Dim, where: str) -> None:
         return
     if known is False:
         raise InferError(f"{where}: {dim_text(a)} is more than {dim_text(b)}")
-    recorded, extend = _recording.get()
-    if not extend:
+    recording = _recording.get()
+    if not recording.extend:
         raise InferError(f"{where}: {dim_text(a)} against {dim_text(b)}, and no guard says that it is at most that")
-    recorded.append(AtMost(a, b))
+    recording.known().append(AtMost(a, b))
 
 
 def assume_sizes(dims: Iterable[Dim], where: str) -> None:

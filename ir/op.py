@@ -32,6 +32,7 @@ from typing import (
 
 from burnish.ir.box import Box
 from burnish.ir.dims import Dim, Sym, bind, symbols_of
+from burnish.ir.guards import consultations
 from burnish.ir.literal import attribute_text
 from burnish.ir.registry import Registry
 from burnish.ir.types import InferError, Type
@@ -66,6 +67,7 @@ class Operand(NamedTuple):
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Op:
     """Base of all ops. The annotated fields of a subclass are its attributes; `infer` names its operands.
 
@@ -100,7 +102,8 @@ class Op:
     version: ClassVar[int] = 1
 
     def __init_subclass__(cls, replace: bool = False) -> None:
-        dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
+        if inspect.get_annotations(cls) or len(cls.__bases__) > 1:  # otherwise it is what its base is
+            dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
         if cls.__name__.startswith("_"):
             return
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
@@ -174,8 +177,21 @@ class Op:
     def results(self, *operands: Type | None, **keywords: Any) -> tuple[Type, ...]:
         """`infer`, as a tuple always.
 
-        A wrong number of operands or attribute is an InferError too, and so is whatever else `infer` raises.
+        A wrong number of operands or attribute is an InferError too, and so is whatever else `infer` raises. Where no
+        guard has a part in it, the same op is asked once for the same operands: blocks of a model are alike.
         """
+        key = (Registry.changes, self, operands)
+        if not keywords and key in _INFERRED:
+            return _INFERRED[key]
+        before = consultations()
+        found = self._inferred(operands, keywords)
+        if not keywords and consultations() == before:
+            if len(_INFERRED) >= MOST_INFERRED:
+                _INFERRED.clear()
+            _INFERRED[key] = found
+        return found
+
+    def _inferred(self, operands: tuple[Type | None, ...], keywords: Mapping[str, Any]) -> tuple[Type, ...]:
         least = sum(not o.optional and not o.variadic for o in self.operands())
         most = 10**6 if any(o.variadic for o in self.operands()) else len(self.operands())
         if not least <= len(operands) <= most:
@@ -218,14 +234,14 @@ class Op:
         """The names of the attributes."""
         found = _FIELDS.get(cls)
         if found is None:
-            found = tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]  # made a dataclass above
+            found = tuple(f.name for f in dataclasses.fields(cls))
             _FIELDS[cls] = found
         return found
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """The attributes that need not be given, and their values."""
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # made a dataclass above
+        fields = dataclasses.fields(cls)
         return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
 
     @cached_property
@@ -239,6 +255,10 @@ class Op:
         return type(self) is type(other) and isinstance(other, Op) and self.attributes == other.attributes
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash((self.name, self.attributes))
 
     def __repr__(self) -> str:
@@ -246,16 +266,16 @@ class Op:
 
     def changed(self, **attributes: Any) -> Self:
         """The op with other attributes in the place of its own."""
-        return dataclasses.replace(self, **attributes) if attributes else self  # type: ignore[type-var]  # a dataclass
+        return dataclasses.replace(self, **attributes) if attributes else self
 
     def bind(self, sizes: Mapping[str, Dim]) -> Self:
         """The op with the symbols in its attributes replaced."""
-        if not sizes:
+        if not sizes or not self.symbols:
             return self
         bound = {k: new for k in self.fields() if (new := _bound(old := getattr(self, k), sizes)) is not old}
         return self.changed(**bound)
 
-    @property
+    @cached_property
     def symbols(self) -> frozenset[str]:
         """The names of the symbols that its attributes mention."""
         return frozenset(s for k in self.fields() for s in _symbols(getattr(self, k)))
@@ -265,6 +285,8 @@ OPS: Registry[type[Op]] = Registry("op")
 _OPERANDS: dict[type[Op], tuple[Operand, ...]] = {}
 _FIELDS: dict[type[Op], tuple[str, ...]] = {}
 _ANNOTATIONS: dict[type[Op], dict[str, Any]] = {}
+_INFERRED: dict[tuple[int, Op, tuple[Type | None, ...]], tuple[Type, ...]] = {}
+MOST_INFERRED = 4096  # more than a large model has that differ
 
 
 def _operands(cls: type[Op]) -> tuple[Operand, ...]:

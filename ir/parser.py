@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from burnish.ir.dims import DimError, Sym, parse_dim
 from burnish.ir.format import FORMATS
 from burnish.ir.graph import Graph, Value
 from burnish.ir.guards import AllTrue, AtMost, Equal
+from burnish.ir.lexer import Lexer, TextError
 from burnish.ir.literal import Literal
 from burnish.ir.module import Module, WeightEntry
 from burnish.ir.op import OPS
@@ -22,104 +22,19 @@ from burnish.ir.types import NUMPY, InferError, Type
 
 __all__ = ["TextError", "parse", "parse_type"]
 
-_NUMBERED = re.compile(r"(?:\d+\.){0,2}\d+", re.ASCII)
 _SHA = re.compile(r"[0-9a-f]{32}")
-
-
-class TextError(ValueError):
-    """Text that is not a module, with the line where it stops being one."""
-
-
-_SPACE = re.compile(r"(?:\s|#[^\n]*)*")
-_TOKEN = re.compile(
-    r'(?P<string>"(?:[^"\\\n]|\\.)*")'
-    r'|(?P<ref>[%@](?:"(?:[^"\\\n]|\\.)*"|[\w./:-]*\w))'
-    r"|(?P<number>-?(?:inf\b|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?))"
-    r"|(?P<name>[A-Za-z_]\w*)"
-    r"|(?P<mark><-|[(){}\[\],=:.])",
-    re.ASCII,
-)
-T = TypeVar("T")
+_WRITTEN = re.compile(r"[\w.]+\[[\w, ]*\]", re.ASCII)  # a type; of many values the same
 Key = tuple[str, str, bool]
 _NESTING = 100  # deeper attributes or bodies are refused: a hostile file must not exhaust the stack
 
 
-class _Parser:
-    """Recursive descent over tokens that are read as they are needed."""
+class _Parser(Lexer):
+    """Recursive descent."""
 
     def __init__(self, text: str, constants: Mapping[str, np.ndarray]) -> None:
-        self.text, self.constants, self.at, self.depth = text, constants, 0, 0
-        self.kind, self.token, self.start = "", "", 0
-        self.advance()
-
-    def advance(self) -> None:
-        self.start = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]  # matches the empty string
-        if self.start == len(self.text):
-            self.kind, self.token, self.at = "end", "the end", self.start
-            return
-        m = _TOKEN.match(self.text, self.start)
-        if m is None:
-            self.kind, self.token = "mark", self.text[self.start]
-            self.fail("something else")
-        self.kind, self.token, self.at = str(m.lastgroup), m[0], m.end()
-
-    def error(self, message: str) -> TextError:
-        return TextError(f"line {self.text.count(chr(10), 0, self.start) + 1}: {message}")
-
-    def fail(self, wanted: str) -> NoReturn:
-        raise self.error(f"expected {wanted}, found {self.token[:60]}")
-
-    def is_at(self, token: str) -> bool:
-        return self.token == token and self.kind in ("mark", "name")
-
-    def maybe(self, token: str) -> bool:
-        if self.is_at(token):
-            self.advance()
-            return True
-        return False
-
-    def expect(self, token: str) -> None:
-        if not self.maybe(token):
-            self.fail(f"'{token}'")
-
-    def take(self, kind: str, what: str = "") -> str:
-        if self.kind != kind:
-            self.fail(what or f"a {kind}")
-        token = self.token
-        self.advance()
-        return token
-
-    def string(self) -> str:
-        value = self.unquoted(self.token) if self.kind == "string" else self.fail("a string")
-        self.advance()
-        return value
-
-    def unquoted(self, token: str) -> str:
-        try:
-            value = str(json.loads(token))
-            value.encode()  # half of a surrogate pair cannot be written again
-        except ValueError:
-            self.fail("a string in JSON's form")
-        return value
-
-    def name(self) -> str:
-        return self.string() if self.kind == "string" else self.take("name")
-
-    def ref(self) -> tuple[str, str, bool]:
-        """(sigil, name, whether it is a number that the printer gave): `%"0"` is a name, `%0` is none."""
-        token = self.token if self.kind == "ref" else self.fail("a value")
-        quoted = token[1] == '"'
-        name = self.unquoted(token[1:]) if quoted else token[1:]
-        self.advance()
-        return token[0], name, not quoted and _NUMBERED.fullmatch(name) is not None
-
-    def listed(self, item: Callable[[], T], close: str) -> list[T]:
-        items: list[T] = []
-        while not self.maybe(close):
-            items.append(item())
-            if not self.is_at(close):
-                self.expect(",")
-        return items
+        super().__init__(text)
+        self.constants, self.depth = constants, 0
+        self.types: dict[str, Type] = {}
 
     def dim(self) -> int | Sym:
         if self.kind == "number":
@@ -143,15 +58,18 @@ class _Parser:
         self.advance()
         return symbol
 
-    def integer(self) -> int:
-        try:
-            value = int(self.token)  # refuses thousands of digits
-        except ValueError:
-            self.fail("an integer")
-        self.advance()
-        return value
-
     def type(self) -> Type:
+        m = _WRITTEN.match(self.text, self.start)
+        if m is not None and m[0] in self.types:
+            self.at = m.end()
+            self.advance()
+            return self.types[m[0]]
+        type = self.new_type()
+        if m is not None:
+            self.types[m[0]] = type
+        return type
+
+    def new_type(self) -> Type:
         dtype = self.take("name", "an element type")
         layout = self.take("name", "a layout") if self.maybe(".") else ""
         self.expect("[")

@@ -28,6 +28,8 @@ class Registry(Mapping[str, T]):
     A name is defined once, by whichever file; a definition that is to take another's place says `replace=True`.
     """
 
+    #: how often any of them was changed: what is derived from them holds as long as this stays
+    changes: ClassVar[int] = 0
     _every: ClassVar[list[Registry[Any]]] = []
 
     def __init__(self, kind: str) -> None:
@@ -42,6 +44,7 @@ class Registry(Mapping[str, T]):
             where = f"{_file_of(known)} and in {_file_of(thing)}"
             raise TypeError(f"{self.kind} {name!r} is defined in {where}; say replace=True to take its place")
         self._things[name] = thing
+        Registry.changes += 1
 
     def find(self, name: str, error: Callable[[str], Exception] = LookupError, others: Iterable[str] = ()) -> T:
         """What is called `name`. Raises `error`, with the nearest names among these and `others`."""
@@ -94,6 +97,7 @@ class Registry(Mapping[str, T]):
         for module in [m for m in sys.modules if m.startswith(PLUGIN) and m not in saved.modules]:
             del sys.modules[module]
         imported = sys.modules.keys() - saved.modules
+        Registry.changes += 1
         for registry, before in zip(Registry._every, chain(saved.tables, repeat({})), strict=False):
             since = {name: thing for name, thing in registry._things.items() if thing.__module__ in imported}
             registry._things = before | since

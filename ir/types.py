@@ -6,7 +6,7 @@ The text form is the one that graphs are printed in: `bf16[B, S, 2048]`, `q4_0[4
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
@@ -54,8 +54,10 @@ def holds(b: str, a: str) -> bool:
 
 def dtype_name(dtype: np.dtype) -> str:
     """Our name of a NumPy dtype. Raises InferError for one that has none (strings, complex numbers)."""
-    require(dtype in _NAMES, f"element type {dtype} is not supported")
-    return _NAMES[dtype]
+    name = _NAMES.get(dtype)
+    if name is None:
+        raise InferError(f"element type {dtype} is not supported")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +111,14 @@ class Type:
     @property
     def symbols(self) -> tuple[str, ...]:
         """The names of the symbols in the shape, in order of first appearance."""
-        return tuple(dict.fromkeys(s for d in self.shape for s in symbols_of(d)))
+        return tuple(dict.fromkeys([s for d in self.shape if not isinstance(d, int) for s in symbols_of(d)]))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The shape, all of it numbers. Raises InferError where a symbol is left."""
-        sizes = tuple(d for d in self.shape if isinstance(d, int))
-        require(len(sizes) == self.rank, f"{self} still has symbols")
+        sizes = tuple([d for d in self.shape if isinstance(d, int)])
+        if len(sizes) != self.rank:
+            raise InferError(f"{self} still has symbols")
         return sizes
 
     @property
@@ -145,7 +148,7 @@ class Type:
 
     def with_shape(self, shape: Iterable[Dim]) -> Type:
         """The same elements in another shape."""
-        return replace(self, shape=tuple(shape))
+        return Type(self.dtype, tuple(shape), self.layout)
 
     def with_dtype(self, dtype: str, layout: str = "") -> Type:
         """The same shape with other elements."""
@@ -153,4 +156,4 @@ class Type:
 
     def bind(self, sizes: Mapping[str, Dim]) -> Type:
         """The type with the named symbols replaced."""
-        return self if not sizes else replace(self, shape=tuple(bind(d, sizes) for d in self.shape))
+        return self if not sizes else self.with_shape([bind(d, sizes) for d in self.shape])

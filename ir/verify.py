@@ -93,29 +93,32 @@ def _verify_uses(node: Node, graph: Graph) -> None:
 
 def _verify_types(nodes: Iterable[Node], graph: Graph, module: Module) -> None:
     same = same_types(module.guards)
-    for node in nodes:
-        where = f"graph {graph.name}: {node.op.name}"
-        declared = [o.type for o in node.outputs]
-        if isinstance(node.op, Weight):
-            entry = module.weights.get(node.op.tensor)
-            if entry is None or [entry.type] != declared:
-                says = f"the table says {entry.type}" if entry else "the table of weights does not have it"
-                raise VerifyError(f"{where} {node.op.tensor!r}: {says}", node)
-            continue
-        try:
-            with guards.recording(module.guards, extend=False):
-                keywords = {"bodies": node.bodies} if node.op.bodies else {}
-                inferred = node.op.results(*(v.type if v is not None else None for v in node.inputs), **keywords)
-        except TypeError as e:  # an InferError mostly, which begins with the op's name
-            says = str(e).removeprefix(f"{node.op.name}: ")
-            raise VerifyError(f"{where}: {says}", node) from e
-        if len(inferred) != len(declared) or not all(map(same, inferred, declared)):
-            says, does = (", ".join(map(str, types)) for types in (declared, inferred))
-            raise VerifyError(f"{where}: its type is {says}, but the op infers {does}", node)
-        if len(node.bodies) != node.op.bodies:
-            raise VerifyError(f"{where}: has {len(node.bodies)} bodies, needs {node.op.bodies}", node)
-        for body in node.bodies:
-            _verify_graph(body, module, body=True)
+    with guards.recording(module.guards, extend=False):
+        for node in nodes:
+            _verify_type(node, f"graph {graph.name}: {node.op.name}", module, same)
+
+
+def _verify_type(node: Node, where: str, module: Module, same: Callable[[Type, Type], bool]) -> None:
+    declared = [o.type for o in node.outputs]
+    if isinstance(node.op, Weight):
+        entry = module.weights.get(node.op.tensor)
+        if entry is None or [entry.type] != declared:
+            says = f"the table says {entry.type}" if entry else "the table of weights does not have it"
+            raise VerifyError(f"{where} {node.op.tensor!r}: {says}", node)
+        return
+    try:
+        keywords = {"bodies": node.bodies} if node.op.bodies else {}
+        inferred = node.op.results(*(v.type if v is not None else None for v in node.inputs), **keywords)
+    except TypeError as e:  # an InferError mostly, which begins with the op's name
+        says = str(e).removeprefix(f"{node.op.name}: ")
+        raise VerifyError(f"{where}: {says}", node) from e
+    if len(inferred) != len(declared) or not all(map(same, inferred, declared)):
+        says, does = (", ".join(map(str, types)) for types in (declared, inferred))
+        raise VerifyError(f"{where}: its type is {says}, but the op infers {does}", node)
+    if len(node.bodies) != node.op.bodies:
+        raise VerifyError(f"{where}: has {len(node.bodies)} bodies, needs {node.op.bodies}", node)
+    for body in node.bodies:
+        _verify_graph(body, module, body=True)
 
 
 def verify_signatures(module: Module) -> None:

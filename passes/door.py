@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -123,6 +124,7 @@ class Observer(Protocol):
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Pass:
     """Base of all passes, one file each; its fields are its options, its name is the class's in kebab case."""
 
@@ -134,7 +136,8 @@ class Pass:
 
     def __init_subclass__(cls, replace: bool = False, base: bool = False) -> None:
         """Finds the pass by its being defined, unless it is a base of others."""
-        dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        if inspect.get_annotations(cls) or len(cls.__bases__) > 1:  # otherwise it is what its base is
+            dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
         if cls.rules:
             cls.exactness = max((r.exactness for r in cls.rules), key=_STRICTNESS.index)
@@ -147,7 +150,7 @@ class Pass:
 
     def __str__(self) -> str:
         """The pass and its options as the command line takes them: `quantize-weights{recipe=q4_0}`."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # made a dataclass above
+        fields = dataclasses.fields(self)
         options = [f"{f.name}={_option(v)}" for f in fields if (v := getattr(self, f.name)) != f.default]
         return self.name + ("{" + ",".join(options) + "}" if options else "")
 
@@ -375,6 +378,7 @@ class Context:
             verify(self.module)
         except VerifyError as e:
             raise PassError(f"after pass {self.current}, application {application}: {e}") from e
+        self._ledger.verified()
         self._done(application, op.made)
         return True
 

@@ -70,10 +70,11 @@ class RewritePass(Pass, base=True):
                 work = _looking_at(changed, depth)
 
     def _visit(self, node: Node, index: dict[type, list[Rule]], ctx: Context) -> list[Node]:
-        if node.graph is None:
+        rules = index.get(type(node.op), ())
+        if node.graph is None or not rules:
             return []
         ctx.visited += 1
-        for rule in index.get(type(node.op), ()):
+        for rule in rules:
             made = self._try(node, rule, ctx)
             if made is not None:
                 return made

@@ -106,6 +106,11 @@ class Ledger:
         lost = next((n for n in self.nodes if n not in found), None)
         return f"a node was erased: {lost!r}" if lost is not None else None
 
+    def verified(self) -> None:
+        """All nodes, as they are now, were found sound: none of them need be verified again."""
+        for nodes in self.touched.values():
+            nodes.clear()
+
     def close(self) -> dict[Graph, list[Node]]:
         """What was touched since the last time, by graph."""
         touched = {g: [n for n in nodes if n.graph is g] for g, nodes in self.touched.items() if g in self.graphs}

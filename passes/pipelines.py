@@ -119,7 +119,7 @@ def parse_pass(text: str, others: Iterable[str] = PIPELINES) -> Pass:
     if m is None:
         raise PipelineError(f"cannot read the pass {text!r}; its form is name{{option=value}}")
     cls = PASSES.find(m[1], PipelineError, others)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every Pass is a dataclass
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     options: dict[str, Any] = {}
     for item in filter(None, (m[2] or "").split(",")):
         key, eq, value = item.partition("=")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from burnish.ir.builder import Ops
 from burnish.ir.format import FORMATS, FormatError
@@ -36,9 +37,13 @@ class QuantizeActivation(Rule):
     def find(self, node: Node) -> Iterator[Match]:
         yield Match({"x": node["x"], "w": node["w"]}, [node], list(node.outputs), [])
 
+    @cached_property
+    def wanted(self) -> list[str]:
+        """The formats that the pass was asked for."""
+        return _names(getattr(self.options, "formats", ""))
+
     def where(self, x: Value, w: Value) -> str | None:
-        wanted = getattr(self.options, "format", "").lower()
-        if wanted and w.dtype != wanted:
+        if self.wanted and w.dtype not in self.wanted:
             return ""  # not asked for
         if w.type.format is None:
             return f"{w.type} is not quantized"
@@ -61,8 +66,12 @@ class QuantizeActivations(RewritePass):
     """Activations of products with quantized weights in int8, groups of 32: what integer kernels need."""
 
     rules = (QuantizeActivation,)
-    format: str = ""  # of the weights; every format, unless given
+    formats: str = ""  # of the weights, q4_0|q8_0; every format, unless given
 
     def __post_init__(self) -> None:
-        if self.format:
-            FORMATS.find(self.format.lower(), ValueError)
+        for name in _names(self.formats):
+            FORMATS.find(name, ValueError)
+
+
+def _names(formats: str) -> list[str]:
+    return formats.lower().split("|") if formats else []

@@ -91,9 +91,7 @@ def find_kernel(op: Op, inputs: Sequence[Type | None], table: Mapping[str, Kerne
     Without one, `evaluate` runs it.
     """
     refusals = []
-    for kernel in reversed(list(table.values())):
-        if kernel.op != op.name:
-            continue
+    for kernel in reversed([k for k in table.values() if k.op == op.name]):
         reason = (why_none() if isinstance(kernel, NativeKernel) else "") or kernel.why_not(op, *inputs)
         if reason is None:
             return Choice(kernel, "")

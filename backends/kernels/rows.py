@@ -70,7 +70,7 @@ def _row_view(emitter: Emitter, t: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The tensor, broadcast, whose elements lie side by side in a row, or are one."""
     if t.shape and t.shape[-1] > 1 and t.strides[-1] not in (0, t.dtype.itemsize):
         t = contiguous(emitter, t)
-    return t.view(np.broadcast_to(t.array, shape))
+    return t if t.shape == shape else t.view(np.broadcast_to(t.array, shape))
 
 
 def _operand(t: Tensor, k: int) -> Operand | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Mapping
 
 from burnish.backends.native.tensor import Memory
@@ -17,17 +18,19 @@ def lay_out(lives: Mapping[Memory, tuple[int, int]]) -> tuple[dict[Memory, int],
     A memory is needed from its first phase to its last, both included; no two that are needed at once overlap. The
     largest are placed first, each as low as it fits.
     """
-    placed: list[tuple[int, int, int, int]] = []  # first byte, end, first phase, last
+    placed: list[tuple[int, int, int, int]] = []  # first byte, end, first phase, last; in the order of the bytes
     at: dict[Memory, int] = {}
     for memory, (first, last) in sorted(lives.items(), key=lambda item: -item[0].array.nbytes):
         size = -(-max(memory.array.nbytes, 1) // ALIGN) * ALIGN
         start = 0
-        for low, high in sorted((p[0], p[1]) for p in placed if p[2] <= last and first <= p[3]):
+        for low, high, begins, ends in placed:
+            if begins > last or first > ends:
+                continue
             if low - start >= size:
                 break
             start = max(start, high)
         at[memory] = start
-        placed.append((start, start + size, first, last))
+        insort(placed, (start, start + size, first, last))
     return at, max((p[1] for p in placed), default=0)
 
 

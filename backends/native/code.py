@@ -149,17 +149,17 @@ def _sources(module: str) -> str:
     todo = [module]
     while todo:
         name = todo.pop()
-        if name not in found and (source := _source(PACKAGE.joinpath(*name.split(".")[1:]))) is not None:
+        if name not in found and (source := _source(name)) is not None:
             found[name], imports = source
             todo += imports
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
 @functools.cache
-def _source(path: Path) -> tuple[bytes, list[str]] | None:
+def _source(name: str) -> tuple[bytes, list[str]] | None:
     """The digest of a module, and what it may import; None for what is no module."""
     try:
-        text = path.with_suffix(".py").read_bytes()
+        text = PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py").read_bytes()
     except OSError:
         return None
     imports = []

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -18,7 +19,7 @@ __all__ = ["Argument", "Call", "Emitter", "Phase", "phases_of", "word_of"]
 Argument = Tensor | int | float | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Call:
     """A function of a unit of code, on items [0, items); it may be called for any part of them at once.
 
@@ -35,17 +36,20 @@ class Call:
     writes: frozenset[Memory]
     scratch: int  # bytes that each thread needs
 
-    @property
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """What it reads or writes."""
         return [a for a in self.arguments if isinstance(a, Tensor)]
 
 
-@dataclass(eq=False)
 class Phase:
     """Calls that threads do chunk by chunk, each chunk with all of them; all is done before the next phase begins."""
 
-    calls: list[Call]
+    def __init__(self, call: Call) -> None:
+        self.calls: list[Call] = []
+        self._written: set[Memory] = set()
+        self._users: dict[Memory, list[Tensor]] = {}
+        self.add(call)
 
     @property
     def items(self) -> int:
@@ -57,15 +61,22 @@ class Phase:
         """How many items are worth a thread's while; an item is worth what all calls do."""
         return min(c.grain for c in self.calls)
 
+    def add(self, call: Call) -> None:
+        """One more call, behind the others."""
+        self.calls.append(call)
+        self._written |= call.writes
+        for t in call.tensors:
+            self._users.setdefault(t.memory, []).append(t)
+
     def takes(self, call: Call) -> bool:
         """Whether a call may follow within the phase: what it shares with others lies in the same rows for all."""
         if not call.by_row or not self.calls[0].by_row or call.items != self.items:
             return False
-        calls = [*self.calls, call]
-        for memory in {m for c in calls for m in c.writes}:
-            users = [[t for t in c.tensors if t.memory is memory] for c in calls]
-            if sum(map(bool, users)) > 1 and not _same_rows([t for each in users for t in each], call.items):
-                return False
+        for memory in dict.fromkeys(t.memory for t in call.tensors if t.memory in self._users):
+            if memory in self._written or memory in call.writes:
+                mine = [t for t in call.tensors if t.memory is memory]
+                if not _same_rows([*self._users[memory], *mine], call.items):
+                    return False
         return True
 
 
@@ -89,9 +100,9 @@ def phases_of(calls: Sequence[Call]) -> list[Phase]:
     phases: list[Phase] = []
     for call in calls:
         if phases and phases[-1].takes(call):
-            phases[-1].calls.append(call)
+            phases[-1].add(call)
         else:
-            phases.append(Phase([call]))
+            phases.append(Phase(call))
     return phases
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -78,8 +78,9 @@ class NativePlan:
         for v in self._known:
             self.values[v] = _given(v.type.bind(plan.sizes))
         emitter = Emitter(isa, team().threads)
+        bound = cache(lambda type: type.bind(plan.sizes))
         for step in plan.steps:
-            types = [o.type.bind(plan.sizes) for o in step.node.outputs]
+            types = [bound(o.type) for o in step.node.outputs]
             if isinstance(step.run, Emitted):
                 emitter.calls = []
                 operands: list[TensorValue | None] = [None if v is None else self.values[v] for v in step.inputs]
@@ -96,11 +97,10 @@ class NativePlan:
             self.values.update(zip(step.node.outputs, results, strict=True))
         calls = (c for part in self.parts for each in part.calls for c in each)
         prepare(["driver", *(c.unit for c in calls)], isa, progress)
-        for v in plan.graph.outputs.values():
-            for t in tensors(self.values[v]):
-                if t.memory.kind == "made":
-                    t.memory.kind = "returned"
-        self._returned = self._memories("returned")
+        leaving = [t.memory for v in plan.graph.outputs.values() for t in tensors(self.values[v])]
+        self._returned = list(dict.fromkeys(m for m in leaving if m.kind == "made"))
+        for m in self._returned:
+            m.kind = "returned"
         self._frees = self._last_uses()
         at, self.nbytes = lay_out(lives_of(self._phases()))
         self.at: Mapping[Memory, int] = at
@@ -120,9 +120,10 @@ class NativePlan:
     def _last_uses(self) -> list[list[Memory]]:
         """For each part, what NumPy made that nothing reads afterwards."""
         last: dict[Memory, int] = {}
+        given = {v: [t.memory for t in tensors(x) if t.memory.kind == "given"] for v, x in self.values.items()}
         for i, part in enumerate(self.parts):
             for v in (v for step in part.steps for v in (*step.node.operands, *step.node.outputs)):
-                last.update({t.memory: i for t in tensors(self.values[v]) if t.memory.kind == "given"})
+                last.update(dict.fromkeys(given[v], i))
         for v in (*self._known, *self.plan.graph.outputs.values()):
             for t in tensors(self.values[v]):
                 last.pop(t.memory, None)
@@ -130,10 +131,6 @@ class NativePlan:
         for memory, i in last.items():
             frees[i].append(memory)
         return frees
-
-    def _memories(self, kind: str) -> list[Memory]:
-        every = (t.memory for x in self.values.values() for t in tensors(x))
-        return list(dict.fromkeys(m for m in every if m.kind == kind))
 
     def __call__(
         self,

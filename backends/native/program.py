@@ -103,7 +103,7 @@ class Program:
 
     def __init__(self, calls: Sequence[Call], isa: InstructionSet, alone: bool = False) -> None:
         """With `alone`, each call is a phase of its own."""
-        self.phases = [Phase([c]) for c in calls] if alone else phases_of(calls)
+        self.phases = [Phase(c) for c in calls] if alone else phases_of(calls)
         self.threads = team().threads
         self._shares = SHARES * self.threads if self.threads > 1 else 1
         self._scratch = max((c.scratch for c in calls), default=0)

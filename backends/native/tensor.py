@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -23,13 +24,13 @@ class Memory:
     #: program in memory that it uses again, "returned" in memory of its own
     kind: str
 
-    @property
+    @cached_property
     def start(self) -> int:
         """The address of its first byte in `array`."""
         return int(np.lib.array_utils.byte_bounds(self.array)[0])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Tensor:
     """A view of memory: `array` is the view of the memory's `array`, and its numbers mean nothing."""
 
@@ -51,9 +52,11 @@ class Tensor:
         """The type of its elements."""
         return self.array.dtype
 
-    @property
+    @cached_property
     def offset(self) -> int:
         """The byte of its memory that it begins at."""
+        if self.array is self.memory.array and self.is_contiguous:
+            return 0
         return int(self.array.__array_interface__["data"][0]) - self.memory.start
 
     @property

@@ -208,7 +208,7 @@ def numbers_in(module: Module) -> set[int]:
                 if node.op.value.inline is not None and node.out.type.is_integer:
                     found.update(np.ravel(node.op.value.data).tolist()[:4])
             else:
-                values = [getattr(node.op, f.name) for f in dataclasses.fields(node.op)]  # type: ignore[arg-type]
+                values = [getattr(node.op, f.name) for f in dataclasses.fields(node.op)]
                 flat = [x for v in values for x in (v if isinstance(v, tuple) else (v,))]
                 found.update(x for x in flat if type(x) is int)
         found.update(v.role.most for v in graph.inputs if isinstance(v.role, Ring))

@@ -195,7 +195,7 @@ class Executable:
         the same text, in fewer steps. Raises BindError for a model, or on a backend, where that cannot be.
         """
         if prompt_lookup_num_tokens:
-            begun = self._begin([prompt], [max_new_tokens], [sampler], stop, session)
+            begun = self._begin([prompt], [max_new_tokens], [sampler], stop, session, prompt_lookup_num_tokens)
             yield from generate_by_lookup(*begun, self.every_row, max_new_tokens, prompt_lookup_num_tokens, watch)
             return
         for tokens in self._generate([prompt], [max_new_tokens], [sampler], stop, watch, session):
@@ -234,8 +234,12 @@ class Executable:
         samplers: Sequence[Sampler],
         stop: Collection[int] | None,
         session: Session | None,
+        tried: int = 0,
     ) -> tuple[Session, np.ndarray, np.ndarray, Sequence[Sampler], Collection[int]]:
-        """A session, what it reads first, ids[B, S] and count[B], the samplers under the model's rules, the ends."""
+        """A session, what it reads first, ids[B, S] and count[B], the samplers under the model's rules, the ends.
+
+        There is room for `tried` tokens behind the limits, where the model was made for so many.
+        """
         facts, count = self.module.facts, np.array([len(p) for p in prompts], np.int32)
         ids = np.zeros((len(prompts), int(count.max())), np.int32)
         for row, prompt in zip(ids, prompts, strict=True):
@@ -244,7 +248,8 @@ class Executable:
             session = self.start(len(ids), max(limits), ids, count)  # the last one is not read again
             ids, count = np.full((len(ids), 1), facts.decoder_start or 0, np.int32), np.ones(len(ids), np.int32)
         elif session is None:
-            session = self.start(len(ids), int((count + limits).max()))
+            needed = int((count + limits).max())
+            session = self.start(len(ids), max(needed, min(needed + tried, self.context or 0)))
         ends = facts.eos if stop is None else stop
         if facts.rules:
             each = zip(prompts, count.tolist(), limits, samplers, strict=True)

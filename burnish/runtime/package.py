@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -39,12 +39,11 @@ from burnish.ir.parser import TextError, parse
 from burnish.ir.types import Type, dtype_name
 from burnish.ir.verify import VerifyError, verify
 from burnish.ir.weights import ReadError, StoredTensor, StoredWeights
-from burnish.runtime.parts import Plan, Tensor, folded
-from burnish.runtime.progress import Progress
-from burnish.runtime.replace_folder import replace_folder
-from burnish.runtime.token_bytes import token_bytes
-from burnish.runtime.tokenizer import Tokenizer
-from burnish.runtime.weight_time import tiles
+
+if TYPE_CHECKING:  # and imported where a package is written, for many read one and write none
+    from burnish.runtime.parts import Tensor
+    from burnish.runtime.progress import Progress
+    from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["PackageReport", "check_apart", "is_package", "read_package", "write_package"]
 
@@ -75,6 +74,8 @@ class PackageReport:
 
     def text(self) -> str:
         """A line for each part; blocks of a stack that are alike share one."""
+        from burnish.runtime.parts import folded
+
         rows = []
         for name, count, dtypes in folded(self.parts):
             sizes = ", ".join(f"{dtype} {n:,}" for dtype, n in dtypes.items())
@@ -101,6 +102,9 @@ def write_package(
     LoadError where `out` is in the way (`force` replaces a package, and nothing else), where a weight cannot be read or
     is not what its source says, or the disk is full; BudgetError, before anything is written, for too much work.
     """
+    from burnish.runtime.parts import Plan
+    from burnish.runtime.replace_folder import replace_folder
+
     started = time.perf_counter()
     module = module.copy()
     plan = Plan.of(module)
@@ -190,6 +194,8 @@ def _put(file: BinaryIO, piece: Buffer) -> int:
 
 
 def _tensor_pieces(module: Module, tensors: Sequence[Tensor]) -> Iterator[Buffer]:
+    from burnish.runtime.weight_time import tiles
+
     assert module.source is not None
     yield header_of({t.name: t.value.type for t in tensors})
     for t in tensors:
@@ -202,6 +208,8 @@ def _raw(x: Array) -> memoryview:
 
 
 def _write_tokenizer(files: _Files, tokenizer: Tokenizer) -> None:
+    from burnish.runtime.token_bytes import token_bytes
+
     try:
         tokens = token_bytes(tokenizer.text)
     except Exception as e:  # of settings that the library does not look at

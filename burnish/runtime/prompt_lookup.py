@@ -25,14 +25,17 @@ LONGEST = 3  # tokens whose earlier occurrence is looked for; then fewer
 
 
 def look_up(ids: Sequence[int], most: int) -> list[int]:
-    """Up to `most` tokens that stood behind the last ones of `ids` before: of the longest matches, the latest."""
+    """The `most` tokens that stood behind the last ones of `ids` before, or none: of the longest matches, the latest.
+
+    Where the text ends before, it goes on as it would if it repeated itself.
+    """
     text = np.asarray(ids)
     for n in range(min(LONGEST, len(text) - 1), 0, -1):
         windows = np.lib.stride_tricks.sliding_window_view(text[:-1], n)
         found = np.flatnonzero((windows == text[-n:]).all(axis=1))
         if len(found):
-            at = int(found[-1]) + n
-            return list(map(int, text[at : at + most]))
+            again = text[int(found[-1]) + n :]
+            return list(map(int, np.resize(again, most)))
     return []
 
 
@@ -61,7 +64,8 @@ def generate_by_lookup(
 ) -> Iterator[int]:
     """Token after token behind the one text of ids[1, S], up to `most` of them tried at once; see `generate`.
 
-    `every_row` runs the session's graph with the logits of every token. Raises BindError where the session cannot.
+    `every_row` runs the session's graph with the logits of every token, in steps of two lengths, for each of which it
+    makes a plan: `most` tokens are tried, or none. Raises BindError where the session cannot.
     """
     _check_rewinds(session.backend, session.graph)
     so_far, (sampler,) = ids[0, : count[0]].tolist(), samplers
@@ -85,8 +89,7 @@ def generate_by_lookup(
             if token != wanted:
                 break
         session.rewind(len(so_far) - 1)
-        room = min(most, limit - made - 1, session.capacity - len(so_far))
-        tried = look_up(so_far, room) if room > 0 else []
+        tried = look_up(so_far, most) if session.capacity - len(so_far) >= most else []
         step = np.array([[so_far[-1], *tried]], np.int32)
         whole = replace(session, backend=every_row)
         with np.errstate(all="ignore"):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from burnish.backends import kernels
-from burnish.frontends import architectures, containers
 from burnish.frontends.config import LoadError
-from burnish.frontends.hub import fetched, name_of
 from burnish.frontends.source import find_source
 from burnish.ir.dims import DimError
 from burnish.ir.discover import line_in_plugin, load_plugin
@@ -16,14 +14,13 @@ from burnish.ir.module import Module
 from burnish.ir.signature import SignatureError, make_facts
 from burnish.ir.types import InferError
 from burnish.ir.weights import ReadError, StoredWeights
-from burnish.runtime import package
-from burnish.runtime.progress import Progress
-from burnish.runtime.tokenizer import Tokenizer
+from burnish.runtime import package  # noqa: F401  # registers it
+
+if TYPE_CHECKING:
+    from burnish.runtime.progress import Progress
+    from burnish.runtime.tokenizer import Tokenizer
 
 __all__ = ["kind_of", "load_plugins", "load_source", "local", "no_tokenizer", "tokenizer_of"]
-
-# Imported so that what is ours is registered: before any plugin, which is told of a name that is taken.
-assert architectures and containers and kernels and package
 
 
 def kind_of(path: Path) -> str:
@@ -36,7 +33,11 @@ def local(path: Path, progress: Progress | None = None) -> Path:
 
     Raises LoadError.
     """
-    name = None if path.exists() else name_of(path)
+    if path.exists():
+        return path
+    from burnish.frontends.hub import fetched, name_of
+
+    name = name_of(path)
     return path if name is None else fetched(name, progress)
 
 
@@ -73,6 +74,9 @@ def load_source(
 
 def load_plugins(plugins: Sequence[Path]) -> None:
     """Import plugin files, each whole or not at all. Raises LoadError, with what the file raised."""
+    if plugins:  # what is ours comes first: a plugin is told of a name that is taken
+        from burnish.backends import kernels  # noqa: F401  # registers them
+        from burnish.frontends import architectures, containers  # noqa: F401
     for file in plugins:
         try:
             load_plugin(file)
@@ -82,6 +86,8 @@ def load_plugins(plugins: Sequence[Path]) -> None:
 
 def tokenizer_of(path: Path) -> Tokenizer | None:
     """The tokenizer that belongs to a source, or None: then the model runs on ids. Raises LoadError."""
+    from burnish.runtime.tokenizer import Tokenizer
+
     path = local(path)
     source = find_source(path)
     text = source.tokenizer(path)

@@ -10,8 +10,10 @@ from burnish.frontends.architecture import build_module, parameters
 from burnish.frontends.architectures.t5 import T5
 from burnish.frontends.config import Config
 from burnish.frontends.stored import Tensors
+from burnish.ir.graph import Node
 from burnish.ir.module import Module
 from burnish.ir.parser import parse
+from burnish.passes import door
 from burnish.passes.engine import Context, PassError
 from burnish.passes.pipelines import parse_pipeline
 from tests.ir.oracles import apart, attended
@@ -57,6 +59,14 @@ def test_what_moved_to_the_encoder_says_where_it_came_from() -> None:
     assert node.origin.scope == "decoder.block[1].layer.1.EncDecAttention"
     assert node.origin.rules == ("CrossAttentionOnce",)
     assert node.operands[0].node.source_tensors == ("decoder.block.1.layer.1.EncDecAttention.k.weight",)
+
+
+def test_what_it_makes_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the graph has its new signature, as a whole: no node of it is left for the end of the pass."""
+    left = list[Node]()
+    monkeypatch.setattr(door, "verify_nodes", lambda nodes, graph: left.extend(nodes))
+    _, context = passed("insert-state")
+    assert len(context.applied) == 2 and not left
 
 
 def test_each_of_its_two_rewrites_can_be_refused() -> None:

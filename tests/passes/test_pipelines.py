@@ -61,7 +61,7 @@ def test_quantization_stands_between_what_finds_products_and_what_joins_them() -
         ("expect", "expect needs op"),
         ("expect{op=linear,per_block=two}", "per_block must be of type int, not 'two'"),
         ("quantize-weights{recipe=q9}", "quantize-weights: unknown format 'q9'"),
-        ("quantize-activations{format=q40}", "there is no format 'q40'; did you mean q4_0"),
+        ("quantize-activations{formats=q40}", "there is no format 'q40'; did you mean q4_0"),
         ("squeeze,fma", "no pass 'squeeze'"),
         ("canonicalize fuse-fma", "cannot read the pass"),
         ("canonicalize{}fuse-fma", "cannot read the pass"),

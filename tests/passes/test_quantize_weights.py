@@ -64,7 +64,7 @@ def test_the_case_of_a_formats_name_does_not_matter(llama: Module) -> None:
     for recipe in ("Q4_0", "*.v_proj=Q8_0;lm=NONE;Q4_0|INT8"):
         same = of(recipe.lower(), llama.copy()).module
         assert str(of(recipe, llama.copy()).module).partition("graph")[2] == str(same).partition("graph")[2]
-    both = "quantize-weights{recipe=Q4_0},quantize-activations{format=Q4_0}"
+    both = "quantize-weights{recipe=Q4_0},quantize-activations{formats=Q4_0}"
     assert " = quantize(" in str(run_passes(llama.copy(), both).module.graphs["forward"])
 
 

@@ -1,5 +1,6 @@
 """The compiled package: what is in it, that it reads back, that it is there whole or not at all."""
 
+import ast
 import base64
 import json
 import os
@@ -215,6 +216,18 @@ def test_weights_are_read_from_the_files_as_they_are_asked_for(tmp_path: Path) -
     assert isinstance(source, StoredWeights) and source.bytes_read == 0
     row = source.read_part("embedding/model.embed_tokens.weight", (slice(7, 8), slice(0, 64)))
     assert row.shape == (1, 64) and source.bytes_read == 36
+
+
+def test_to_read_one_imports_nothing_that_other_models_need(tmp_path: Path) -> None:
+    write_package(llama(), tmp_path / "out")
+    code = f"""import sys, burnish
+burnish.executable(burnish.load({str(tmp_path / "out")!r})).stateful
+print([m for m in sys.modules if m.startswith(("burnish.frontends", "burnish.runtime.weight_time", "jax", "numba"))])"""
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    names = "frontends frontends.config frontends.on_disk frontends.source frontends.files frontends.files.safetensors"
+    wanted = {f"burnish.{name}" for name in [*names.split(), "frontends.files.window"]}
+    assert set(ast.literal_eval(ran.stdout)) == wanted
 
 
 def test_the_module_needs_its_weights(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from tests import models
     "ids, most, found",
     [
         ([1, 2, 3, 9, 1, 2, 3], 2, [9, 1]),  # the longest match
-        ([5, 7, 5, 8, 5], 3, [8, 5]),  # the latest of equally long ones, and no more than there is
+        ([5, 7, 5, 8, 5], 3, [8, 5, 8]),  # the latest of equally long ones, as if the text repeated itself
         ([1, 2, 3], 4, []),
         ([4], 4, []),
-        ([4, 4], 4, [4]),
+        ([4, 4], 4, [4, 4, 4, 4]),
     ],
 )
 def test_what_stood_behind_the_last_tokens_before(ids: list[int], most: int, found: list[int]) -> None:
@@ -32,10 +32,11 @@ def test_what_stood_behind_the_last_tokens_before(ids: list[int], most: int, fou
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(1, 5))
-def test_it_is_a_part_of_the_text_behind_tokens_like_the_last(ids: list[int], most: int) -> None:
+def test_it_stands_behind_tokens_like_the_last_in_the_text_that_it_makes(ids: list[int], most: int) -> None:
     found = look_up(ids, most)
-    places = [i for i in range(1, len(ids)) if ids[i - 1] == ids[-1] and ids[i : i + len(found)] == found]
-    assert len(found) <= most and (not found or places)
+    text = ids + found
+    places = [i for i in range(1, len(ids)) if ids[i - 1] == ids[-1] and text[i : i + most] == found]
+    assert not found or (len(found) == most and places)
     assert bool(found) == (ids[-1] in ids[:-1])
 
 
@@ -82,6 +83,14 @@ def test_fewer_steps_are_taken(llama: Executable, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Session, "step", counted)
     text = list(llama.generate([5, 6, 7], 50, greedy, stop=(), prompt_lookup_num_tokens=4))
     assert len(text) == 50 and len(steps) < 50
+
+
+def test_steps_have_two_lengths(llama: Executable) -> None:
+    """Each is one plan; the last step tries tokens behind the limit."""
+    llama.every_row.plans.clear()  # type: ignore[attr-defined]  # of the interpreter
+    list(llama.generate([5, 6, 7, 5, 6], 37, greedy, stop=(), prompt_lookup_num_tokens=4))
+    sizes = [dict(key[1:]) for key in llama.every_row.plans]  # type: ignore[attr-defined]
+    assert sorted(size["S"] for size in sizes) == [1, 5]
 
 
 def test_what_cannot_go_back_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
