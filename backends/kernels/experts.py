@@ -9,10 +9,13 @@ import numpy as np
 
 from burnish.backends.kernels.copy import contiguous
 from burnish.backends.kernels.elementwise import as_f32
-from burnish.backends.kernels.float_linear import BLOCK_ROWS, scratch_bytes, step_read_best, why_not_product
+from burnish.backends.kernels.float_linear import (
+    ARGUMENTS, BLOCK_ROWS, SCRATCH, float_rows, step_read_best, why_not_product,
+)  # fmt: skip
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.rows import as_rows
 from burnish.backends.kernels.stored import stored_rows
+from burnish.backends.native.code import addresses
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.ops.experts import ExpertLinear
@@ -54,7 +57,7 @@ class ExpertProducts(NativeKernel):
         starts, order, found = (emitter.buffer((n,), integers) for n in (experts + 1, count, most + 1))
         gathered = emitter.buffer((count, step // 4), np.dtype("f4"))
         made = emitter.buffer((count, rows), np.dtype("f4"))
-        unit = f"experts:{kind}"
+        unit, product = "experts", addresses(f"float_linear:{kind}", emitter.isa)["multiply"]
         emitter.call(
             unit,
             "sort",
@@ -72,7 +75,8 @@ class ExpertProducts(NativeKernel):
         )  # fmt: skip
         emitter.call(
             unit, "multiply", found, starts, w, w_step, rows, gathered, step, inputs, made, 4 * rows, b,
-            items=most * math.ceil(rows / BLOCK_ROWS), scratch=scratch_bytes(inputs), writes=[made],
+            product, float_rows(emitter),
+            items=most * math.ceil(rows / BLOCK_ROWS), scratch=SCRATCH + ARGUMENTS, writes=[made],
         )  # fmt: skip
         emitter.call(unit, "scatter", order, made, 4 * rows, out, items=count, writes=[out])
         return (out,)

@@ -7,23 +7,15 @@ from typing import Any
 
 from numba import njit
 
-from burnish.backends.kernels.float_linear import BLOCK_ROWS, BLOCK_TOKENS, MANY
-from burnish.backends.kernels.simd.float_product import products
+from burnish.backends.kernels.float_linear import BLOCK_ROWS, BLOCK_TOKENS, SCRATCH
 from burnish.backends.kernels.simd.instructions import Instructions
-from burnish.backends.kernels.simd.words import copy_bytes, i32_at, store_i32, word
-from burnish.backends.kernels.stored import kinds
+from burnish.backends.kernels.simd.words import call, copy_bytes, i32_at, store_i32, store_word, word
 
-__all__ = ["arguments", "functions"]
-
-
-def arguments() -> list[str]:
-    """What weights there is code for are stored in."""
-    return kinds()
+__all__ = ["functions"]
 
 
-def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:
-    """`sort`, `gather`, `multiply`, `scatter`, one after the other, for weights stored in `argument`."""
-    few, many = products(argument, isa)
+def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
+    """`sort`, `gather`, `multiply`, `scatter`, one after the other."""
 
     @njit(nogil=True)
     def clipped(chosen: int, i: int, experts: int) -> Any:
@@ -65,24 +57,31 @@ def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]
 
     def multiply(a: int, begin: int, end: int, scratch: int) -> None:
         """experts that are chosen, where each one's begin, w, bytes between rows, rows of an expert, x in order, bytes
-        between rows, inputs, out in order, bytes between rows, bias or 0"""
+        between rows, inputs, out in order, bytes between rows, bias or 0, addresses of `float_linear` for these weights,
+        and of `float_rows`"""
         found, starts, w, w_step, rows = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
         x, x_step, inputs, out, out_step, bias = (
             word(a + 40), word(a + 48), word(a + 56), word(a + 64), word(a + 72), word(a + 80),
         )  # fmt: skip
+        float_linear, float_rows, given = word(a + 88), word(a + 96), scratch + SCRATCH
         blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
         for item in range(begin, min(end, i32_at(found) * blocks)):
             expert, row = i32_at(found + 4 + 4 * (item // blocks)), item % blocks * BLOCK_ROWS
             first, stop = i32_at(starts + 4 * expert), i32_at(starts + 4 * expert + 4)
-            at, count = w + (expert * rows + row) * w_step, min(BLOCK_ROWS, rows - row)
-            added = bias + 4 * (expert * rows + row) if bias else 0
-            for t in range(first, stop, BLOCK_TOKENS):
-                tokens = min(BLOCK_TOKENS, stop - t)
-                xs, to = x + t * x_step, out + t * out_step + 4 * row
-                if tokens < MANY:
-                    few(at, w_step, count, xs, x_step, tokens, inputs, to, out_step, added, scratch)
-                else:
-                    many(at, w_step, count, xs, x_step, tokens, inputs, to, out_step, added, scratch)
+            store_word(given, w + (expert * rows + row) * w_step)
+            store_word(given + 8, w_step)
+            store_word(given + 16, min(BLOCK_ROWS, rows - row))
+            store_word(given + 24, x + first * x_step)
+            store_word(given + 32, x_step)
+            store_word(given + 40, stop - first)
+            store_word(given + 48, inputs)
+            store_word(given + 56, out + first * out_step + 4 * row)
+            store_word(given + 64, out_step)
+            store_word(given + 72, bias + 4 * (expert * rows + row) if bias else 0)
+            store_word(given + 80, BLOCK_ROWS)
+            store_word(given + 88, BLOCK_TOKENS)
+            store_word(given + 96, float_rows)
+            call(float_linear, given, 0, (stop - first + BLOCK_TOKENS - 1) // BLOCK_TOKENS, scratch)
 
     def scatter(a: int, begin: int, end: int, scratch: int) -> None:
         """order, rows in order, bytes of one, to"""
