@@ -19,6 +19,8 @@ from burnish.backends.kernels.simd.words import call, store_word
 
 __all__ = ["product"]
 
+AHEAD = 1 << 14  # bytes; nearer, what is asked for of long rows evicts the token from the nearest cache
+
 
 def product(kind: str, isa: Instructions) -> Callable[..., Any]:
     """Compile, for weights in `kind` (f32, f16, bf16, or a format), a function of (w, bytes between rows, rows, x, bytes
@@ -27,7 +29,7 @@ def product(kind: str, isa: Instructions) -> Callable[..., Any]:
     at most.
     """
     read, whole_floats = read_row(kind, isa), kind in SIZES
-    dot = float_tile(kind if whole_floats else "f32", isa, 1, 1)
+    dot = float_tile(kind if whole_floats else "f32", isa, 1, 1, AHEAD)
 
     @njit(nogil=True)
     def multiply(

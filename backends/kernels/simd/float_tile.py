@@ -27,13 +27,14 @@ WIDTH = 16
 SIZES = {"f32": 4, "f16": 2, "bf16": 2}  # bytes of an element
 
 
-def float_tile(element: str, isa: Instructions, rows: int, tokens: int) -> TileFunction:
-    """Compile the tile."""
+def float_tile(element: str, isa: Instructions, rows: int, tokens: int, ahead: int = 0) -> TileFunction:
+    """Compile the tile, that asks for what is `ahead` bytes ahead in each row, if at all, to come into the second cache."""
     lanes, size = isa.lanes, SIZES[element]
     load_w, load_x = _load(element, lanes, rows, 1), _load("f32", lanes, 1, tokens)
     last_w, last_x = _load(element, lanes, rows, 1, True), _load("f32", lanes, 1, tokens, True)
     zeros, fma, store_totals = r.zeros("f32", lanes, rows, tokens), r.fma, _store_totals
     load_sums, store_sums = _load_sums(lanes, rows, tokens), r.store
+    prefetch = r.prefetch(1, rows, near=False)
     two = lanes < WIDTH  # registers for sixteen parts
     half, step = size * lanes, size * WIDTH
     row_sums, register, all_sums = 4 * lanes * tokens, 4 * lanes, 4 * lanes * tokens * rows
@@ -50,6 +51,8 @@ def float_tile(element: str, isa: Instructions, rows: int, tokens: int) -> TileF
                 high = load_sums(sums + all_sums)
         end = x + inputs // WIDTH * 64
         while x < end:
+            if ahead:
+                prefetch(w + ahead, w_step)
             low = fma(load_w(w, w_step, WIDTH), load_x(x, x_step, WIDTH), low)
             if two:
                 high = fma(load_w(w + half, w_step, WIDTH), load_x(x + 32, x_step, WIDTH), high)
