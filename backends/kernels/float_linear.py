@@ -25,7 +25,7 @@ ROWS = 4  # of weights that are read side by side
 MANY = 48  # tokens, from which on it is worth while to copy what a core works on to where it is read best
 #: of many tokens, a core works at once on so many inputs of four rows, which stay in its nearest cache, and of a block
 #: of tokens, which stay in the next
-INPUTS, BLOCK_TOKENS, BLOCK_ROWS = 768, 144, 32
+INPUTS, BLOCK_TOKENS, BLOCK_ROWS = 1536, 144, 32
 LINE, PAGE = 64, 4096  # bytes
 STEP = 4 * INPUTS + LINE  # bytes between copies of rows: not a power of two, lest they evict each other
 PARTS = 64  # bytes of the sixteen parts of a sum
@@ -82,8 +82,8 @@ def why_not_product(x: Type, w: Type, b: Type | None) -> str | None:
     """None where `simd.float_product` multiplies x[…, K] by weights w[…, K] and adds a bias, or why not."""
     if x.dtype != "f32":
         return f"x is {x}, not f32"
-    if w.format is not None and w.format.group and INPUTS % w.format.group:
-        return f"w is {w}, whose groups do not divide {INPUTS}"
+    if w.format is not None and w.format.group and INPUTS // 2 % w.format.group:
+        return f"w is {w}, whose groups do not divide {INPUTS // 2}"
     return why_not_stored(w) or (f"b is {b}, wider than f32" if b is not None and b.dtype == "f64" else None)
 
 

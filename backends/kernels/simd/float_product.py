@@ -11,8 +11,9 @@ from typing import Any
 
 from numba import njit
 
-from burnish.backends.kernels.float_linear import ARGUMENTS, INPUTS, PARTS, READER, ROWS, STEP
-from burnish.backends.kernels.simd.float_tile import SIZES, float_tile
+from burnish.backends.kernels.float_linear import ARGUMENTS, INPUTS, LINE, PARTS, READER, ROWS, STEP
+from burnish.backends.kernels.simd import registers as r
+from burnish.backends.kernels.simd.float_tile import SIZES, WIDTH, float_tile
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.kernels.simd.stored import read_row
 from burnish.backends.kernels.simd.words import call, store_word
@@ -29,7 +30,10 @@ def product(kind: str, isa: Instructions) -> Callable[..., Any]:
     at most.
     """
     read, whole_floats = read_row(kind, isa), kind in SIZES
+    most = INPUTS if isa.lanes == WIDTH else INPUTS // 2
     dot = float_tile(kind if whole_floats else "f32", isa, 1, 1, AHEAD)
+
+    prefetch = r.prefetch(1, 1, near=False)
 
     @njit(nogil=True)
     def multiply(
@@ -43,12 +47,16 @@ def product(kind: str, isa: Instructions) -> Callable[..., Any]:
             return
         a = scratch + READER
         here = a + ARGUMENTS
-        for i in range(0, max(inputs, 1), INPUTS):
-            n, sums = min(INPUTS, inputs - i), here + ROWS * STEP
+        for i in range(0, max(inputs, 1), most):
+            n, sums = min(most, inputs - i), here + ROWS * STEP
             for row in range(0, rows, ROWS):
                 count = min(ROWS, rows - row)
                 for j in range(count):
                     read(w + (row + j) * w_step, inputs, i, n, here + j * STEP, scratch)
+                for j in range(ROWS):  # meanwhile the next rows come into the second cache
+                    there = w + (row + ROWS + j) * w_step + w_step * i // inputs
+                    for line in range(0, w_step * n // inputs, LINE):
+                        prefetch(there + line, 0)
                 store_word(a, here)
                 store_word(a + 8, count)
                 store_word(a + 16, x + 4 * i)
@@ -56,7 +64,7 @@ def product(kind: str, isa: Instructions) -> Callable[..., Any]:
                 store_word(a + 32, tokens)
                 store_word(a + 40, n)
                 store_word(a + 48, i == 0)
-                store_word(a + 56, i + INPUTS >= inputs)
+                store_word(a + 56, i + most >= inputs)
                 store_word(a + 64, sums)
                 store_word(a + 72, out + 4 * row)
                 store_word(a + 80, out_step)

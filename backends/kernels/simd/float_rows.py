@@ -42,7 +42,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
 def _tokens(isa: Instructions) -> Callable[..., Any]:
     """Tiles of four rows over any number of tokens, as many tokens at once as registers hold sums of."""
     whole: Callable[..., Any] | None = None
-    for tokens, rows in ((1, 4), (2, 4), (5, 4)) if isa.lanes == WIDTH else ((1, 4), (3, 2)):
+    for tokens, rows in ((1, 4), (2, 4), (3, 4), (5, 4)) if isa.lanes == WIDTH else ((1, 4), (3, 4)):
         whole = _tokens_by(float_tile("f32", isa, rows, tokens), rows, tokens, whole)
     assert whole is not None
     return whole
