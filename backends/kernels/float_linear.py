@@ -23,8 +23,8 @@ __all__ = [
 
 ROWS = 4  # of weights that are read side by side
 MANY = 48  # tokens, from which on it is worth while to copy what a core works on to where it is read best
-#: of many tokens, a core works at once on so many inputs of four rows, which stay in its nearest cache, and of a block
-#: of tokens, which stay in the next
+#: of many tokens, a core works at once on so many inputs (half of them where a register has 8 lanes) of four rows,
+#: which stay in its nearest cache, and of a block of tokens, which stay in the next
 INPUTS, BLOCK_TOKENS, BLOCK_ROWS = 1536, 144, 32
 LINE, PAGE = 64, 4096  # bytes
 STEP = 4 * INPUTS + LINE  # bytes between copies of rows: not a power of two, lest they evict each other

@@ -19,14 +19,14 @@ def arguments() -> list[str]:
 
 
 def functions(isa: Instructions, argument: str) -> dict[str, Callable[..., Any]]:
-    """`multiply`: out[tokens, rows] = x[tokens, inputs] @ w[rows, inputs].T + bias, w stored in `argument`. An item is a
-    block of rows and one of tokens.
+    """`multiply`: out[tokens, rows] = x[tokens, inputs] @ w[rows, inputs].T + bias, w stored in `argument`. An item is
+    a block of rows and one of tokens.
     """
     block = product(argument, isa)
 
     def multiply(a: int, begin: int, end: int, scratch: int) -> None:
-        """w, bytes between rows, rows, x, bytes between tokens, tokens, inputs, out, bytes between tokens, bias or 0, rows
-        of a block, tokens of a block, address of `float_rows`"""
+        """w, bytes between rows, rows, x, bytes between tokens, tokens, inputs, out, bytes between tokens, bias or 0,
+        rows of a block, tokens of a block, address of `float_rows`"""
         w, w_step, rows, x, x_step = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
         tokens, inputs, out, out_step, bias = word(a + 40), word(a + 48), word(a + 56), word(a + 64), word(a + 72)
         block_rows, block_tokens, float_rows = word(a + 80), word(a + 88), word(a + 96)

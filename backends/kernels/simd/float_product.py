@@ -24,15 +24,14 @@ AHEAD = 1 << 14  # bytes; nearer, what is asked for of long rows evicts the toke
 
 
 def product(kind: str, isa: Instructions) -> Callable[..., Any]:
-    """Compile, for weights in `kind` (f32, f16, bf16, or a format), a function of (w, bytes between rows, rows, x, bytes
-    between tokens, tokens, inputs, out, bytes between tokens, bias or 0, address of `float_rows`, scratch):
+    """Compile, for weights in `kind` (f32, f16, bf16, or a format), a function of (w, bytes between rows, rows, x,
+    bytes between tokens, tokens, inputs, out, bytes between tokens, bias or 0, address of `float_rows`, scratch):
     out[tokens, rows] = x[tokens, inputs] @ w[rows, inputs].T + bias. It takes BLOCK_ROWS rows and BLOCK_TOKENS tokens
     at most.
     """
     read, whole_floats = read_row(kind, isa), kind in SIZES
     most = INPUTS if isa.lanes == WIDTH else INPUTS // 2
     dot = float_tile(kind if whole_floats else "f32", isa, 1, 1, AHEAD)
-
     prefetch = r.prefetch(1, 1, near=False)
 
     @njit(nogil=True)
@@ -47,15 +46,16 @@ def product(kind: str, isa: Instructions) -> Callable[..., Any]:
             return
         a = scratch + READER
         here = a + ARGUMENTS
-        for i in range(0, max(inputs, 1), most):
+        whole = max(inputs, 1)
+        for i in range(0, whole, most):
             n, sums = min(most, inputs - i), here + ROWS * STEP
             for row in range(0, rows, ROWS):
                 count = min(ROWS, rows - row)
                 for j in range(count):
                     read(w + (row + j) * w_step, inputs, i, n, here + j * STEP, scratch)
                 for j in range(ROWS):  # meanwhile the next rows come into the second cache
-                    there = w + (row + ROWS + j) * w_step + w_step * i // inputs
-                    for line in range(0, w_step * n // inputs, LINE):
+                    there = w + (row + ROWS + j) * w_step + w_step * i // whole
+                    for line in range(0, w_step * n // whole, LINE):
                         prefetch(there + line, 0)
                 store_word(a, here)
                 store_word(a + 8, count)

@@ -22,8 +22,8 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     def multiply(a: int, _: int, __: int, ___: int) -> None:
         """w, rows, x, bytes between tokens, tokens, inputs, whether these are the first, and the last, sums, out, bytes
         between tokens, bias or 0"""
-        w, rows, x, x_step, tokens, inputs = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32), word(a + 40)
-        first, last, sums = word(a + 48), word(a + 56), word(a + 64)
+        w, rows, x, x_step, tokens = word(a), word(a + 8), word(a + 16), word(a + 24), word(a + 32)
+        inputs, first, last, sums = word(a + 40), word(a + 48), word(a + 56), word(a + 64)
         out, out_step, bias = word(a + 72), word(a + 80), word(a + 88)
         if rows == ROWS:
             tiles(w, x, x_step, tokens, inputs, first, last, sums, out, out_step, bias)

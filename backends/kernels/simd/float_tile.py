@@ -29,7 +29,7 @@ SIZES = {"f32": 4, "f16": 2, "bf16": 2}  # bytes of an element
 
 
 def float_tile(element: str, isa: Instructions, rows: int, tokens: int, ahead: int = 0) -> TileFunction:
-    """Compile the tile, that asks for what is `ahead` bytes ahead in each row, if at all, to come into the second cache."""
+    """Compile the tile; what is `ahead` bytes ahead in each row, if at all, is asked for into the second cache."""
     lanes, size = isa.lanes, SIZES[element]
     load_w, load_x = _load(element, lanes, rows, 1), _load("f32", lanes, 1, tokens)
     last_w, last_x = _load(element, lanes, rows, 1, True), _load("f32", lanes, 1, tokens, True)
