@@ -20,7 +20,7 @@ from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels import KERNELS
 from burnish.backends.kernels.cpu import instruction_set
 from burnish.backends.kernels.kernel import Kernel, NativeKernel, run_kernel
-from burnish.backends.native.once import run_once
+from burnish.backends.native.once import run_static
 from burnish.backends.native.plan import Emitted, NativePlan
 from burnish.backends.native.program import Room
 from burnish.backends.native.shelf import shelved
@@ -128,19 +128,12 @@ class Interpreter(Backend):
 
     def plan(self, graph: Graph, sizes: Mapping[str, int]) -> Plan | NativePlan:
         """The steps of a graph at these sizes."""
-        static = self.static.of(static_operands(graph), shelved, self._run_static)
+        static = self.static.of(static_operands(graph), shelved, partial(run_static, kernels=self.kernels))
         plan = make_plan(graph, graph.inputs, sizes, self._choose, self.check, static)
         isa = instruction_set()
         if isa is None or not any(isinstance(step.run, Emitted) for step in plan.steps):
             return plan
         return NativePlan(plan, self.room, isa, self.static.progress)
-
-    def _run_static(self, node: Node, operands: Sequence[Array | None]) -> tuple[Array, ...] | None:
-        """The results of a node that is known before run time, by a native kernel, if it makes NumPy's bytes."""
-        isa, kernel = instruction_set(), self.way(node).kernel
-        if isa is None or not isinstance(kernel, NativeKernel) or not kernel.same_bytes:
-            return None
-        return run_once(kernel, node.op, [o.type for o in node.outputs], operands, isa)
 
     def _choose(self, node: Node, op: Op, bodies: Sequence[Body]) -> Chosen:
         dtypes, way = [o.dtype for o in node.outputs], self.way(node)

@@ -61,13 +61,7 @@ class NumPy(Target):
 
     def activation_passes(self, activations: str) -> tuple[str, ...]:
         """Unless something is asked for, int8 just where a kernel gains by it; weights as these kernels read them."""
-        if activations == "float":
-            return ()
-        from burnish.backends.kernels import layouts_for
-
-        layouts = layouts_for("linear")
-        rounded = super().activation_passes(activations) or [f"quantize-activations{{format={f}}}" for f in layouts]
-        return (*rounded, *(f"set-layouts{{layout={layout}}}" for layout in dict.fromkeys(layouts.values())))
+        return _for_kernels(activations) if activations != "float" else ()
 
     def backend(self, module: Module, static: Static) -> Backend:
         from burnish.backends.interpreter import Interpreter
@@ -84,7 +78,24 @@ class XlaTarget(Target):
         ("roll-blocks", "last: whatever made blocks unequal is done, and no pass need look into a loop"),
     )
 
+    def activation_passes(self, activations: str) -> tuple[str, ...]:
+        """On a CPU, the kernels of `NumPy` run the products, and want the same."""
+        if activations == "float":
+            return ()
+        import jax
+
+        return _for_kernels(activations) if jax.default_backend() == "cpu" else super().activation_passes(activations)
+
     def backend(self, module: Module, static: Static) -> Backend:
         from burnish.backends.xla import Xla
 
         return Xla(module, static)
+
+
+def _for_kernels(activations: str) -> tuple[str, ...]:
+    """Activations, rounded as asked or else where a compiled kernel gains by it, and weights as these read them."""
+    from burnish.backends.kernels import layouts_for
+
+    layouts = layouts_for("linear")
+    formats = ["quantize-activations"] if activations else [f"quantize-activations{{format={f}}}" for f in layouts]
+    return (*formats, *(f"set-layouts{{layout={layout}}}" for layout in dict.fromkeys(layouts.values())))

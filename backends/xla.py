@@ -14,6 +14,7 @@ import numpy as np
 from burnish.backends.backend import Backend, Way, find_way
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels.kernel import Kernel, run_kernel
+from burnish.backends.native.once import run_static
 from burnish.backends.recent import Recent
 from burnish.backends.static import Static
 from burnish.backends.xla_kernels import XLA_KERNELS, InStack, XlaKernel, whole
@@ -42,8 +43,8 @@ class Xla(Backend):
     kernels: Mapping[str, Kernel] = field(default_factory=lambda: XLA_KERNELS)
     compiled: Recent[Any] = field(default_factory=Recent)
     compilations: int = 0  # how many functions were compiled so far
-    _ways: dict[str, dict[Node, Way]] = field(default_factory=dict)
-    _weights: dict[str, list[Array]] = field(default_factory=dict)
+    _ways: dict[str, dict[Node, Way]] = field(default_factory=dict, init=False)
+    _weights: dict[str, list[Array]] = field(default_factory=dict, init=False)
 
     def __call__(self, graph: str, inputs: Mapping[str, Array], probe: Any = None) -> dict[str, Array]:
         """Run a graph on arrays by input name. Raises BindError for inputs that do not fit it or its guards."""
@@ -63,11 +64,16 @@ class Xla(Backend):
             return self._jitted(graph, sizes).lower(*self._arguments(graph, sizes))
 
     def export(self, graph: str, sizes: Mapping[str, int], platforms: Sequence[str]) -> Any:
-        """The same as a `jax.export.Exported`, lowered for "cpu", "cuda" or "tpu", which need not be here."""
+        """The same as a `jax.export.Exported`, lowered for "cpu", "cuda" or "tpu", which need not be here.
+
+        It calls nothing that is of this machine.
+        """
         import jax.export
 
+        anywhere = replace(self, kernels={n: k for n, k in self.kernels.items() if _runs_anywhere(k)})
         with jax.enable_x64(True):
-            return jax.export.export(self._jitted(graph, sizes), platforms=platforms)(*self._arguments(graph, sizes))
+            exported = jax.export.export(anywhere._jitted(graph, sizes), platforms=platforms)
+            return exported(*self._arguments(graph, sizes))
 
     def zeros(self, type: Type) -> Array:
         """An empty state."""
@@ -90,7 +96,8 @@ class Xla(Backend):
         """What weights and constants alone determine, on the device: the last argument of a graph's function."""
         if graph not in self._weights:
             with jax.enable_x64(True):
-                arrays = self.static.of(_arguments_of(self.module.graphs[graph]), partial(jax.tree.map, jnp.asarray))
+                on_device = partial(jax.tree.map, jnp.asarray)
+                arrays = self.static.of(_arguments_of(self.module.graphs[graph]), on_device, run_static)
             self._weights[graph] = list(arrays.values())
         return self._weights[graph]
 
@@ -149,6 +156,10 @@ def _slots(node: Node, body: Graph, stacked: Collection[Value]) -> list[Value]:
     _, shared, own = node.op.apart(body.inputs)
     _, given, _ = node.op.apart(node.operands)
     return [*own, *(v for v, outer in zip(shared, given, strict=True) if outer in stacked)]
+
+
+def _runs_anywhere(kernel: Kernel) -> bool:
+    return not isinstance(kernel, XlaKernel) or kernel.anywhere
 
 
 def _in_stack(way: Way) -> tuple[str, ...]:

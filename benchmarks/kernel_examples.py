@@ -99,6 +99,9 @@ def products(rows: int) -> Iterator[Example]:
         yield example("linear", x, f"{dtype}[{HIDDEN}, {INNER}]")
     for format, layout in layouts_for("linear").items() if rows in (1, 128) else ():
         yield example("linear", f"int8_32[{rows}, {INNER}]", f"{format}.{layout}[{HIDDEN}, {INNER}]", to="f32")
+        if format in ("q4_0", "q8_0"):
+            given = f"int8_32[{rows}, 1, {HIDDEN}]", f"{format}.{layout}[8, 768, {HIDDEN}]", f"i32[{rows}, 2] < 8"
+            yield example("expert_linear", *given, to="f32")
     yield example("matmul", f"f32[{HEADS}, {rows}, {SIZE}]", f"f32[{HEADS}, {SIZE}, {KEYS}]")
     if rows <= 4:
         for dtype in ("f32", "q4_0"):

@@ -23,7 +23,7 @@ def evaluate(
     each result is cast to its type: NumPy's own promotion and its bf16 reductions are not ours.
     """
     packed = [x for x in inputs if isinstance(x, Packed)]
-    if packed and op.planewise and all(LAYOUTS[x.layout].by_rows for x in packed):
+    if packed and op.planewise and (op.keeps_rows or all(LAYOUTS[x.layout].by_rows for x in packed)):
         results: Any = _plane_by_plane(op, xp, inputs, packed[0])
     else:
         if packed and not op.takes_packed:
@@ -46,7 +46,7 @@ def _as_type(xp: Arrays, x: Array, dtype: str) -> Array:
 
 
 def _plane_by_plane(op: Op, xp: Arrays, inputs: Sequence[Array | None], first: Packed) -> tuple[Packed, ...]:
-    lead = first.ndim - 1
+    lead = first.ndim - (1 if LAYOUTS[first.layout].by_rows else 2)
     planes: dict[str, tuple[Array, ...]] = {}
     for name, plane in first.planes.items():
         operands = [x.planes[name] if isinstance(x, Packed) else x for x in inputs]
@@ -56,6 +56,6 @@ def _plane_by_plane(op: Op, xp: Arrays, inputs: Sequence[Array | None], first: P
     for made in zip(*planes.values(), strict=True):
         result = dict(zip(planes, made, strict=True))
         name, plane = next(iter(result.items()))
-        inner = first.planes[name].ndim - lead  # a plane's axes for the one axis of inputs
-        results.append(first.with_planes(result, (*plane.shape[: plane.ndim - inner], first.shape[-1])))
+        inner = first.planes[name].ndim - lead  # a plane's axes for that of inputs, or for those of tiles
+        results.append(first.with_planes(result, (*plane.shape[: plane.ndim - inner], *first.shape[lead:])))
     return tuple(results)

@@ -80,6 +80,8 @@ class Op:
     widen: ClassVar[bool] = True
     #: on packed operands `eval` runs once for each plane (see `on_plane`), and the results are packed
     planewise: ClassVar[bool] = False
+    #: of those that run plane by plane: rows stay where they are among each other, so that it may be tiles of them
+    keeps_rows: ClassVar[bool] = False
     #: `eval` takes packed operands as they are; otherwise they are dequantized for it
     takes_packed: ClassVar[bool] = False
     #: `eval` works element by element (operands broadcast)

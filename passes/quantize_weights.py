@@ -13,7 +13,7 @@ from burnish.ir.format import FORMATS, FormatError
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.module import Module
 from burnish.ir.ops.experts import TopK
-from burnish.ir.ops.linear import Embedding
+from burnish.ir.ops.linear import Embedding, Linear
 from burnish.ir.origin import block_of, dotted
 from burnish.ir.signature import LOGITS
 from burnish.passes.engine import Context, Pass, Rule
@@ -77,9 +77,9 @@ class QuantizeWeights(Pass):
 
     A recipe is rules `names=format`, separated by `;`, of which the first that fits a weight decides. Names are a glob
     over the module paths of the nodes that read weights (`*.v_proj`, `lm_head`), or a role: `lm`, the product that
-    makes logits; `embedding`, tables of tokens; `router`, what experts are chosen by. `none` leaves a weight as it is,
-    and of several formats, `q4_0|int8`, the first that fits its width is taken. A format without names is for all
-    products but routers. A rule that is for nothing is an error.
+    makes logits; `embedding`, tables of tokens; `router`, what experts are chosen by, or weighed: a block's products of
+    one output. `none` leaves a weight as it is, and of several formats, `q4_0|int8`, the first that fits its width is
+    taken. A format without names is for all products but routers. A rule that is for nothing is an error.
     """
 
     rules = (QuantizeWeight,)
@@ -175,6 +175,8 @@ def _roles(graph: Graph) -> dict[Node, str]:
             roles.update(dict.fromkeys(_readers_above(node["x"]), "router"))
         if isinstance(node.op, Embedding):
             roles[node] = "embedding"
+        if isinstance(node.op, Linear) and node["w"].shape[0] == 1 and block_of(node.origin.scope) is not None:
+            roles[node] = "router"
     return roles
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from burnish.ir.builder import Ops
-from burnish.ir.format import LAYOUTS
 from burnish.ir.graph import Graph, Node, Value
 from burnish.ir.leaves import Weight
 from burnish.ir.literal import Literal
@@ -115,9 +114,6 @@ class _Roll:
         for column in self.columns:
             if (v := next((v for v in column if v.node in nodes), None)) is not None:
                 return f"a block reads {v.type} of another block that is not the one before it"
-            t = column[0].type
-            if len(set(column)) > 1 and t.format is not None and not LAYOUTS[t.layout].by_rows:
-                return f"{t} cannot be stacked in its layout"
         return None
 
     def __call__(self, op: Ops) -> None:

@@ -15,7 +15,7 @@ from burnish.passes.engine import Context, Match, RewritePass, Rule
 
 
 class SetLayout(Rule):
-    """linear(x, w quantized) -> linear(x, relayout(w)); others, where rows can be read from the layout"""
+    """linear(x, w quantized, as stored) -> linear(x, relayout(w)); of a table, where rows are read from the layout"""
 
     at = (Linear, Embedding, ExpertLinear)
     example = """module {
@@ -33,14 +33,14 @@ class SetLayout(Rule):
 
     def find(self, node: Node) -> Iterator[Match]:
         w = node[node.op.weight] if node.op.weight is not None else None
-        if w is not None and w.type.format is not None and w.type.layout != self.layout:
+        if w is not None and w.type.format is not None and not w.type.layout:
             yield Match({"w": w}, [node], list(node.outputs), [])
 
     def where(self, w: Value, out: Value) -> str | None:
         layout = LAYOUTS[self.layout]
         if w.time == "run":
             return f"{w.type} is not known before run time"
-        if not isinstance(out.op, Linear) and not layout.by_rows:
+        if isinstance(out.op, Embedding) and not layout.by_rows:
             return f"rows cannot be read from the layout {self.layout}"
         assert w.type.format is not None
         return layout.accepts(w.type.format, w.shape)

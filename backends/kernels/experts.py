@@ -7,13 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from burnish.backends.kernels.copy import contiguous
+from burnish.backends.kernels.choices import groups_of
 from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.float_linear import (
-    ARGUMENTS, BLOCK_ROWS, SCRATCH, float_rows, step_read_best, why_not_product,
-)  # fmt: skip
+    ARGUMENTS,
+    BLOCK_ROWS,
+    SCRATCH,
+    float_rows,
+    step_read_best,
+    why_not_product,
+)
 from burnish.backends.kernels.kernel import NativeKernel
-from burnish.backends.kernels.rows import as_rows
+from burnish.backends.kernels.linear import multiply, why_not_int8
 from burnish.backends.kernels.stored import stored_rows
 from burnish.backends.native.code import addresses
 from burnish.backends.native.emit import Emitter
@@ -21,7 +26,7 @@ from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.ops.experts import ExpertLinear
 from burnish.ir.types import Type
 
-__all__ = ["ExpertProducts"]
+__all__ = ["ExpertLinearInt8", "ExpertProducts"]
 
 
 class ExpertProducts(NativeKernel):
@@ -34,49 +39,53 @@ class ExpertProducts(NativeKernel):
     op = "expert_linear"
 
     def why_not(self, op: ExpertLinear, x: Type, w: Type, chosen: Type, b: Type | None = None) -> str | None:
-        """Needs activations and a bias in f32, choices in i32, and weights that are read as they are stored."""
-        return why_not_product(x, w, b) or (None if chosen.dtype == "i32" else f"chosen is {chosen}, not i32")
+        """Needs activations, a bias and a result in f32, choices in i32, and weights that are read as they lie."""
+        if op.to not in ("f32", ""):
+            return f"the result is {op.to}, not f32"
+        return why_not_product(x, w, b) or _why_not_chosen(chosen)
 
     def emit(
         self, emitter: Emitter, op: ExpertLinear, results: Sequence[Type], x: Tensor, w: Tensor | PackedTensor,
         chosen: Tensor, b: Tensor | None = None,
     ) -> tuple[Value, ...]:  # fmt: skip
-        """Sort the choices by expert, gather their inputs, multiply, and put each result in its place.
-
-        Of the products, an item is one of the experts that are chosen and a block of rows.
-        """
-        out = emitter.empty(results[0])
-        assert isinstance(out, Tensor)
-        (experts, rows, inputs), count, each = w.shape, math.prod(chosen.shape), x.shape[-2]
+        """Products of groups of rows, see `choices`; an item is one of a group and a block of its expert's rows."""
+        out, (experts, rows, inputs) = emitter.buffer(results[0].sizes, np.dtype("f4")), w.shape
         kind, w, w_step = stored_rows(emitter, w)
-        chosen, b = contiguous(emitter, chosen), None if b is None else as_f32(emitter, b)
-        x, (_, x_step) = as_rows(emitter, x)
-        x_choices = chosen.shape[-1] if each == 1 else 1  # that share a row of x
-        most, step = min(count, experts), step_read_best(inputs)
-        integers = np.dtype("i4")
-        starts, order, found = (emitter.buffer((n,), integers) for n in (experts + 1, count, most + 1))
-        gathered = emitter.buffer((count, step // 4), np.dtype("f4"))
-        made = emitter.buffer((count, rows), np.dtype("f4"))
-        unit, product = "experts", addresses(f"float_linear:{kind}", emitter.isa)["multiply"]
+        groups = groups_of(emitter, x, chosen, experts, out, step_read_best(inputs))
         emitter.call(
-            unit,
-            "sort",
-            chosen,
-            count,
-            experts,
-            starts,
-            order,
-            found,
-            items=min(count, 1),
-            writes=[starts, order, found],
-        )
-        emitter.call(
-            unit, "gather", order, x, x_step, x_choices, inputs, gathered, step, items=count, writes=[gathered]
+            "experts", "multiply", *groups.arguments, experts, w, w_step, rows, groups.x, groups.x_step,
+            inputs, groups.out, 4 * rows, None if b is None else as_f32(emitter, b),
+            addresses(f"float_linear:{kind}", emitter.isa)["multiply"], float_rows(emitter),
+            items=groups.most * math.ceil(rows / BLOCK_ROWS), scratch=SCRATCH + ARGUMENTS, writes=[groups.out],
         )  # fmt: skip
-        emitter.call(
-            unit, "multiply", found, starts, w, w_step, rows, gathered, step, inputs, made, 4 * rows, b,
-            product, float_rows(emitter),
-            items=most * math.ceil(rows / BLOCK_ROWS), scratch=SCRATCH + ARGUMENTS, writes=[made],
-        )  # fmt: skip
-        emitter.call(unit, "scatter", order, made, 4 * rows, out, items=count, writes=[out])
+        groups.finish(emitter, out)
         return (out,)
+
+
+class ExpertLinearInt8(NativeKernel):
+    """expert_linear(x: int8_32[…, k or 1, K], w: quantized[E, N, K] in tiles, chosen, b?) -> […, k, N].
+
+    Only experts that are chosen are read; the bits of each product are those of a linear.
+    """
+
+    name = "expert_linear.int8"
+    op = "expert_linear"
+
+    def why_not(self, op: ExpertLinear, x: Type, w: Type, chosen: Type, b: Type | None = None) -> str | None:
+        """Needs what `LinearInt8` does, and choices in i32."""
+        return why_not_int8(op.to, x, w, b) or _why_not_chosen(chosen)
+
+    def emit(
+        self, emitter: Emitter, op: ExpertLinear, results: Sequence[Type], x: PackedTensor, w: PackedTensor,
+        chosen: Tensor, b: Tensor | None = None,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """Products of groups of rows, see `choices`; an item is one of a group and a tile of its expert's rows."""
+        out, inputs = emitter.buffer(results[0].sizes, np.dtype("f4")), x.planes["bytes"]
+        groups = groups_of(emitter, inputs, chosen, w.shape[0], out, inputs.shape[-1])
+        multiply(emitter, w, groups.x, groups.x_step, 0, groups.out, b, groups)
+        groups.finish(emitter, out)
+        return (out,)
+
+
+def _why_not_chosen(chosen: Type) -> str | None:
+    return None if chosen.dtype == "i32" else f"chosen is {chosen}, not i32"

@@ -11,18 +11,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from burnish.backends.kernels.choices import Groups
 from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_sets
 from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.tiles import WORD_INPUTS
-from burnish.backends.native.emit import Emitter
+from burnish.backends.native.emit import Argument, Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.format import FORMATS, LAYOUTS, QuantFormat
 from burnish.ir.op import Op
 from burnish.ir.ops.linear import Linear
 from burnish.ir.types import Type
 
-__all__ = ["ACTIVATIONS", "LinearInt8", "why_unread"]
+__all__ = ["ACTIVATIONS", "LinearInt8", "multiply", "why_not_int8", "why_unread"]
 
 ACTIVATIONS = "int8_32"
 
@@ -44,40 +45,51 @@ class LinearInt8(NativeKernel):
 
     def why_not(self, op: Linear, x: Type, w: Type, b: Type | None = None) -> str | None:
         """Needs weights of a format that it reads, in tiles that this CPU reads, and int8 activations."""
-        layouts = [s.layout for s in instruction_sets()]
-        if w.format is None:
-            return f"w is {w}, not quantized"
-        if (unread := why_unread(w.format)) is not None:
-            return f"w is {w}, and {unread}"
-        if not layouts:
-            return f"this CPU has none of {', '.join(s.name for s in INSTRUCTION_SETS)}"
-        if x.dtype != ACTIVATIONS or x.layout:
-            return f"x is {x}, not {ACTIVATIONS}"
-        if w.layout != layouts[0]:
-            return f"w is {w}, not in the layout {layouts[0]}"
-        if (b is not None and b.dtype == "f64") or op.to not in ("f32", ""):
-            return f"b is {b}, or the result {op.to}, wider or narrower than f32"
-        return None
+        return why_not_int8(op.to, x, w, b)
 
     def emit(
-        self,
-        emitter: Emitter,
-        op: Op,
-        results: Sequence[Type],
-        x: PackedTensor,
-        w: PackedTensor,
+        self, emitter: Emitter, op: Op, results: Sequence[Type], x: PackedTensor, w: PackedTensor,
         b: Tensor | None = None,
-    ) -> tuple[Value, ...]:
+    ) -> tuple[Value, ...]:  # fmt: skip
         """One call; an item is a tile of rows."""
-        out, tokens = emitter.buffer(results[0].sizes, np.dtype("f4")), math.prod(x.shape[:-1])
-        codes, scales, inputs = w.planes["codes"], w.planes["scales"], x.planes["bytes"]
-        rows, groups = w.shape[0], w.shape[1] // (FORMATS[w.format].group or WORD_INPUTS)
-        emitter.call(
-            f"linear:{w.format}", "linear", codes, codes.strides[0], scales, scales.strides[0], groups,
-            inputs, inputs.shape[-1], tokens, out, 4 * rows, rows, None if b is None else as_f32(emitter, b),
-            items=codes.shape[0], grain=2, writes=[out],
-        )  # fmt: skip
+        out, inputs = emitter.buffer(results[0].sizes, np.dtype("f4")), x.planes["bytes"]
+        multiply(emitter, w, inputs, inputs.shape[-1], math.prod(x.shape[:-1]), out, b)
         return (out,)
+
+
+def multiply(
+    emitter: Emitter, w: PackedTensor, x: Tensor, x_step: int, tokens: int, out: Tensor, b: Tensor | None,
+    groups: Groups | None = None,
+) -> None:  # fmt: skip
+    """The product with a matrix, or with those of groups of rows, whose items are tiles of rows."""
+    codes, scales, (rows, inputs) = w.planes["codes"], w.planes["scales"], w.shape[-2:]
+    of_stack: list[Argument] = [None] * 6
+    if groups is not None:
+        of_stack = [*groups.arguments, w.shape[0], codes.strides[0], scales.strides[0]]
+    emitter.call(
+        f"linear:{w.format}", "linear", codes, codes.strides[-4], scales, scales.strides[-3],
+        inputs // (FORMATS[w.format].group or WORD_INPUTS), x, x_step, tokens, out, 4 * rows, rows,
+        None if b is None else as_f32(emitter, b), *of_stack,
+        items=codes.shape[-4] * (1 if groups is None else groups.most), grain=2, writes=[out],
+    )  # fmt: skip
+
+
+def why_not_int8(to: str, x: Type, w: Type, b: Type | None) -> str | None:
+    """None where tiles of weights w[…, N, K] are multiplied with x[…, K], and a bias is added, or why not."""
+    layouts = [s.layout for s in instruction_sets()]
+    if w.format is None:
+        return f"w is {w}, not quantized"
+    if (unread := why_unread(w.format)) is not None:
+        return f"w is {w}, and {unread}"
+    if not layouts:
+        return f"this CPU has none of {', '.join(s.name for s in INSTRUCTION_SETS)}"
+    if x.dtype != ACTIVATIONS or x.layout:
+        return f"x is {x}, not {ACTIVATIONS}"
+    if w.layout != layouts[0]:
+        return f"w is {w}, not in the layout {layouts[0]}"
+    if (b is not None and b.dtype == "f64") or to not in ("f32", ""):
+        return f"b is {b}, or the result {to}, wider or narrower than f32"
+    return None
 
 
 @functools.cache

@@ -78,6 +78,8 @@ def build_image(functions: Mapping[str, Callable[[int, int, int, int], None]]) -
     flags: Any = compiler.Flags()  # type: ignore[no-untyped-call]  # Numba's own has no types
     flags.error_model, flags.no_cpython_wrapper, flags.no_cfunc_wrapper, flags.nrt = "numpy", True, True, False
     whole = llvm.parse_assembly("")
+    for name in (*functions, *IMPORTS):
+        llvm.add_symbol(name, 1)  # Numba's own linker looks for what code takes the address of
     for name, python in functions.items():
         signature = (types.int64,) * ARGUMENTS
         done: Any = compiler.compile_extra(cpu_target.typing_context, target, python, signature, types.void, flags, {})  # type: ignore[no-untyped-call]
@@ -89,10 +91,10 @@ def build_image(functions: Mapping[str, Callable[[int, int, int, int], None]]) -
         given = ", ".join(f"i64 %{i}" for i in range(ARGUMENTS))
         passed = "".join(f", i64 %{i}" for i in range(ARGUMENTS))
         wrapper = f"""declare i32 @"{native}"(ptr, ptr{", i64" * ARGUMENTS})
-            define void @"{name}"({given}) {{ %r = alloca ptr
+            define i64 @"{name}"({given}) {{ %r = alloca ptr
             %e = alloca ptr
             %s = call i32 @"{native}"(ptr %r, ptr %e{passed})
-            ret void }}"""
+            ret i64 0 }}"""
         whole.link_in(llvm.parse_assembly(wrapper))
         whole.get_function(native).linkage = "internal"
     machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(

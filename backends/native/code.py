@@ -21,7 +21,9 @@ from burnish.backends.native.builders import WITHOUT, CodeError, build, can_buil
 from burnish.backends.native.image import SHIPPED, ImageError, load_image, read_image, write_image
 from burnish.ir.format import FORMATS
 
-__all__ = ["Built", "CodeError", "Progress", "addresses", "build_all", "cache_folder", "file_name", "keep", "prepare"]
+__all__ = [
+    "Built", "CodeError", "Progress", "addresses", "bind", "build_all", "cache_folder", "file_name", "keep", "prepare",
+]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,35 +48,43 @@ def addresses(unit: str, isa: InstructionSet) -> dict[str, int]:
 def prepare(units: Iterable[str], isa: InstructionSet, progress: Progress | None = None) -> None:
     """Load these units; those that are missing are built, as many at once as there are cores. Raises CodeError."""
     with _lock:
-        missing = []
-        for unit in dict.fromkeys(units):
-            if _key(unit, isa) not in _addresses:
-                if (image := _find(unit, isa)) is not None:
-                    _load(unit, isa, image)
-                else:
-                    missing.append(unit)
-        if not missing:
-            return
-        if not can_build():
-            raise CodeError(
-                f"there is no machine code of {', '.join(missing)} for {isa.name}, and Numba, which makes it, is not "
-                f"installed: pip install 'burnish[kernels]'; or {WITHOUT}"
-            )
-        left = len(missing)
+        for unit, image in _images([u for u in dict.fromkeys(units) if _key(u, isa) not in _addresses], isa, progress):
+            _addresses[_key(unit, isa)] = _load(image)
 
-        def done(unit: str, image: bytes) -> None:
-            nonlocal left
-            left -= 1
-            keep(unit, isa, image)
-            _load(unit, isa, image)
-            tell(len(missing) - left)
 
-        def tell(count: int) -> None:
-            if progress is not None:
-                progress("building kernels", count, len(missing))
+def bind(unit: str, isa: InstructionSet, function: int) -> dict[str, int]:
+    """The address of each function of a unit that calls the `function` at an address. Raises CodeError."""
+    with _lock:
+        return next(_load(image, function) for _, image in _images([unit], isa))
 
-        tell(0)
-        build(missing, isa, done)
+
+def _images(
+    units: Iterable[str], isa: InstructionSet, progress: Progress | None = None
+) -> Iterable[tuple[str, bytes]]:
+    """The image of each, those that are there first."""
+    found = {unit: _find(unit, isa) for unit in units}
+    there = {unit: image for unit, image in found.items() if image is not None}
+    missing = [unit for unit in found if unit not in there]
+    if not missing:
+        return there.items()
+    if not can_build():
+        raise CodeError(
+            f"there is no machine code of {', '.join(missing)} for {isa.name}, and Numba, which makes it, is not "
+            f"installed: pip install 'burnish[kernels]'; or {WITHOUT}"
+        )
+
+    def tell() -> None:
+        if progress is not None:
+            progress("building kernels", sum(unit in there for unit in missing), len(missing))
+
+    def done(unit: str, image: bytes) -> None:
+        keep(unit, isa, image)
+        there[unit] = image
+        tell()
+
+    tell()
+    build(missing, isa, done)
+    return there.items()
 
 
 def cache_folder() -> Path | None:
@@ -115,9 +125,9 @@ def _find(unit: str, isa: InstructionSet) -> bytes | None:
         return None
 
 
-def _load(unit: str, isa: InstructionSet, image: bytes) -> None:
+def _load(image: bytes, bound: int = 0) -> dict[str, int]:
     try:
-        _addresses[_key(unit, isa)] = load_image(image)
+        return load_image(image, bound)
     except OSError as e:
         raise CodeError(f"machine code cannot be run here: {e.strerror}; {WITHOUT}") from None
 

@@ -26,8 +26,10 @@ __all__ = ["IMPORTS", "SHIPPED", "ImageError", "load_image", "memory_runs", "pac
 MAGIC = b"BURNISH2"
 CODE_AT = len(MAGIC) + hashlib.sha256().digest_size
 SHIPPED = Path(__file__).with_name("images")  # a folder for each instruction set: what a wheel brings
-#: functions of the C library that code may call
-IMPORTS = ("memcpy", "memmove", "memset", "sched_yield", "usleep")
+#: what a unit is bound to, each time that it is loaded
+BOUND = "kernel"
+#: functions that code may call: of the C library, and that
+IMPORTS = ("free", "malloc", "memcpy", "memmove", "memset", "sched_yield", "usleep", BOUND)
 
 
 class ImageError(ValueError):
@@ -79,8 +81,11 @@ def _seal(path: Path, image: bytes) -> bytes:
     return MAGIC + hashlib.sha256(path.name.encode() + b"\0" + image).digest()
 
 
-def load_image(image: bytes) -> dict[str, int]:
-    """Map an image into memory -> the address of each function. Raises OSError where memory may not be run."""
+def load_image(image: bytes, bound: int = 0) -> dict[str, int]:
+    """Map an image into memory -> the address of each function. Raises OSError where memory may not be run.
+
+    `bound` is the address of the function that it is bound to, of one that is.
+    """
     (size,) = struct.unpack_from("<I", image)
     head, code = json.loads(image[4 : 4 + size]), image[4 + size :]
     memory = mmap.mmap(-1, len(code), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -88,7 +93,8 @@ def load_image(image: bytes) -> dict[str, int]:
     libc, view = ctypes.CDLL(None, use_errno=True), ctypes.c_char.from_buffer(memory)
     start = ctypes.addressof(view)
     for name, places in head["imports"].items():
-        address = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0 if name else start
+        ours = {"": start, BOUND: bound}
+        address = ours[name] if name in ours else ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0
         for at in places:
             (addend,) = struct.unpack_from("<q", memory, at)
             struct.pack_into("<q", memory, at, address + addend)

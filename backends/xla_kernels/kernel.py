@@ -31,6 +31,8 @@ class XlaKernel(Kernel):
     table = XLA_KERNELS
     #: the operands that it reads, or writes, in their stack
     in_stack: ClassVar[tuple[str, ...]] = ()
+    #: whether what it traces runs on another machine too
+    anywhere: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

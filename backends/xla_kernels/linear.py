@@ -32,8 +32,8 @@ class LinearByRows(_ByRows):
 
     def why_not(self, op: Op, x: Type, w: Type, b: Type | None = None) -> str | None:
         """Needs weights that XLA would copy first, and whose rows can be read."""
-        if w.format is not None and not LAYOUTS[w.layout].by_rows:
-            return f"rows cannot be read from its layout {w.layout}"
+        if (reason := _why_not_rows(w)) is not None:
+            return reason
         narrow = w.format is not None or NUMPY[w.dtype].itemsize < 4  # unpacked or widened, then
         return None if isinstance(w, InStack) or narrow else f"XLA reads {w.dtype} where it lies"
 
@@ -62,14 +62,14 @@ class ExpertLinearByRows(_ByRows):
     op = "expert_linear"
 
     def why_not(self, op: Op, x: Type, w: Type, chosen: Type, b: Type | None = None) -> str | None:
-        """Takes all that the op takes: layouts of which rows cannot be read are none of its."""
-        return None
+        """Needs weights whose rows can be read."""
+        return _why_not_rows(w)
 
     def __call__(
         self, op: Op, dtypes: Sequence[str], x: Array, w: Array, chosen: Array, b: Array | None = None
     ) -> tuple[Array, ...]:
         experts, outputs, inputs = w.shape
-        given = floats(jnp.broadcast_to(x, (*chosen.shape, inputs)).reshape(-1, inputs))
+        given = jnp.broadcast_to(floats(x), (*chosen.shape, inputs)).reshape(-1, inputs)
         choices = jnp.clip(chosen, 0, experts - 1).reshape(-1).astype("int32")
         rows = _rows_at_once(outputs, inputs)
         blocks, few = -(-outputs // rows), len(choices) <= experts
@@ -93,6 +93,11 @@ class ExpertLinearByRows(_ByRows):
         y = repeated(turns * blocks, step, jnp.zeros((len(choices), outputs), given.dtype))
         y = y if b is None else y + floats(jnp.take(b, choices, axis=0))
         return (y.reshape(*chosen.shape, outputs).astype(NUMPY[dtypes[0]]),)
+
+
+def _why_not_rows(w: Type) -> str | None:
+    by_rows = w.format is None or LAYOUTS[w.layout].by_rows
+    return None if by_rows else f"rows cannot be read from its layout {w.layout}"
 
 
 def _rows_at_once(outputs: int, inputs: int) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from burnish.ir.box import cut, whole
-from burnish.ir.format import LAYOUTS, Packed
+from burnish.ir.format import Packed
 from burnish.ir.guards import assume_at_most, assume_equal
 from burnish.ir.op import Array, Arrays, Axes, Op
-from burnish.ir.types import Type, require
+from burnish.ir.types import FLOATS, Type, require
 
 
 class TopK(Op):
@@ -34,9 +34,10 @@ class ExpertLinear(Op):
     """x[…, j, :] @ w[e].T + b[e], e = chosen[…, j]: x[…, k, K], or x[…, 1, K] for all k, chosen[…, k] -> […, k, N].
 
     w[E, N, K] may be stored in any float type or quantized: it is widened, or unpacked, an expert at a time; b[E, N].
-    Choices out of bounds are clipped to the nearest.
+    x may be quantized too; the result is of x's element type, or `to`. Choices out of bounds mean the nearest.
     """
 
+    to: str = ""
     kind = "linear"
     weight = "w"
     widen = False
@@ -44,8 +45,10 @@ class ExpertLinear(Op):
 
     def infer(self, x: Type, w: Type, chosen: Type, b: Type | None = None) -> Type:
         where = f"expert_linear({x}, {w}, {chosen})"
-        require(x.is_float and (w.is_float or w.format is not None), f"{where}: inputs and weights are not floats")
-        require(w.format is None or LAYOUTS[w.layout].by_rows, f"{where}: experts cannot be read from that layout")
+        dtype = self.to or x.dtype
+        require(dtype in FLOATS, f"{where}: the result needs a float type; give `to`")
+        for t in (x, w):
+            require(t.is_float or t.format is not None, f"{where}: {t} are not floats, nor quantized")
         require(chosen.is_integer, f"{where}: choices are not integers")
         good = w.rank == 3 and x.rank == chosen.rank + 1 >= 2 and x.shape[-1] == w.shape[-1]
         require(good, f"{where}: expected x[…, k, K] or x[…, 1, K], w[E, N, K] and chosen[…, k]")
@@ -55,7 +58,7 @@ class ExpertLinear(Op):
             assume_equal(x.shape[-2], chosen.shape[-1], where)
         fits = b is None or (b.is_float and b.shape == w.shape[:2])
         require(fits, f"{where}: a bias {b} is not one of each output of each expert")
-        return Type(x.dtype, (*chosen.shape, w.shape[1]))
+        return Type(dtype, (*chosen.shape, w.shape[1]))
 
     def along(self, x: Type, w: Type, chosen: Type, *b: Type | None) -> tuple[Axes, ...]:
         last = x.rank - 1
@@ -64,20 +67,21 @@ class ExpertLinear(Op):
 
     def eval(self, xp: Arrays, x: Array, w: Array, chosen: Array, b: Array | None = None) -> Array:
         experts, outputs, inputs = w.shape
-        rows = _floats(xp.broadcast_to(x, (*chosen.shape, inputs)).reshape(-1, inputs))
+        rows = xp.broadcast_to(_floats(xp, x), (*chosen.shape, inputs)).reshape(-1, inputs)
         choices = xp.clip(chosen, 0, experts - 1).reshape(-1)
         y = xp.zeros((len(choices), outputs), rows.dtype)
         for expert in np.unique(choices).tolist() if xp is np else range(experts):
             mine = choices == expert
             matrix = cut(w, (slice(expert, expert + 1), *whole(w.shape[1:])))
-            matrix = _floats(matrix.dequantize(xp) if isinstance(matrix, Packed) else matrix)[0].T
+            matrix = _floats(xp, matrix)[0].T
             if xp is np:
                 y[mine] = rows[mine] @ matrix
             else:
                 y = xp.where(mine[:, None], rows @ matrix, y)
-        y = y if b is None else y + _floats(xp.take(b, choices, axis=0))
+        y = y if b is None else y + _floats(xp, xp.take(b, choices, axis=0))
         return y.reshape(*chosen.shape, outputs)
 
 
-def _floats(x: Array) -> Array:
+def _floats(xp: Arrays, x: Array) -> Array:
+    x = x.dequantize(xp) if isinstance(x, Packed) else x
     return x.astype("float32") if x.dtype.itemsize < 4 else x

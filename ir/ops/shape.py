@@ -277,10 +277,10 @@ class Stack(_Memory):
     """The operands along a new first axis"""
 
     planewise = True
+    keeps_rows = True
 
     def infer(self, *xs: Type) -> Type:
         require(xs and all(x == xs[0] for x in xs), f"stack: {', '.join(map(str, xs))} differ, or are none")
-        _require_rows("stack", xs[0], True)
         return xs[0].with_shape((len(xs), *xs[0].shape))
 
     def part(self, box: Box, operands: Sequence[Type | None], result: int) -> Part:

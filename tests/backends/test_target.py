@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 import burnish
@@ -102,8 +103,11 @@ def test_to_know_the_targets_and_their_passes_imports_nothing_heavy() -> None:
     assert ran.stdout == "[]\n"
 
 
-def test_activations_are_the_targets_own_choice() -> None:
+def test_activations_are_the_targets_own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     numpy, xla = TARGETS["numpy"], TARGETS["xla"]
+    for asked in ("", "int8", "float"):  # XLA calls the same kernels on a CPU
+        assert numpy.activation_passes(asked) == xla.activation_passes(asked)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert numpy.activation_passes("float") == xla.activation_passes("float") == xla.activation_passes("") == ()
     assert xla.activation_passes("int8") == ("quantize-activations",)
     assert numpy.activation_passes("int8")[0] == "quantize-activations"

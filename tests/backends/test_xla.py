@@ -1,6 +1,7 @@
 """XLA against the NumPy interpreter and transformers; what it compiles, and what that needs."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -35,9 +36,18 @@ def module(oracle, tmp_path_factory) -> Module:
     return burnish.optimize(burnish.load(models.saved(oracle, tmp_path_factory.mktemp("llama"))))
 
 
-@pytest.fixture(scope="module")
-def executable(module) -> Executable:
-    return burnish.executable(module, backend="xla")
+@pytest.fixture(scope="module", params=["cpu", "gpu"])
+def executable(module, request) -> Iterator[Executable]:
+    """As on a CPU, with compiled kernels, and as anywhere else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: request.param)
+        yield burnish.executable(module, backend="xla")
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA runs as where there is no CPU, so without compiled kernels."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
 
 
 def close(a: np.ndarray, b: np.ndarray) -> bool:
@@ -97,7 +107,7 @@ def test_encoders_and_cross_attention(family: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_rolled_or_not_it_is_the_interpreter(module, pipeline: str) -> None:
+def test_rolled_or_not_it_is_the_interpreter(module, elsewhere, pipeline: str) -> None:
     reference = Interpreter(burnish.optimize(module, pipeline.removesuffix(",xla").replace(UNROLLED, "stateful")))
     ours = Xla(burnish.optimize(module, pipeline))
     ids, past, count = models.tokens((2, 16)), np.array([0, 5], np.int32), np.array([16, 3], np.int32)
@@ -366,7 +376,7 @@ def test_weights_are_on_the_device_once(large) -> None:
 # -------------------------------------------------------------------------------------------------------- being asked
 
 
-def test_the_plan_says_what_runs_how(module) -> None:
+def test_the_plan_says_what_runs_how(module, elsewhere) -> None:
     ours = Xla(burnish.optimize(module, f"{Q4},stateful,xla"))
     plan = ours.plan_text("forward").splitlines()
     rows = "kernel linear.rows, {} dequantized a block of rows at a time, {}"
@@ -379,9 +389,9 @@ def test_the_plan_says_what_runs_how(module) -> None:
     assert "6 x cache_update: XLA" in unrolled, "XLA writes into what is donated by itself"
     tiles = burnish.optimize(module, f"{Q4},set-layouts{{layout=tiles8}}")
     ours = Xla(tiles)
-    refused = "XLA, dequantized (linear.rows: rows cannot be read from its layout tiles8)"
+    refused = "linear.rows: rows cannot be read from its layout tiles8"
     assert refused in ours.plan_text("forward")
-    assert any(line.endswith(refused) for line in ours.fallbacks("forward"))
+    assert any("XLA, dequantized" in line and refused in line for line in ours.fallbacks("forward"))
 
 
 def test_what_does_not_fit_is_refused(module) -> None:

@@ -5,6 +5,6 @@ from collections.abc import Callable
 import pytest
 
 
-@pytest.mark.parametrize("case", ["groups"])
+@pytest.mark.parametrize("case", ["groups", "experts"])
 def test_golden(golden: Callable[[str, str], None], case: str) -> None:
     golden("quantize-activations", case)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import burnish
 from burnish.backends.interpreter import Interpreter
 from burnish.ir import Module
+from burnish.ir.origin import dotted
 from burnish.passes.engine import Context, PassError
 from burnish.passes.pipelines import PipelineError, parse_pass, quantized, run_passes
 from tests import models
@@ -81,6 +83,20 @@ def test_a_role_that_a_model_does_not_have_is_none() -> None:
 def stored(module: Module) -> Counter[str]:
     """How often each type of weight is read by a product or a table."""
     return Counter(str(n[n.op.weight].type) for g in module.graphs.values() for n in g if n.op.weight)
+
+
+def test_what_chooses_and_weighs_experts_is_left_alone(tmp_path: Path) -> None:
+    """The shared expert has a gate, a product of one output; the experts beside it are quantized."""
+    config = models.SIZES | {"vocab_size": 96, "num_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 2}
+    config |= {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 96, "max_position_embeddings": 64}
+    models.header_alone("Qwen2MoeForCausalLM", tmp_path, **config)
+    kept = {"mlp.gate": 2, "mlp.shared_expert_gate": 2, "model.embed_tokens": 1}
+    names = Counter(
+        dotted(n.origin.scope).partition("layers.")[2][2:] or dotted(n.origin.scope)
+        for n in of("q4_0", burnish.load(tmp_path)).module.graphs["forward"]
+        if n.op.weight and n[n.op.weight].type.format is None
+    )
+    assert names == kept
 
 
 def test_products_of_one_format_are_joined_and_others_are_not(llama: Module) -> None:

@@ -207,16 +207,18 @@ def test_a_stream_that_changes_its_type_begins_a_loop_behind_the_change() -> Non
     assert repeats(net.rolled(y=x)[0]) == [(2, ["cast", "linear", "add"])]
 
 
-def test_tiles_cannot_be_stacked_and_the_remark_says_so() -> None:
+def test_tiles_are_stacked_as_they_lie() -> None:
+    """The last tile of a matrix is filled up: rows of the next do not move into it."""
     net = Net()
-    x = net.op.linear(net.graph.input("x", Type("f32", (Sym("B"), 32))), net.weight(32, 32))
+    x = net.stream("x")
     for _ in range(3):
-        w = net.op.relayout(net.op.quantize(net.weight(32, 32), format="q4_0"), layout="tiles8")
-        x = x + net.op.linear(x, w, to="f32")
-    net.graph.set_outputs({"y": x})
-    context = roll(net.module)
-    assert repeats(net.module) == []
-    assert [r.reason for r in context.remarks] == ["q4_0.tiles8[32, 32] cannot be stacked in its layout"]
+        w = net.op.relayout(net.op.quantize(net.weight(5, 32), format="q4_0"), layout="tiles8")
+        five = net.op.linear(net.op.linear(x, net.weight(32, WIDTH)), w, to="f32")
+        x = x + net.op.concat(five, net.op.linear(x, net.weight(3, WIDTH)), axis=1)
+    module, _ = net.rolled(y=x)
+    assert repeats(module) == [(3, ["linear", "linear", "linear", "concat", "add"])]
+    (loop,) = [n for n in module.graphs["forward"].order() if n.op.name == "repeat"]
+    assert "q4_0.tiles8[3, 5, 32]" in [str(v.type) for v in loop.operands]
 
 
 def test_two_caches_of_one_block_are_two_stacks() -> None:

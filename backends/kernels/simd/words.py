@@ -7,14 +7,15 @@ from typing import Any
 from llvmlite import ir
 from numba.core.types import float32, int64, void
 
-from burnish.backends.kernels.simd.registers import call_llvm, instruction
+from burnish.backends.kernels.simd.registers import Intrinsic, call_llvm, instruction
 
 __all__ = [
-    "add_word", "byte_at", "call", "clear_bytes", "copy_bytes", "copy_element", "exchange", "f32_at", "i32_at",
-    "load_word", "pause", "sleep", "store_f32", "store_i32", "store_word", "word", "zero_bytes",
+    "add_word", "address_of", "byte_at", "call", "clear_bytes", "copy_bytes", "copy_element", "exchange", "f32_at",
+    "i32_at", "load_word", "pause", "sleep", "store_f32", "store_i32", "store_word", "word", "zero_bytes",
 ]  # fmt: skip
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
+FUNCTION = ir.FunctionType(I64, [I64] * 4)
 
 
 def _at(builder: ir.IRBuilder, address: ir.Value, to: ir.Type = I64) -> ir.Value:
@@ -75,12 +76,23 @@ def exchange(builder: ir.IRBuilder, signature: Any, at: ir.Value, old: ir.Value,
     return builder.extract_value(builder.cmpxchg(_at(builder, at), old, new, "seq_cst", "seq_cst"), 0)
 
 
-@instruction(lambda function, *given: void(int64, int64, int64, int64, int64))
+@instruction(lambda function, *given: int64(int64, int64, int64, int64, int64))
 def call(
     builder: ir.IRBuilder, signature: Any, function: ir.Value, a: ir.Value, b: ir.Value, c: ir.Value, d: ir.Value
-) -> None:
-    """call(address of a function, its four arguments)."""
-    builder.call(_at(builder, function, ir.FunctionType(ir.VoidType(), [I64] * 4)), [a, b, c, d])
+) -> ir.Value:
+    """call(address of a function, its four arguments): 0 of one that is compiled so, or what another gives."""
+    return builder.call(_at(builder, function, FUNCTION), [a, b, c, d])
+
+
+def address_of(name: str) -> Intrinsic:
+    """address_of(name)(): of a function of this unit, of the C library, or that the unit is bound to."""
+
+    @instruction(int64)
+    def address(builder: ir.IRBuilder, signature: Any) -> ir.Value:
+        function = builder.module.globals.get(name) or ir.Function(builder.module, FUNCTION, name)
+        return builder.ptrtoint(function, I64)
+
+    return address
 
 
 @instruction(void)

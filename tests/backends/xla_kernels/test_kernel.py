@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -51,11 +52,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {f: models.saved(getattr(models, f)(), tmp_path_factory.mktemp(f)) for f in FAMILIES}
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize(("family", "pipeline"), CASES)
 def test_the_plan_names_just_what_runs(
-    family: str, pipeline: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    family: str, pipeline: str, platform: str, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop's body counts once, as it is traced once."""
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
     ours = Xla(burnish.optimize(burnish.load(checkpoints[family]), pipeline))
     assert "kernel" in "".join(map(ours.plan_text, ours.module.graphs))
     for graph in ours.module.graphs:
@@ -69,8 +72,9 @@ def test_the_plan_names_just_what_runs(
         assert ran == planned
 
 
-def test_a_loop_is_part_of_what_a_kernel_is_asked() -> None:
+def test_a_loop_is_part_of_what_a_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same product, of the same types, in a loop, before it, and of what the loop shares with all its runs."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     module = parse("""module {
       graph forward(%x: f32[N, 8], %w: f32[8, 8], %ws: f32[3, 8, 8]) {
         %0: f32[N, 8] = linear(%x, %w) <- "before"

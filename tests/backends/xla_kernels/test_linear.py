@@ -168,6 +168,17 @@ def test_a_block_of_rows_of_an_expert_at_a_time(dtype: str, tokens: int, monkeyp
     assert "stablehlo.while" in run.lower(x, stored, chosen).as_text()
 
 
+def test_inputs_may_be_rounded_and_weights_must_lie_by_rows() -> None:
+    op, rng = find_op("expert_linear")(to="f32"), np.random.default_rng(0)
+    x, w = (Packed.made_up(f, s, rng) for f, s in (("int8_32", (3, 1, 64)), ("q4_0", (5, 24, 64))))
+    chosen = np.array([[4, 0], [1, 1], [2, 3]], "i4")
+    (expected,), size = evaluate(op, np, (x, w, chosen), ["f32"]), 64 * np.abs(w.dequantize(np)).max()
+    (y,) = KERNEL(op, ["f32"], x, w.relayout(np, "planes"), chosen)
+    assert (np.abs(np.asarray(y) - expected) <= gamma(64) * size * np.abs(x.dequantize(np)).max()).all()
+    tiles = Type("q4_0", w.shape, "tiles8")
+    assert "rows cannot be read" in str(KERNEL.why_not(op, Type("int8_32", x.shape), tiles, Type("i32", (3, 2))))
+
+
 @pytest.mark.parametrize("tokens", [1, 64])
 def test_the_experts_are_never_unpacked_together(tokens: int) -> None:
     """Nor one of them as a whole; left to XLA, an expert is."""

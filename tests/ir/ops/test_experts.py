@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+import burnish.backends.kernels  # noqa: F401  # registers the layouts of tiles
 from burnish.ir import OPS, InferError, Packed, Type
 from burnish.ir.dims import Sym
-from burnish.ir.format import Layout
-from burnish.testing import check_op, run_numpy
+from burnish.testing import check_op, run_jax, run_numpy
 from tests.ir.oracles import ORACLES, family, normal, op, packed
 
 
@@ -45,7 +45,8 @@ def test_what_a_token_gives_each_of_its_experts(x: Type) -> None:
         ((Type("f32", (3, 3, 64)), W, Type("i32", (3, 2))), "3 .* 2"),
         ((Type("f32", (3, 1, 64)), W, Type("i32", (4, 2))), "3 .* 4"),
         ((X, W, Type("f32", (B, 2))), "choices are not integers"),
-        ((Type("int8_32", (B, 1, 64)), W, AT), "are not floats"),
+        ((Type("int8_32", (B, 1, 64)), W, AT), "give `to`"),
+        ((Type("i32", (B, 1, 64)), W, AT), "give `to`"),
         ((X, Type("i8", W.shape), AT), "are not floats"),
         ((X, W, AT, Type("f32", (4, 64))), "not one of each output of each expert"),
         ((X, W, AT, Type("i32", (4, 6))), "not one of each output of each expert"),
@@ -56,15 +57,15 @@ def test_what_does_not_fit_is_refused(types: tuple[Type, ...], message: str) -> 
         op("expert_linear").results(*types)
 
 
-def test_experts_must_lie_apart(registries: None) -> None:
-    class Interleaved(Layout):
-        """Rows side by side."""
-
-        name = "interleaved"
-        by_rows = False
-
-    with pytest.raises(InferError, match="cannot be read from that layout"):
-        op("expert_linear").results(X, Type("q4_0", W.shape, "interleaved"), AT)
+def test_inputs_may_be_rounded_too_and_weights_lie_in_tiles() -> None:
+    x, w = Type("int8_32", (B, 1, 64)), Type("q4_0", W.shape, "tiles8")
+    assert op("expert_linear", to="f32").results(x, w, AT) == (Type("f32", (B, 2, 6)),)
+    rounded, stored = packed("int8_32", 3, 1, 64), packed("q4_0", 4, 5, 64)
+    chosen = np.array([[3, 1], [0, 0], [1, 2]], "i4")
+    for run in (run_numpy, run_jax):
+        (y,) = run(op("expert_linear", to="f32"), [rounded, stored.relayout(np, "tiles8"), chosen])
+        (expected,) = run(op("expert_linear"), [rounded.dequantize(np), stored, chosen])
+        assert np.array_equal(y, expected)
 
 
 def test_only_experts_that_are_chosen_are_unpacked_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
