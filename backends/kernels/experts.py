@@ -9,10 +9,18 @@ import numpy as np
 
 from burnish.backends.kernels.choices import groups_of
 from burnish.backends.kernels.elementwise import as_f32
-from burnish.backends.kernels.float_linear import BLOCK_ROWS, scratch_bytes, step_read_best, why_not_product
+from burnish.backends.kernels.float_linear import (
+    ARGUMENTS,
+    BLOCK_ROWS,
+    SCRATCH,
+    float_rows,
+    step_read_best,
+    why_not_product,
+)
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.linear import multiply, why_not_int8
 from burnish.backends.kernels.stored import stored_rows
+from burnish.backends.native.code import addresses
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.ops.experts import ExpertLinear
@@ -45,9 +53,10 @@ class ExpertProducts(NativeKernel):
         kind, w, w_step = stored_rows(emitter, w)
         groups = groups_of(emitter, x, chosen, experts, out, step_read_best(inputs))
         emitter.call(
-            f"experts:{kind}", "multiply", *groups.arguments, experts, w, w_step, rows, groups.x, groups.x_step,
+            "experts", "multiply", *groups.arguments, experts, w, w_step, rows, groups.x, groups.x_step,
             inputs, groups.out, 4 * rows, None if b is None else as_f32(emitter, b),
-            items=groups.most * math.ceil(rows / BLOCK_ROWS), scratch=scratch_bytes(inputs), writes=[groups.out],
+            addresses(f"float_linear:{kind}", emitter.isa)["multiply"], float_rows(emitter),
+            items=groups.most * math.ceil(rows / BLOCK_ROWS), scratch=SCRATCH + ARGUMENTS, writes=[groups.out],
         )  # fmt: skip
         groups.finish(emitter, out)
         return (out,)

@@ -10,25 +10,29 @@ from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.rows import as_rows
 from burnish.backends.kernels.stored import READER, stored_rows, why_not_stored
+from burnish.backends.native.code import addresses
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.ops.linear import Linear
 from burnish.ir.types import Type
 
 __all__ = [
-    "BLOCK_ROWS", "BLOCK_TOKENS", "INPUTS", "MANY", "PARTS", "READER", "ROWS", "STEP", "FloatLinear", "scratch_bytes",
-    "step_read_best", "why_not_product",
+    "ARGUMENTS", "BLOCK_ROWS", "BLOCK_TOKENS", "INPUTS", "MANY", "PARTS", "READER", "ROWS", "SCRATCH", "STEP",
+    "FloatLinear", "float_rows", "step_read_best", "why_not_product",
 ]  # fmt: skip
 
 ROWS = 4  # of weights that are read side by side
 MANY = 48  # tokens, from which on it is worth while to copy what a core works on to where it is read best
-#: of many tokens, a core works at once on so many inputs of four rows, which stay in its nearest cache, and of a block
-#: of tokens, which stay in the next
-INPUTS, BLOCK_TOKENS, BLOCK_ROWS = 768, 144, 32
+#: of many tokens, a core works at once on so many inputs (half of them where a register has 8 lanes) of four rows,
+#: which stay in its nearest cache, and of a block of tokens, which stay in the next
+INPUTS, BLOCK_TOKENS, BLOCK_ROWS = 1536, 144, 32
 LINE, PAGE = 64, 4096  # bytes
 STEP = 4 * INPUTS + LINE  # bytes between copies of rows: not a power of two, lest they evict each other
 PARTS = 64  # bytes of the sixteen parts of a sum
 CHUNK = 1 << 16  # bytes of weights that are worth a thread's while
+ARGUMENTS = 128  # bytes of what `float_rows` is given
+#: what a thread needs for `simd.float_product`
+SCRATCH = READER + ARGUMENTS + ROWS * STEP + BLOCK_TOKENS * BLOCK_ROWS * PARTS
 
 
 class FloatLinear(NativeKernel):
@@ -56,29 +60,31 @@ class FloatLinear(NativeKernel):
         (rows, inputs), (kind, w, w_step) = w.shape, stored_rows(emitter, w)
         x, (tokens, x_step) = as_rows(emitter, x)
         b = None if b is None else as_f32(emitter, b)
-        how, items, grain = "few", math.ceil(rows / ROWS), math.ceil(CHUNK / max(ROWS * w_step, 1))
+        block_rows, block_tokens, grain = ROWS, tokens, math.ceil(CHUNK / max(ROWS * w_step, 1))
         if tokens >= MANY:
             x, x_step = _read_best(emitter, x, x_step)
-            how, items, grain = "many", math.ceil(rows / BLOCK_ROWS) * math.ceil(tokens / BLOCK_TOKENS), 1
+            block_rows, block_tokens, grain = BLOCK_ROWS, BLOCK_TOKENS, 1
         emitter.call(
-            f"float_linear:{kind}", how, w, w_step, rows, x, x_step, tokens, inputs, out, 4 * rows, b,
-            items=items if tokens else 0, grain=grain, scratch=scratch_bytes(inputs), writes=[out],
+            f"float_linear:{kind}", "multiply", w, w_step, rows, x, x_step, tokens, inputs, out, 4 * rows, b,
+            block_rows, block_tokens, float_rows(emitter),
+            items=math.ceil(rows / block_rows) * math.ceil(tokens / max(block_tokens, 1)), grain=grain,
+            scratch=SCRATCH, writes=[out],
         )  # fmt: skip
         return (out,)
+
+
+def float_rows(emitter: Emitter) -> int:
+    """The address of the function that all products of floats call."""
+    return addresses("float_rows", emitter.isa)["multiply"]
 
 
 def why_not_product(x: Type, w: Type, b: Type | None) -> str | None:
     """None where `simd.float_product` multiplies x[…, K] by weights w[…, K] and adds a bias, or why not."""
     if x.dtype != "f32":
         return f"x is {x}, not f32"
-    if w.format is not None and w.format.group and INPUTS % w.format.group:
-        return f"w is {w}, whose groups do not divide {INPUTS}"
+    if w.format is not None and w.format.group and INPUTS // 2 % w.format.group:
+        return f"w is {w}, whose groups do not divide {INPUTS // 2}"
     return why_not_stored(w) or (f"b is {b}, wider than f32" if b is not None and b.dtype == "f64" else None)
-
-
-def scratch_bytes(inputs: int) -> int:
-    """What a thread needs for `simd.float_product`, with few tokens or many."""
-    return READER + max(ROWS * (4 * inputs + LINE), ROWS * STEP + BLOCK_TOKENS * BLOCK_ROWS * PARTS)
 
 
 def step_read_best(inputs: int) -> int:

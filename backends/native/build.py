@@ -74,6 +74,7 @@ def build_image(functions: Mapping[str, Callable[[int, int, int, int], None]]) -
     target: Any = cpu_target.target_context
     cpu_target.typing_context.refresh()
     target.refresh()
+    _only_link(target)
     flags: Any = compiler.Flags()  # type: ignore[no-untyped-call]  # Numba's own has no types
     flags.error_model, flags.no_cpython_wrapper, flags.no_cfunc_wrapper, flags.nrt = "numpy", True, True, False
     whole = llvm.parse_assembly("")
@@ -104,6 +105,27 @@ def build_image(functions: Mapping[str, Callable[[int, int, int, int], None]]) -
     passes.run(whole, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3)))
     whole.verify()
     return link_object(machine.emit_object(whole))
+
+
+def _only_link(target: Any) -> None:
+    """Have Numba link functions and no more: it would optimise and compile each one as it comes, together with all that
+    it calls, and what Python calls it by. LLVM does that once, of all that a unit is.
+    """
+    codegen = target.codegen()
+
+    class Linked(codegen._library_class):  # type: ignore[name-defined,misc]
+        def _optimize_final_module(self) -> None:
+            pass
+
+        def _finalize_final_module(self) -> None:
+            self._finalized = True
+
+        def get_pointer_to_function(self, name: str) -> int:
+            self._ensure_finalized()
+            return 0
+
+    codegen._library_class, codegen.set_env = Linked, lambda *_: None
+    target.create_cpython_wrapper = target.create_cfunc_wrapper = lambda *_, **__: None
 
 
 def build_unit(unit: str, isa: str) -> bytes:

@@ -24,18 +24,20 @@ __all__ = ["SIZES", "WIDTH", "TileFunction", "float_tile", "load_row"]
 #: Where these are not the first inputs, sums begin as they stand at `sums`; where not the last, they are left there.
 TileFunction = Callable[..., Any]
 WIDTH = 16
+ONE_HALF = 6  # sums: of more, registers hold but one half at once of each, where they have fewer lanes than parts
 SIZES = {"f32": 4, "f16": 2, "bf16": 2}  # bytes of an element
 
 
 def float_tile(element: str, isa: Instructions, rows: int, tokens: int, ahead: int = 0) -> TileFunction:
-    """Compile the tile, that asks for each row `ahead` bytes ahead of what it reads, if at all."""
+    """Compile the tile; what is `ahead` bytes ahead in each row, if at all, is asked for into the second cache."""
     lanes, size = isa.lanes, SIZES[element]
     load_w, load_x = _load(element, lanes, rows, 1), _load("f32", lanes, 1, tokens)
     last_w, last_x = _load(element, lanes, rows, 1, True), _load("f32", lanes, 1, tokens, True)
     zeros, fma, store_totals = r.zeros("f32", lanes, rows, tokens), r.fma, _store_totals
     load_sums, store_sums = _load_sums(lanes, rows, tokens), r.store
-    prefetch = r.prefetch(1, rows)
+    prefetch = r.prefetch(1, rows, near=False)
     two = lanes < WIDTH  # registers for sixteen parts
+    apart = two and rows * tokens > ONE_HALF
     half, step = size * lanes, size * WIDTH
     row_sums, register, all_sums = 4 * lanes * tokens, 4 * lanes, 4 * lanes * tokens * rows
 
@@ -54,9 +56,14 @@ def float_tile(element: str, isa: Instructions, rows: int, tokens: int, ahead: i
             if ahead:
                 prefetch(w + ahead, w_step)
             low = fma(load_w(w, w_step, WIDTH), load_x(x, x_step, WIDTH), low)
-            if two:
+            if two and not apart:
                 high = fma(load_w(w + half, w_step, WIDTH), load_x(x + 32, x_step, WIDTH), high)
             w, x = w + step, x + 64
+        if apart:
+            w, x = w - inputs // WIDTH * step, x - inputs // WIDTH * 64
+            while x < end:
+                high = fma(load_w(w + half, w_step, WIDTH), load_x(x + 32, x_step, WIDTH), high)
+                w, x = w + step, x + 64
         rest = inputs % WIDTH
         if rest:
             low = fma(last_w(w, w_step, rest), last_x(x, x_step, rest), low)

@@ -272,14 +272,14 @@ def store(
 # What LLVM would not do by itself
 
 
-def prefetch(size: int, rows: int) -> Intrinsic:
+def prefetch(size: int, rows: int, near: bool = True) -> Intrinsic:
     """prefetch(address, stride): ask for the cache lines of `size` bytes there, and of as many `stride` bytes further,
-    `rows` times. Any address will do, a wild one too.
+    `rows` times, in the nearest cache or in the next. Any address will do, a wild one too.
     """
 
     @instruction(lambda at, stride: void(address, int64))
     def prefetch_lines(builder: ir.IRBuilder, signature: Any, at: ir.Value, stride: ir.Value) -> None:
-        reading, keep, data = I32(0), I32(3), I32(1)
+        reading, keep, data = I32(0), I32(3 if near else 1), I32(1)
         for row in range(rows):
             for line in range(0, size, 64):
                 pointer = pointer_to(builder, ir.IntType(8), at, (row, stride), (line, at.type(1)))
