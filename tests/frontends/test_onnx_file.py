@@ -60,7 +60,7 @@ MARKS = {
     "llama at batch 1": pytest.mark.slow,
     "llama, one key head": pytest.mark.onnx,
     "llama, biases and tied": pytest.mark.slow,
-    "bert at batch 1": pytest.mark.slow,
+    "bert at batch 1": pytest.mark.onnx,
 }
 
 
