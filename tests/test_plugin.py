@@ -355,6 +355,7 @@ def test_packed_and_dequantized_weights_mean_the_same(echo: Path) -> None:
     assert np.abs(expected - plain).max() > 1e-2 * np.abs(plain).max()  # three values are few
 
 
+@pytest.mark.slow
 def test_a_package_of_a_plugin_asks_for_it(file: Path, echo: Path, tmp_path: Path) -> None:
     """In another process, which never saw the plugin: the message names the op or the format."""
 

@@ -8,6 +8,8 @@ from tests.planted import FAULTS, Fault, run, small_llama, tiny_lm
 LONG = {  # beside others of their kind
     "one-activation-scaled",
     "dropped-state",
+    "removed-state",
+    "what-does-not-fit-without-a-state",
     "ring-wrong-once-it-is-full",
     "scales-of-groups-exchanged",
 }

@@ -346,7 +346,7 @@ TURNED: list[tuple[Build, Means]] = [
     (turned_in_pairs, by_pairs),
     (turned_in_part, in_part),
 ]
-TURNED_ON_XLA = {turned: (), turned_in_pairs: pytest.mark.slow}
+TURNED_ON_XLA = {turned: pytest.mark.slow, turned_in_pairs: pytest.mark.slow}
 
 
 @pytest.mark.parametrize(("turn", "means", "backend"), on_both(TURNED, TURNED_ON_XLA))

