@@ -212,10 +212,10 @@ def tiny_lm() -> Module:
     return burnish.load(TINY_LM)
 
 
-def small_llama() -> Module:
-    """Two blocks of the bundled model's kind, narrow."""
+def small_llama(blocks: int = 2) -> Module:
+    """Blocks of the bundled model's kind, narrow."""
     sizes = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 256}
-    config = Config(sizes | {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2})
+    config = Config(sizes | {"num_hidden_layers": blocks, "num_attention_heads": 4, "num_key_value_heads": 2})
     module = build_module("LlamaForCausalLM", config, Tensors(parameters(Llama, config)))
     module.source = made_up_weights(module)
     return module
@@ -374,7 +374,7 @@ def one_token_only() -> None:
     planted_pass(rewrite("OneToken", Linear, build, "layers[3].attn.o", where=lambda n: "attn.o" in n.origin.scope))
 
 
-@planted(lambda found: [op.op for op in found.ops] == ["silu"], small_llama, "default", "xla")
+@planted(lambda found: [op.op for op in found.ops] == ["silu"], lambda: small_llama(1), "default", "xla")
 def xla_kernel() -> None:
     class SiluWrong(XlaKernel):
         name, op = "silu.wrong", "silu"
