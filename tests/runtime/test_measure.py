@@ -41,6 +41,7 @@ def test_memory_that_was_held_stays_the_most() -> None:
     if peak_memory() is None:
         pytest.skip("this system does not say how much memory a process has held")
     code = """
+import numpy as np
 from burnish.runtime.measure import peak_memory
 before = peak_memory()
 held = np.ones(before + (64 << 20), np.uint8)
