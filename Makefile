@@ -14,8 +14,9 @@ PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 test: lint
 	$(PYTEST)
 
+# On two cores, files of tests in turn.
 core: lint
-	$(PYTEST) -m "not (slow or parity or onnx or fuzz or large)"
+	$(PYTEST) -n 2 --dist loadfile -m "not (slow or parity or onnx or fuzz or large)"
 
 # The tests as a processor without AVX-512 runs them, on one that has it: NumPy (its groups of features), OpenBLAS,
 # our kernels, XLA, and torch and its libraries, each by its own switch.

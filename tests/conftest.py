@@ -93,23 +93,27 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Export]:
     return export
 
 
+@pytest.fixture(scope="session")
+def texts_read_back() -> set[int]:
+    """The hashes of texts of modules that read back as the same module: each is looked at once a session."""
+    return set()
+
+
 @pytest.fixture(autouse=True)
-def every_module_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
+def every_module_round_trips(texts_read_back: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a pass makes in any test reads back from its text as the same module."""
     from burnish.ir.parser import parse
     from burnish.ir.verify import verify
     from burnish.passes import door
 
-    seen: set[int] = set()
-
     def checked(module: Any) -> None:
         verify(module)
         text = str(module)
-        if hash(text) not in seen:
-            seen.add(hash(text))
+        if hash(text) not in texts_read_back:
             again = parse(text, module.constants())
             assert again == module
             assert str(again) == text
+            texts_read_back.add(hash(text))
 
     monkeypatch.setattr(door, "verify_signatures", checked)  # which is called after every pass that changed something
 

@@ -22,6 +22,11 @@ import burnish
 from burnish.backends.xla_kernels import XlaKernel
 from burnish.debug.bisect import Bisection, bisect_pipeline
 from burnish.debug.check import Checker
+from burnish.debug.numbers import made_up_weights
+from burnish.frontends.architecture import build_module, parameters
+from burnish.frontends.architectures.llama import Llama
+from burnish.frontends.config import Config
+from burnish.frontends.stored import Tensors
 from burnish.ir import parse
 from burnish.ir.builder import Ops
 from burnish.ir.format import Parts
@@ -207,6 +212,15 @@ def tiny_lm() -> Module:
     return burnish.load(TINY_LM)
 
 
+def small_llama(blocks: int = 2) -> Module:
+    """Blocks of the bundled model's kind, narrow."""
+    sizes = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 256}
+    config = Config(sizes | {"num_hidden_layers": blocks, "num_attention_heads": 4, "num_key_value_heads": 2})
+    module = build_module("LlamaForCausalLM", config, Tensors(parameters(Llama, config)))
+    module.source = made_up_weights(module)
+    return module
+
+
 def silu() -> Module:
     """One op."""
     return parse('module { graph forward(%x: f32[N, 8]) { %0: f32[N, 8] = silu(%x) <- "silu" return y=%0 } }')
@@ -275,7 +289,7 @@ def wrong_in_two_of_four_layers() -> None:
     planted_pass(rewrite("Wrong", Mul, build, exactness="rounding"))
 
 
-@planted(rule("Uncounted", "model"), tiny_lm, "default,stateful,planted")
+@planted(rule("Uncounted", "model"), small_llama, "default,stateful,planted")
 def positions_forget_the_past() -> None:
     past = lambda n: n["past"] is not None  # noqa: E731
     planted_pass(rewrite("Uncounted", Positions, lambda op, n: op.positions(n["ids"]), where=past))
@@ -301,7 +315,7 @@ def removed_state() -> None:
     restructuring(change)
 
 
-@planted(rule("LastOfAll", ""), tiny_lm, "default,stateful,planted")
+@planted(rule("LastOfAll", ""), small_llama, "default,stateful,planted")
 def ragged_batches_only() -> None:
     def build(op: Ops, n: Node) -> Value:
         length = n["x"].shape[1]
@@ -360,7 +374,7 @@ def one_token_only() -> None:
     planted_pass(rewrite("OneToken", Linear, build, "layers[3].attn.o", where=lambda n: "attn.o" in n.origin.scope))
 
 
-@planted(lambda found: [op.op for op in found.ops] == ["silu"], tiny_lm, "default", "xla")
+@planted(lambda found: [op.op for op in found.ops] == ["silu"], lambda: small_llama(1), "default", "xla")
 def xla_kernel() -> None:
     class SiluWrong(XlaKernel):
         name, op = "silu.wrong", "silu"
@@ -417,7 +431,7 @@ def quantizing(damage: Callable[[Ops, Value], Value], scope: str) -> None:
     planted_pass(rewrite("ToQ8", Linear, build, exactness="lossy"))
 
 
-@planted(rule("ToQ8", "model.layers[1].mlp.up_proj"), tiny_lm, "recover,planted")
+@planted(rule("ToQ8", "model.layers[1].mlp.up_proj"), small_llama, "recover,planted")
 def one_tensor_scaled() -> None:
     quantizing(lambda op, w: op.mul(w, 1.03), "layers[1].mlp.up")
 

@@ -22,7 +22,7 @@ KINDS = {
     "tests.ir.text_mutants": 500,
     "tests.runtime.package_mutants": 200,
 }
-SAMPLES = [range(10), pytest.param(range(10, 40), marks=pytest.mark.slow)]
+SAMPLES = [range(3), pytest.param(range(3, 40), marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")

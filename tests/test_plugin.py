@@ -223,17 +223,17 @@ def on_device(x: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("backend", "plan"),
+    ("form", "backend", "plan"),
     [
-        ("in-signs", ["3 x linear: kernel linear.signs"]),
+        *((form, "in-signs", ["3 x linear: kernel linear.signs"]) for form in ("checkpoint", "npz", "package")),
         pytest.param(
+            "package",
             "xla",
             ["1 x linear: kernel linear.signs (in the loop)", "1 x linear: kernel linear.signs"],
             marks=pytest.mark.slow,
         ),
     ],
 )
-@pytest.mark.parametrize("form", ["checkpoint", "npz", "package"])
 def test_from_stored_trits_to_logits(
     form: str, backend: str, plan: list[str], plugin: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,8 +321,9 @@ def test_a_file_of_its_source_in_its_container_goes_through_every_command(
     assert cli("debug", "check", model, "--pipeline", "default,drop-scales,stateful,in-signs", *more)[0] == 0
 
     tokens = " ".join(map(str, greedy_by_hand(meant, [1, 2, 3], 4)))
-    assert cli("compile", model, "-o", tmp_path / "package", *more)[0] == 0
-    for path, backend in itertools.product((model, tmp_path / "package"), ("in-signs", "xla")):
+    package = tmp_path / "package"
+    assert cli("compile", model, "-o", package, *more)[0] == 0
+    for path, backend in ((model, "in-signs"), (package, "in-signs"), (package, "xla")):
         prompt = ("--prompt-ids", "1,2,3", "--max-new-tokens", 4, "--backend", backend, "--require-kernels")
         code, out, err = cli("run", path, *prompt, "--stats", *more)
         assert (code, out.strip()) == (0, tokens) and "x linear: kernel linear.signs" in err
@@ -355,6 +356,7 @@ def test_packed_and_dequantized_weights_mean_the_same(echo: Path) -> None:
     assert np.abs(expected - plain).max() > 1e-2 * np.abs(plain).max()  # three values are few
 
 
+@pytest.mark.slow
 def test_a_package_of_a_plugin_asks_for_it(file: Path, echo: Path, tmp_path: Path) -> None:
     """In another process, which never saw the plugin: the message names the op or the format."""
 

@@ -99,7 +99,11 @@ XLA_EVERY = [
 
 @pytest.mark.parametrize(
     ("name", "how", "packed"),
-    [*XLA_SAMPLE, *(pytest.param(*c, marks=pytest.mark.parity) for c in XLA_EVERY if c not in XLA_SAMPLE)],
+    [
+        XLA_SAMPLE[0],
+        pytest.param(*XLA_SAMPLE[1], marks=pytest.mark.slow),
+        *(pytest.param(*c, marks=pytest.mark.parity) for c in XLA_EVERY if c not in XLA_SAMPLE),
+    ],
 )
 def test_rolled_into_a_loop_each_kind_of_state_is_a_stack(name: str, how: str, packed: bool, tmp_path: Path) -> None:
     """Of XLA, in memory or from a package: each run of the loop has its own."""
@@ -120,6 +124,7 @@ def test_rolled_into_a_loop_each_kind_of_state_is_a_stack(name: str, how: str, p
 @pytest.mark.parametrize(
     "how", ["each its own, some with nothing", *(pytest.param(f, marks=pytest.mark.parity) for f in list(FEEDINGS)[:2])]
 )
+@pytest.mark.slow
 def test_rings_beside_rows_from_a_package(name: str, how: str, tmp_path: Path) -> None:
     """Blocks that differ are not rolled; on XLA, too."""
     module, ids, expected = loaded(name, tmp_path / "checkpoint")

@@ -162,9 +162,16 @@ def _check_any_bytes(format: QuantFormat, rng: np.random.Generator) -> None:
 def _check_jax(stored: list[tuple[str, Packed]]) -> None:
     import jax
 
-    def traced(planes: list[Any]) -> list[Array]:
-        return [p.with_planes(a, p.shape).dequantize(jax.numpy) for (_, p), a in zip(stored, planes, strict=True)]
+    alike: dict[tuple[str, tuple[int, ...]], list[tuple[str, Packed]]] = {}  # in all but numbers: one is compiled
+    for fault, p in stored:
+        alike.setdefault((p.layout, p.shape), []).append((fault, p))
+    firsts = [first for (_, first), *_ in alike.values()]
 
-    results = jax.jit(traced)([p.planes for _, p in stored])
-    for (fault, p), ours in zip(stored, results, strict=True):
-        assert np.array_equal(np.asarray(ours), p.dequantize(np), equal_nan=True), fault
+    @jax.jit
+    def dequantized(planes: list[Any]) -> list[Array]:
+        return [p.with_planes(a, p.shape).dequantize(jax.numpy) for p, a in zip(firsts, planes, strict=True)]
+
+    for i in range(max(map(len, alike.values()))):
+        now = [some[i % len(some)] for some in alike.values()]
+        for (fault, p), ours in zip(now, dequantized([p.planes for _, p in now]), strict=True):
+            assert np.array_equal(np.asarray(ours), p.dequantize(np), equal_nan=True), fault

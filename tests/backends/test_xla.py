@@ -108,10 +108,10 @@ def test_encoders_and_cross_attention(family: str, tmp_path: Path) -> None:
     "pipeline",
     [
         "stateful,xla",
-        f"{Q4},{UNROLLED}",
         *(
             pytest.param(pipeline, marks=pytest.mark.slow)
             for pipeline in (
+                f"{Q4},{UNROLLED}",
                 f"{Q4},stateful,xla",
                 "quantize-weights{recipe=int8},stateful,xla",
                 f"{Q4},stateful,quantize-activations,xla",

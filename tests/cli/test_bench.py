@@ -28,7 +28,7 @@ def measured(cli: Cli, llama: Path, tried: dict[str, Any]) -> dict[str, Any]:
     return dict(tried)
 
 
-@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("t5", marks=pytest.mark.slow)])
 def test_it_says_how_fast_and_where_the_time_goes(cli: Cli, family: str, request: pytest.FixtureRequest) -> None:
     code, out, err = cli("bench", request.getfixturevalue(family), *SMALL)
     assert (code, err) == (0, "")
@@ -65,6 +65,7 @@ def test_a_result_is_compared_with_an_earlier_one(
         assert ratio["most"] == pytest.approx(now[name]["most"] / 1e-10)
 
 
+@pytest.mark.slow
 def test_what_differs_by_no_more_than_the_runs_do_is_said_so(
     cli: Cli, llama: Path, measured: dict[str, Any], tmp_path: Path
 ) -> None:

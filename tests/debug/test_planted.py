@@ -3,15 +3,17 @@
 import pytest
 
 from burnish.debug.check import Checker
-from tests.planted import FAULTS, Fault, run, tiny_lm
+from tests.planted import FAULTS, Fault, run, small_llama, tiny_lm
 
 LONG = {  # beside others of their kind
     "one-activation-scaled",
     "dropped-state",
+    "removed-state",
+    "what-does-not-fit-without-a-state",
     "ring-wrong-once-it-is-full",
     "scales-of-groups-exchanged",
 }
-SLOW = [f for f in FAULTS.values() if f.model is tiny_lm or f.backend or f.name in LONG]
+SLOW = [f for f in FAULTS.values() if f.model in (tiny_lm, small_llama) or f.backend or f.name in LONG]
 FAST = [f for f in FAULTS.values() if f not in SLOW]
 
 

@@ -83,7 +83,11 @@ def test_a_classifier_of_two_graphs_begins_as_the_decoder_does(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "head"), [("Bart", BART, "ForSequenceClassification"), ("T5", T5, "EncoderModel")]
+    ("name", "config", "head"),
+    [
+        pytest.param("Bart", BART, "ForSequenceClassification", marks=pytest.mark.slow),
+        ("T5", T5, "EncoderModel"),
+    ],
 )
 def test_laws(name: str, config: dict[str, Any], head: str) -> None:
     check_architecture(ARCHITECTURES[name], config, head=head)

@@ -345,7 +345,9 @@ def test_little_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operator", "count"), [(("Max", "Min", "Add", "Mul"), 60), (("Concat",), 40)], ids=["choices", "long shapes"]
+    ("operator", "count"),
+    [pytest.param(("Max", "Min", "Add", "Mul"), 60, marks=pytest.mark.slow), (("Concat",), 40)],
+    ids=["choices", "long shapes"],
 )
 def test_arithmetic_on_sizes_is_bounded(tmp_path: Path, operator: tuple[str, ...], count: int) -> None:
     """What takes long to compute, or has a great many sizes, is refused."""

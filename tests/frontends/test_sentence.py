@@ -171,6 +171,7 @@ def test_dense(name: str | None, rows: int, more: dict[str, Any], folder: Path, 
     check(folder, oracle, vector)
 
 
+@pytest.mark.slow
 def test_modules_run_in_their_order(folder: Path, oracle: Any, tmp_path: Path) -> None:
     """Normalize, Dense, LayerNorm, Dropout, Normalize; the weights of all go into a package."""
     from safetensors.numpy import load_file

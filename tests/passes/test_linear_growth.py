@@ -13,6 +13,11 @@ pytestmark = pytest.mark.slow
 BLOCKS = (8, 16, 32, 64)
 
 
+@pytest.fixture
+def every_module_round_trips() -> None:
+    """Not here: it takes three times as long as the passes, and these blocks are those of smaller models, repeated."""
+
+
 def optimised(blocks: int, pipeline: str = "default") -> Context:
     context = Context(onnx_like(blocks))
     for pass_ in parse_pipeline(pipeline):

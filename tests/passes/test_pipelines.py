@@ -101,6 +101,7 @@ for module in [*given, decoder(3)]:
 """
 
 
+@pytest.mark.slow
 def test_a_pipeline_does_the_same_whatever_the_order_of_sets() -> None:
     """Text, ids of applications and remarks, in processes that hash strings differently."""
     root = Path(__file__).parents[2]

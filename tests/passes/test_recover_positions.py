@@ -210,9 +210,9 @@ def gated(x: np.ndarray) -> np.ndarray:
     return x * (far + 1) / (far + 2)
 
 
-def on_both(cases: list[tuple[Build, Means]], *soon: Build) -> list[Any]:
-    """Each on NumPy and on XLA, where all but those of `soon` are slow: they are compiled in five sizes."""
-    marks = {(b, "xla"): pytest.mark.slow for b, _ in cases if b not in soon}
+def on_both(cases: list[tuple[Build, Means]], sample: dict[Build, Any]) -> list[Any]:
+    """Each on NumPy and on XLA, which compiles five sizes of it: of those, a sample."""
+    marks = {(b, "xla"): sample.get(b, pytest.mark.parity) for b, _ in cases}
     return [
         pytest.param(b, m, backend, marks=marks.get((b, backend), ()), id=f"{b.__name__}-{backend}")
         for b, m in cases
@@ -234,9 +234,10 @@ ADDED: list[tuple[Build, Means]] = [
     (scaled_and_gated, gated),
     (parts_of_rows, lambda x: x + np.roll(at(x), 4, axis=-1)),
 ]
+ADDED_ON_XLA = {added_first: (), scaled_and_gated: pytest.mark.slow}
 
 
-@pytest.mark.parametrize(("build", "means", "backend"), on_both(ADDED, added_first))
+@pytest.mark.parametrize(("build", "means", "backend"), on_both(ADDED, ADDED_ON_XLA))
 def test_positions_beside_tokens_go_on_from_step_to_step(build: Build, means: Means, backend: str) -> None:
     ids = models.tokens((3, LENGTH), 32)
     check(decoder(build), expected(ids, means), ids, backend)
@@ -345,9 +346,10 @@ TURNED: list[tuple[Build, Means]] = [
     (turned_in_pairs, by_pairs),
     (turned_in_part, in_part),
 ]
+TURNED_ON_XLA = {turned: pytest.mark.slow, turned_in_pairs: pytest.mark.slow}
 
 
-@pytest.mark.parametrize(("turn", "means", "backend"), on_both(TURNED, turned))
+@pytest.mark.parametrize(("turn", "means", "backend"), on_both(TURNED, TURNED_ON_XLA))
 def test_rotations_written_out_go_on_from_step_to_step(turn: Build, means: Means, backend: str) -> None:
     ids = models.tokens((3, LENGTH), 32)
     check(decoder(turn=turn), expected(ids, turn=means), ids, backend)

@@ -370,7 +370,7 @@ def killed(number: int, out: Path) -> list[Path]:
     return [p for p in out.parent.iterdir() if p != out]
 
 
-@pytest.mark.parametrize("number", [0, 8, -1])
+@pytest.mark.parametrize("number", [*(pytest.param(n, marks=pytest.mark.slow) for n in (0, -1)), 8])
 def test_a_process_that_is_killed_leaves_the_old_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -27,7 +27,7 @@ def test_passes(told) -> None:
     assert calls == [("passes", done, 3) for done in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "xla"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("xla", marks=pytest.mark.slow)])
 def test_what_the_first_run_of_each_size_computes_and_compiles(backend: str, told) -> None:
     calls, progress = told
     burnish.executable(decoder(), backend).forward(IDS)  # the kernels of NumPy's are built, once and for all

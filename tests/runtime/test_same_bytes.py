@@ -103,7 +103,7 @@ VARIATIONS = {
 
 @pytest.mark.parametrize(
     "variation",
-    [pytest.param(v, marks=() if v in ("two threads", "another hash seed") else pytest.mark.slow) for v in VARIATIONS],
+    [pytest.param(v, marks=() if v == "another hash seed" else pytest.mark.slow) for v in VARIATIONS],
 )
 def test_the_same_bytes(checkpoint: Path, expected: dict, tmp_path: Path, variation: str) -> None:
     found = digests(checkpoint, tmp_path, *FORMATS, **VARIATIONS[variation])

@@ -249,6 +249,7 @@ def measured(folder: Path, rows: int, known: str = "parts") -> tuple[int, int, i
 @pytest.mark.parametrize(
     ("rows", "most"), [(2048, 128), pytest.param(16384, 192, marks=pytest.mark.large)], ids=["128 MiB", "1 GiB"]
 )
+@pytest.mark.slow
 def test_memory_holds_a_few_tiles(tmp_path: Path, rows: int, most: int) -> None:
     peak, read, size = measured(tmp_path, rows)
     assert peak < most, f"{peak} MiB at the peak"

@@ -36,6 +36,7 @@ def images_of(*units: str) -> list[tuple[str, bytes]]:
     return sorted(images)
 
 
+@pytest.mark.slow
 def test_two_builds_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CPU_NAME", "generic")  # what the user's environment says is not asked
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
@@ -81,6 +82,7 @@ def test_a_compiler_that_ends_or_does_not_start(program: str, reason: str, monke
         images_of("driver")
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_no_process(started: list, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(unit: str, image: bytes) -> None:
         raise KeyboardInterrupt

@@ -25,10 +25,10 @@ def assert_near(ours: np.ndarray, theirs: np.ndarray, what: str = "") -> None:
     assert error < models.WITHIN, f"{what}: {error:.1e} of the largest apart"
 
 
-def check_forward(module: Module, ids: np.ndarray, expected: np.ndarray) -> None:
-    """The plain forward on both backends, as it was loaded and after the default pipeline."""
+def check_forward(module: Module, ids: np.ndarray, expected: np.ndarray, *backends: str) -> None:
+    """The plain forward on each of `backends`, as it was loaded and after the default pipeline."""
     for pipeline, m in (("none", module), ("default", burnish.optimize(module))):
-        for backend in ("numpy", "xla"):
+        for backend in backends:
             logits = run(m, "forward", backend, ids=ids)["logits"]
             assert_near(logits, expected, f"{backend}, pipeline {pipeline}")
 

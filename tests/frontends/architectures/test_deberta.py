@@ -79,5 +79,6 @@ def test_another_kind_is_refused(change: dict[str, Any], named: str, tmp_path: P
         load_checkpoint(folder)
 
 
+@pytest.mark.slow
 def test_laws() -> None:
     check_architecture(DebertaV2, V3 | {"conv_kernel_size": 3}, head="ForSequenceClassification")

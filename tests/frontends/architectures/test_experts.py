@@ -127,8 +127,12 @@ SMALL = models.SIZES | {"vocab_size": 32, "hidden_size": 32, "num_key_value_head
 @pytest.mark.parametrize(
     ("architecture", "config"),
     [
-        (GptOss, {"num_local_experts": 3, "sliding_window": 5, "head_dim": 8, "rope_parameters": {"rope_theta": 1e4}}),
-        (PhiMoe, {"num_local_experts": 3, "router_jitter_noise": 0.3}),
+        pytest.param(
+            GptOss,
+            {"num_local_experts": 3, "sliding_window": 5, "head_dim": 8, "rope_parameters": {"rope_theta": 1e4}},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(PhiMoe, {"num_local_experts": 3, "router_jitter_noise": 0.3}, marks=pytest.mark.slow),
         (Glm4Moe, {"n_routed_experts": 8, "moe_intermediate_size": 24, "n_group": 4, "topk_group": 2}),
     ],
 )

@@ -32,7 +32,7 @@ def test_numbers_are_the_oracles(name, tmp_path) -> None:
     module = load_checkpoint(models.saved(oracle, tmp_path))
     ids = models.tokens((2, 19))
     expected = models.logits_of(oracle, input_ids=ids)
-    check_forward(module, ids, expected)
+    check_forward(module, ids, expected, *(("numpy", "xla") if name == "tied" else ("numpy",)))
     assert_near(run(module, "forward", ids=ids[:, :1])["logits"], expected[:, :1])  # fewer tokens than the kernel
 
 

@@ -43,16 +43,14 @@ def test_quantized_rolled_and_from_a_package(tmp_path: Path) -> None:
     types = {name: str(e.type) for name, e in again.weights.items()}
     assert {t for n, t in types.items() if "experts" in n} == {"q8_0[4, 96, 64]", "q8_0[4, 64, 96]"}
     assert {t for n, t in types.items() if n.endswith("gate.weight")} == {"f32[4, 64]"}  # the routers
-    for m in (packed, again):
-        for backend in ("numpy", "xla"):
-            model = burnish.executable(m, backend, "float")
-            assert_near(model.forward(ids)["logits"], expected, backend)
-            session = model.start(2, 19)
-            assert_near(model.prefill(ids[:, :18], session), expected[:, 17], backend)
-            assert_near(model.decode(ids[:, 18], session), expected[:, 18], backend)
+    for m, backend in ((packed, "numpy"), (again, "numpy"), (again, "xla")):
+        model = burnish.executable(m, backend, "float")
+        assert_near(model.forward(ids)["logits"], expected, backend)
+        session = model.start(2, 19)
+        assert_near(model.prefill(ids[:, :18], session), expected[:, 17], backend)
+        assert_near(model.decode(ids[:, 18], session), expected[:, 18], backend)
     plan = burnish.executable(again, "xla", "float").plan_text()
-    assert "expert_linear.rows" in plan
-    assert "in the loop" in plan
+    assert "expert_linear.rows" in plan and "in the loop" in plan
 
 
 def test_experts_in_another_order_are_noticed(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def test_another_kind_is_refused(field, value, tmp_path) -> None:
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("head", ["ForMaskedLM", "ForSequenceClassification"])
+@pytest.mark.parametrize(
+    "head", ["ForMaskedLM", pytest.param("ForSequenceClassification", marks=pytest.mark.slow)]
+)
 def test_laws(head) -> None:
     config = {"vocab_size": 32, "local_attention": 4} | models.SIZES | {"hidden_size": 32, "num_hidden_layers": 3}
     check_architecture(ModernBert, config, head=head)
