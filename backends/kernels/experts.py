@@ -12,16 +12,15 @@ from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.float_linear import (
     ARGUMENTS,
     BLOCK_ROWS,
+    FLOAT_ROWS,
     SCRATCH,
-    float_rows,
     step_read_best,
     why_not_product,
 )
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.linear import multiply, why_not_int8
 from burnish.backends.kernels.stored import stored_rows
-from burnish.backends.native.code import addresses
-from burnish.backends.native.emit import Emitter
+from burnish.backends.native.emit import Code, Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.ops.experts import ExpertLinear
 from burnish.ir.types import Type
@@ -55,7 +54,7 @@ class ExpertProducts(NativeKernel):
         emitter.call(
             "experts", "multiply", *groups.arguments, experts, w, w_step, rows, groups.x, groups.x_step,
             inputs, groups.out, 4 * rows, None if b is None else as_f32(emitter, b),
-            addresses(f"float_linear:{kind}", emitter.isa)["multiply"], float_rows(emitter),
+            Code(f"float_linear:{kind}", "multiply"), FLOAT_ROWS,
             items=groups.most * math.ceil(rows / BLOCK_ROWS), scratch=SCRATCH + ARGUMENTS, writes=[groups.out],
         )  # fmt: skip
         groups.finish(emitter, out)

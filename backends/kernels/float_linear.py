@@ -10,15 +10,26 @@ from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.rows import as_rows
 from burnish.backends.kernels.stored import READER, stored_rows, why_not_stored
-from burnish.backends.native.code import addresses
-from burnish.backends.native.emit import Emitter
+from burnish.backends.native.emit import Code, Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.ops.linear import Linear
 from burnish.ir.types import Type
 
 __all__ = [
-    "ARGUMENTS", "BLOCK_ROWS", "BLOCK_TOKENS", "INPUTS", "MANY", "PARTS", "READER", "ROWS", "SCRATCH", "STEP",
-    "FloatLinear", "float_rows", "step_read_best", "why_not_product",
+    "ARGUMENTS",
+    "BLOCK_ROWS",
+    "BLOCK_TOKENS",
+    "FLOAT_ROWS",
+    "INPUTS",
+    "MANY",
+    "PARTS",
+    "READER",
+    "ROWS",
+    "SCRATCH",
+    "STEP",
+    "FloatLinear",
+    "step_read_best",
+    "why_not_product",
 ]  # fmt: skip
 
 ROWS = 4  # of weights that are read side by side
@@ -30,7 +41,8 @@ LINE, PAGE = 64, 4096  # bytes
 STEP = 4 * INPUTS + LINE  # bytes between copies of rows: not a power of two, lest they evict each other
 PARTS = 64  # bytes of the sixteen parts of a sum
 CHUNK = 1 << 16  # bytes of weights that are worth a thread's while
-ARGUMENTS = 128  # bytes of what `float_rows` is given
+FLOAT_ROWS = Code("float_rows", "multiply")  # the function that all products of floats call
+ARGUMENTS = 128  # bytes of what it is given
 #: what a thread needs for `simd.float_product`
 SCRATCH = READER + ARGUMENTS + ROWS * STEP + BLOCK_TOKENS * BLOCK_ROWS * PARTS
 
@@ -66,16 +78,11 @@ class FloatLinear(NativeKernel):
             block_rows, block_tokens, grain = BLOCK_ROWS, BLOCK_TOKENS, 1
         emitter.call(
             f"float_linear:{kind}", "multiply", w, w_step, rows, x, x_step, tokens, inputs, out, 4 * rows, b,
-            block_rows, block_tokens, float_rows(emitter),
+            block_rows, block_tokens, FLOAT_ROWS,
             items=math.ceil(rows / block_rows) * math.ceil(tokens / max(block_tokens, 1)), grain=grain,
             scratch=SCRATCH, writes=[out],
         )  # fmt: skip
         return (out,)
-
-
-def float_rows(emitter: Emitter) -> int:
-    """The address of the function that all products of floats call."""
-    return addresses("float_rows", emitter.isa)["multiply"]
 
 
 def why_not_product(x: Type, w: Type, b: Type | None) -> str | None:

@@ -78,8 +78,6 @@ def build_image(functions: Mapping[str, Callable[[int, int, int, int], None]]) -
     flags: Any = compiler.Flags()  # type: ignore[no-untyped-call]  # Numba's own has no types
     flags.error_model, flags.no_cpython_wrapper, flags.no_cfunc_wrapper, flags.nrt = "numpy", True, True, False
     whole = llvm.parse_assembly("")
-    for name in (*functions, *IMPORTS):
-        llvm.add_symbol(name, 1)  # Numba's own linker looks for what code takes the address of
     for name, python in functions.items():
         signature = (types.int64,) * ARGUMENTS
         done: Any = compiler.compile_extra(cpu_target.typing_context, target, python, signature, types.void, flags, {})  # type: ignore[no-untyped-call]

@@ -6,12 +6,13 @@ made of, so that an old one is never taken for it.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,7 @@ IMPORT = re.compile(
     r"^from (burnish\.(?:backends\.kernels|backends\.native\.image|ir\.parts)[\w.]*) import (\([^)]*\)|.*)", re.M
 )
 _addresses: dict[object, dict[str, int]] = {}
+_tables: list[object] = []  # code may read them until the process ends
 _lock = threading.Lock()
 
 
@@ -52,10 +54,12 @@ def prepare(units: Iterable[str], isa: InstructionSet, progress: Progress | None
             _addresses[_key(unit, isa)] = _load(image)
 
 
-def bind(unit: str, isa: InstructionSet, function: int) -> dict[str, int]:
-    """The address of each function of a unit that calls the `function` at an address. Raises CodeError."""
+def bind(unit: str, isa: InstructionSet, words: Sequence[int]) -> dict[str, int]:
+    """The address of each function of a unit that reads a table of its own, of these words. Raises CodeError."""
+    table = (ctypes.c_int64 * len(words))(*words)
+    _tables.append(table)
     with _lock:
-        return next(_load(image, function) for _, image in _images([unit], isa))
+        return next(_load(image, ctypes.addressof(table)) for _, image in _images([unit], isa))
 
 
 def _images(

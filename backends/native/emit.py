@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +15,17 @@ from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, Value
 from burnish.ir.types import NUMPY, Type
 
-__all__ = ["Argument", "Call", "Emitter", "Phase", "phases_of", "word_of"]
+__all__ = ["Argument", "Call", "Code", "Emitter", "Phase", "phases_of", "word_of"]
 
-Argument = Tensor | int | float | None
+
+class Code(NamedTuple):
+    """A function of a unit of code; as an argument, what the function that is called calls."""
+
+    unit: str
+    function: str
+
+
+Argument = Tensor | Code | int | float | None
 
 
 @dataclass(eq=False)
@@ -40,6 +49,11 @@ class Call:
     def tensors(self) -> list[Tensor]:
         """What it reads or writes."""
         return [a for a in self.arguments if isinstance(a, Tensor)]
+
+    @property
+    def code(self) -> list[Code]:
+        """The function, and those that it calls."""
+        return [Code(self.unit, self.function), *(a for a in self.arguments if isinstance(a, Code))]
 
 
 class Phase:
@@ -157,7 +171,7 @@ class Emitter:
 
 
 def word_of(argument: Argument) -> int:
-    """The word of an argument that is no tensor: an f32 is its low half."""
+    """The word of an argument that is no address: an f32 is its low half."""
     if isinstance(argument, float):
         return int(struct.unpack("<I", struct.pack("<f", argument))[0])
-    return 0 if argument is None else int(argument)  # type: ignore[arg-type]  # tensors are looked at elsewhere
+    return 0 if argument is None else int(argument)  # type: ignore[arg-type]  # addresses are found elsewhere

@@ -26,9 +26,9 @@ __all__ = ["IMPORTS", "SHIPPED", "ImageError", "load_image", "memory_runs", "pac
 MAGIC = b"BURNISH2"
 CODE_AT = len(MAGIC) + hashlib.sha256().digest_size
 SHIPPED = Path(__file__).with_name("images")  # a folder for each instruction set: what a wheel brings
-#: what a unit is bound to, each time that it is loaded
-BOUND = "kernel"
-#: functions that code may call: of the C library, and that
+#: the table of words that a unit is bound to, each time that it is loaded
+BOUND = "bound"
+#: what code may take the address of: functions of the C library, and that
 IMPORTS = ("free", "malloc", "memcpy", "memmove", "memset", "sched_yield", "usleep", BOUND)
 
 
@@ -84,7 +84,7 @@ def _seal(path: Path, image: bytes) -> bytes:
 def load_image(image: bytes, bound: int = 0) -> dict[str, int]:
     """Map an image into memory -> the address of each function. Raises OSError where memory may not be run.
 
-    `bound` is the address of the function that it is bound to, of one that is.
+    `bound` is the address of the table that it is bound to, of one that is.
     """
     (size,) = struct.unpack_from("<I", image)
     head, code = json.loads(image[4 : 4 + size]), image[4 + size :]

@@ -96,7 +96,7 @@ class NativePlan:
                 self.parts.append(Part([step], [], isa))
             self.values.update(zip(step.node.outputs, results, strict=True))
         calls = (c for part in self.parts for each in part.calls for c in each)
-        prepare(["driver", *(c.unit for c in calls)], isa, progress)
+        prepare(["driver", *(code.unit for c in calls for code in c.code)], isa, progress)
         leaving = [t.memory for v in plan.graph.outputs.values() for t in tensors(self.values[v])]
         self._returned = list(dict.fromkeys(m for m in leaving if m.kind == "made"))
         for m in self._returned:

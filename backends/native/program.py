@@ -12,13 +12,13 @@ import numpy as np
 
 from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.native.code import addresses
-from burnish.backends.native.emit import Call, Phase, phases_of, word_of
+from burnish.backends.native.emit import Call, Code, Phase, phases_of, word_of
 from burnish.backends.native.tensor import Memory, PackedTensor, RingRows, Tensor, Value, rows_in_order, tensors
 from burnish.backends.native.threads import function_at, team
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
 
-__all__ = ["Places", "Program", "Room"]
+__all__ = ["PATIENCE", "Places", "Program", "Room", "address_of"]
 
 PATIENCE = 2000  # looks, a pause apart, at what others still work on before a thread gives up its core
 SHARES = 1  # for each thread: the first takes its part at once, for a chunk's first bytes come slowly
@@ -98,6 +98,11 @@ class Places:
         self.given[memory] = np.empty(memory.array.shape, memory.array.dtype)
 
 
+def address_of(code: Code, isa: InstructionSet) -> int:
+    """Where a function is in this process. Raises CodeError."""
+    return addresses(code.unit, isa)[code.function]
+
+
 class Program:
     """Calls in phases, as words that compiled code reads. Addresses are put in before each run."""
 
@@ -115,12 +120,14 @@ class Program:
         for phase in self.phases:
             table.append((phase.items, phase.grain, len(functions)))
             for call in phase.calls:
-                functions.append(addresses(call.unit, isa)[call.function])
+                functions.append(address_of(call.code[0], isa))
                 starts.append(len(words))
                 for a in call.arguments:
                     if isinstance(a, Tensor):
                         pointers.append((len(words), a))
-                    words.append(0 if isinstance(a, Tensor) else word_of(a))
+                        words.append(0)
+                    else:
+                        words.append(address_of(a, isa) if isinstance(a, Code) else word_of(a))
         self._arguments = np.array(words, np.int64)
         base = self._arguments.ctypes.data
         self._calls = np.array([x for f, s in zip(functions, starts, strict=True) for x in (f, base + 8 * s)], np.int64)

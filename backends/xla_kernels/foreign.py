@@ -20,9 +20,9 @@ import numpy as np
 from burnish.backends.kernels import KERNELS
 from burnish.backends.kernels.cpu import InstructionSet, instruction_set, why_none
 from burnish.backends.kernels.kernel import NativeKernel
-from burnish.backends.native.code import addresses, bind, file_name
-from burnish.backends.native.emit import Call, Emitter, word_of
-from burnish.backends.native.program import PATIENCE
+from burnish.backends.native.code import bind, file_name
+from burnish.backends.native.emit import Call, Code, Emitter, word_of
+from burnish.backends.native.program import PATIENCE, address_of
 from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, tensor_of, tensors
 from burnish.backends.native.threads import cores
 from burnish.backends.xla_kernels import attention, linear  # noqa: F401  # defined before these, which are asked first
@@ -158,12 +158,15 @@ def _custom_call(call: Call, isa: InstructionSet, lying: dict[Memory, _Lying]) -
         buffers[memory] = len(operands), -1 if lies.index is None else len(operands) + 1, memory.array.nbytes
         operands += [lies.array] if lies.index is None else [lies.array, lies.index.astype("int32")]
     buffers |= {memory: (len(operands) + i, -1, 0) for i, memory in enumerate(writes)}
-    words, places = list[int](), list[int]()
+    words, places, functions = list[int](), list[int](), 0
     for a in call.arguments:
         if isinstance(a, Tensor):
             buffer, index, step = buffers[a.memory]
             places += [len(words), buffer, a.offset, index, step]
-        words.append(0 if isinstance(a, Tensor) else word_of(a))
+        elif isinstance(a, Code):
+            functions += 1
+            places += [len(words), -functions, 0, -1, 0]
+        words.append(0 if isinstance(a, Tensor | Code) else word_of(a))
     threads = cores()
     head = [call.items, call.grain, call.scratch, threads, threads, PATIENCE, len(words), len(places) // 5]
     work = WORK + _up(8 * len(words)) + threads * _up(call.scratch)
@@ -176,16 +179,16 @@ def _custom_call(call: Call, isa: InstructionSet, lying: dict[Memory, _Lying]) -
 
 def _target(call: Call, isa: InstructionSet) -> str:
     """The name that XLA knows the function by, from now on. Raises CodeError."""
-    digest = file_name(call.unit, isa).rpartition("-")[2].removesuffix(".bin")
-    name = f"burnish.{call.unit}.{call.function}.{digest}"
+    digests = [file_name(code.unit, isa).rpartition("-")[2].removesuffix(".bin") for code in call.code]
+    name = ".".join(["burnish", call.unit, call.function, *digests])
     with _lock:
-        _register(name, call.unit, call.function, isa)
+        _register(name, tuple(call.code), isa)
     return name
 
 
 @functools.cache
-def _register(name: str, unit: str, function: str, isa: InstructionSet) -> None:
-    handler = bind("foreign", isa, addresses(unit, isa)[function])["handle"]
+def _register(name: str, code: Sequence[Code], isa: InstructionSet) -> None:
+    handler = bind("foreign", isa, [address_of(c, isa) for c in code])["handle"]
     capsule: Any = jax.ffi.pycapsule  # without types
     jax.ffi.register_ffi_target(name, capsule(ctypes.c_void_p(handler)), platform="cpu")
 

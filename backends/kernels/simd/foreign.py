@@ -1,4 +1,4 @@
-"""What XLA calls: a handler of its foreign function interface that runs the function it is bound to, on XLA's threads.
+"""What XLA calls: a handler of its foreign function interface that runs a function on XLA's threads.
 
 Structures are read as words, as version 0.3 of `xla/ffi/api/c_api.h` lays them out. The call's only attribute is an
 array of i64:
@@ -6,8 +6,10 @@ array of i64:
     items, items that are worth a thread's while, bytes of scratch memory of a thread, threads, shares and patience
     (see `driver`), arguments, places,
     the arguments of the function,
-    and for each place: which argument is an address; of which buffer (operands, then results); bytes from its begin;
-    the buffer that holds a block's number (i32), or -1; bytes of a block
+    and for each place: which argument is an address; of which buffer (operands, then results), or of the function
+    -1, -2, … in the table; bytes from its begin; the buffer that holds a block's number (i32), or -1; bytes of a block
+
+The unit is bound to a table of functions' addresses: the one that it runs, and those that this one calls.
 
 The last result is memory that the call works in, of `WORK` bytes and then the arguments and the threads' scratch
 memory, both filled up to 64 bytes.
@@ -39,7 +41,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
     """`handle(call frame)` is the handler; `help(job)` what it gives XLA's threads to do."""
     word, store_word, load_word, add_word, call = w.word, w.store_word, w.load_word, w.add_word, w.call
     i32_at, copy_bytes, pause, sleep = w.i32_at, w.copy_bytes, w.pause, w.sleep
-    kernel, helper, malloc, free = (w.address_of(name) for name in (BOUND, "help", "malloc", "free"))
+    table, helper, malloc, free = (w.address_of(name) for name in (BOUND, "help", "malloc", "free"))
     begin, run = (njit(nogil=True)(f) for f in driver.functions(isa).values())
 
     @njit(nogil=True)
@@ -76,8 +78,10 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
 
     @njit(nogil=True)
     def data(frame: int, buffer: int) -> Any:
-        """Where an operand or a result lies."""
+        """Where an operand or a result lies, or a function."""
         operands = word(frame + 56)
+        if buffer < 0:
+            return word(table() - 8 * buffer)
         if buffer < operands:
             return word(word(word(frame + 72) + 8 * buffer) + 24)
         return word(word(word(frame + 112) + 8 * (buffer - operands)) + 24)
@@ -96,7 +100,7 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
         store_word(work + PHASE + 8, word(given + 8))
         store_word(work + PHASE + 16, work + CALL)
         store_word(work + PHASE + 24, 1)
-        store_word(work + CALL, kernel())
+        store_word(work + CALL, word(table()))
         store_word(work + CALL + 8, arguments)
         copy_bytes(arguments, given + 8 * HEAD, 8 * count)
         place = given + 8 * (HEAD + count)

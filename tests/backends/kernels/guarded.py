@@ -16,7 +16,8 @@ import numpy as np
 from burnish.backends.kernels.cpu import InstructionSet, instruction_sets
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.code import addresses
-from burnish.backends.native.emit import Call, Emitter, word_of
+from burnish.backends.native.emit import Argument, Call, Code, Emitter, word_of
+from burnish.backends.native.program import address_of
 from burnish.backends.native.tensor import Memory, PackedTensor, RingRows, Tensor, Value, rows_in_order, tensors
 from burnish.backends.native.threads import function_at
 from burnish.ir.format import Packed
@@ -90,7 +91,7 @@ def type_of(x: Array) -> Type:
 
 
 def _run(call: Call, isa: InstructionSet, held: dict[Memory, np.ndarray], scratch: int, chance: random.Random) -> None:
-    words = [_address(a, held) if isinstance(a, Tensor) else word_of(a) for a in call.arguments]
+    words = [_word(a, isa, held) for a in call.arguments]
     arguments = guarded(np.array(words, np.int64))
     cuts = sorted({0, call.items, *(chance.randint(0, call.items) for _ in range(chance.randint(0, 4)))})
     pieces = list(itertools.pairwise(cuts))
@@ -98,6 +99,12 @@ def _run(call: Call, isa: InstructionSet, held: dict[Memory, np.ndarray], scratc
     function = function_at(addresses(call.unit, isa)[call.function])
     for begin, end in pieces:
         function(arguments.ctypes.data, begin, end, scratch)
+
+
+def _word(a: Argument, isa: InstructionSet, held: dict[Memory, np.ndarray]) -> int:
+    if isinstance(a, Code):
+        return address_of(a, isa)
+    return _address(a, held) if isinstance(a, Tensor) else word_of(a)
 
 
 def _operand(x: Array, at_end: bool) -> Value:

@@ -160,7 +160,7 @@ def test_a_wheels_code_of_other_sources_is_not_run(built: list[str]) -> None:
 
 
 def test_memory_that_may_not_be_run_is_told(built: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(image: bytes) -> None:
+    def refuse(image: bytes, bound: int) -> None:
         raise OSError(13, "memory that was written may not be run")
 
     monkeypatch.setattr(code, "load_image", refuse)

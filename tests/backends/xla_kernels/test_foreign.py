@@ -220,7 +220,7 @@ class Frame:
 @pytest.fixture(scope="module")
 def handler() -> Callable[[Frame], int]:
     assert ISA is not None
-    at = bind("foreign", ISA, addresses("quantize", ISA)["int8_32"])["handle"]
+    at = bind("foreign", ISA, [addresses("quantize", ISA)["int8_32"]])["handle"]
     function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(at)
     return lambda frame: function(frame.address)
 
