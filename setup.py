@@ -20,9 +20,9 @@ class BuildWithKernels(build_py):
         if self.editable_mode:
             return  # a checkout builds what it runs
         sys.path.insert(0, str(Path(self.build_lib).resolve()))
-        from burnish.backends.kernels.cpu import INSTRUCTION_SETS
         from burnish.backends.native.builders import can_build
         from burnish.backends.native.code import build_all
+        from burnish.backends.native.cpu import INSTRUCTION_SETS
         from burnish.backends.native.image import SHIPPED
 
         if sys.platform != "linux" or platform.machine() != "x86_64" or not can_build():

@@ -18,8 +18,8 @@ import numpy as np
 from burnish.backends.backend import Backend, Way, find_way
 from burnish.backends.binding import bind_symbols, check_guards
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.cpu import instruction_set
 from burnish.backends.kernels.kernel import Kernel, NativeKernel, run_kernel
+from burnish.backends.native.cpu import instruction_set
 from burnish.backends.native.once import run_static
 from burnish.backends.native.plan import Emitted, NativePlan
 from burnish.backends.native.program import Room

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import burnish
-from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.native.cpu import instruction_set
 from burnish.backends.native.threads import team
 from burnish.backends.target import TARGETS, make_backend
 from burnish.ir import Module

@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_sets
+from burnish.backends.native.cpu import INSTRUCTION_SETS, instruction_sets
 from tests.backends.native.test_code import MODEL
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from burnish.backends.kernels.cpu import why_none
+from burnish.backends.native.cpu import why_none
 from burnish.ir.format import FORMATS
 from burnish.ir.op import Array, Op
 from burnish.ir.registry import Registry

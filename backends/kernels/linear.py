@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from burnish.backends.kernels.choices import Groups
-from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_sets
 from burnish.backends.kernels.elementwise import as_f32
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.tiles import WORD_INPUTS
+from burnish.backends.native.cpu import INSTRUCTION_SETS, instruction_sets
 from burnish.backends.native.emit import Argument, Emitter
 from burnish.backends.native.tensor import PackedTensor, Tensor, Value
 from burnish.ir.format import FORMATS, LAYOUTS, QuantFormat

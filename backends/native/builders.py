@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from burnish.backends.kernels.cpu import InstructionSet
+from burnish.backends.native.cpu import InstructionSet
 from burnish.backends.native.threads import cores
 from burnish.ir.format import FORMATS
 

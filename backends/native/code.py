@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.native.builders import WITHOUT, CodeError, build, can_build, list_units, meaning
+from burnish.backends.native.cpu import InstructionSet
 from burnish.backends.native.image import SHIPPED, ImageError, load_image, read_image, write_image
 from burnish.ir.format import FORMATS
 

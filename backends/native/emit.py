@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from burnish.backends.kernels.cpu import InstructionSet
+from burnish.backends.native.cpu import InstructionSet
 from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, Value
 from burnish.ir.types import NUMPY, Type
 

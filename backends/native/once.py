@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from burnish.backends.kernels.cpu import instruction_set
 from burnish.backends.kernels.kernel import KERNELS, Kernel, NativeKernel, find_kernel
+from burnish.backends.native.cpu import instruction_set
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.program import Places, Program, Room
 from burnish.backends.native.shelf import empty

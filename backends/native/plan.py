@@ -10,10 +10,10 @@ from functools import cache, cached_property
 import numpy as np
 
 from burnish.backends.kernels.cache import in_order
-from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.arena import lay_out, lives_of
 from burnish.backends.native.code import Progress, prepare
+from burnish.backends.native.cpu import InstructionSet
 from burnish.backends.native.emit import Call, Emitter
 from burnish.backends.native.program import Places, Program, Room
 from burnish.backends.native.tensor import Memory, RingRows, tensor_of, tensors

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.native.code import addresses
+from burnish.backends.native.cpu import InstructionSet
 from burnish.backends.native.emit import Call, Code, Phase, phases_of, word_of
 from burnish.backends.native.tensor import Memory, PackedTensor, RingRows, Tensor, Value, rows_in_order, tensors
 from burnish.backends.native.threads import function_at, team

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.cpu import InstructionSet, instruction_set, why_none
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.code import bind, file_name
+from burnish.backends.native.cpu import InstructionSet, instruction_set, why_none
 from burnish.backends.native.emit import Call, Code, Emitter, word_of
 from burnish.backends.native.program import PATIENCE, address_of
 from burnish.backends.native.tensor import Memory, PackedTensor, Tensor, tensor_of, tensors

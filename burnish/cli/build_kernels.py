@@ -28,8 +28,8 @@ def command(cpu: str | None, out: Path | None, as_json: bool) -> None:
     kernels, for machines without Numba (on one that has it, into a folder), and for wheels. It builds for other
     processors too.
     """
-    from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_set
     from burnish.backends.native.code import build_all
+    from burnish.backends.native.cpu import INSTRUCTION_SETS, instruction_set
 
     best = instruction_set()
     if cpu is None and best is None:

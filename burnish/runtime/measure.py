@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.native.cpu import instruction_set
 from burnish.ir.graph import Node
 from burnish.ir.module import Module
 from burnish.ir.ops.experts import ExpertLinear

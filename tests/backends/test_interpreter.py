@@ -11,7 +11,7 @@ import pytest
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.kernels import KERNELS, Kernel
-from burnish.backends.kernels.cpu import instruction_set, instruction_sets
+from burnish.backends.native.cpu import instruction_set, instruction_sets
 from burnish.ir import Module, Node, Op, Packed, Type, parse
 from burnish.ir.dims import Sym
 from burnish.ir.guards import AllTrue

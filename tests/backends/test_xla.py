@@ -13,7 +13,7 @@ import torch
 import burnish
 from burnish.backends.binding import BindError
 from burnish.backends.interpreter import Interpreter
-from burnish.backends.kernels import cpu
+from burnish.backends.native import cpu
 from burnish.backends.xla import Xla
 from burnish.backends.xla_kernels import XLA_KERNELS, linear
 from burnish.ir import Module, parse

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import kernels
 from benchmarks.kernel_examples import Example, example, examples
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.native.cpu import instruction_set
 
 NATIVE = pytest.mark.skipif(instruction_set() is None, reason="no kernel runs on this processor")
 NORM = example("rms_norm", "f32[1, 3, 40]", "f32[40]", eps=1e-6)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.backends.kernels import cpu
-from burnish.backends.native import code
+from burnish.backends.native import code, cpu
 from burnish.backends.native.builders import CodeError
 from burnish.backends.native.code import file_name
 from burnish.backends.native.image import pack_image, read_image

@@ -12,7 +12,7 @@ import click
 import numpy as np
 import pytest
 
-from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.native.cpu import instruction_set
 from burnish.cli import group
 from tests import models
 from tests.cli.conftest import Cli, Screen

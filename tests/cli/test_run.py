@@ -16,7 +16,8 @@ import torch
 import transformers
 
 import burnish
-from burnish.backends.kernels import cpu, layouts_for
+from burnish.backends.kernels import layouts_for
+from burnish.backends.native import cpu
 from burnish.runtime.executable import Executable
 from burnish.runtime.tokenizer import Tokenizer
 from tests import models

@@ -9,7 +9,7 @@ import pytest
 
 import burnish
 from burnish.backends.interpreter import Interpreter
-from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.native.cpu import instruction_set
 from burnish.debug.check import Checker
 from burnish.debug.controllers import Skip
 from burnish.ir import Ops, Value, parse

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 import burnish
-from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.native.cpu import instruction_set
 from burnish.frontends.config import LoadError
 from burnish.ir import parse
 from burnish.passes.engine import PassError

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from burnish.backends.kernels.cpu import InstructionSet, instruction_sets
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.native.code import addresses
+from burnish.backends.native.cpu import InstructionSet, instruction_sets
 from burnish.backends.native.emit import Argument, Call, Code, Emitter, word_of
 from burnish.backends.native.program import address_of
 from burnish.backends.native.tensor import Memory, PackedTensor, RingRows, Tensor, Value, rows_in_order, tensors

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.kernels import KERNELS, find_kernel
-from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.native.code import addresses
+from burnish.backends.native.cpu import InstructionSet
 from burnish.ir import parse
 from burnish.ir.op import find_op
 from burnish.ir.types import Type

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.stored import why_not_stored
+from burnish.backends.native.cpu import InstructionSet
 from burnish.ir.evaluate import evaluate
 from burnish.ir.format import FORMATS, Packed, QuantFormat
 from burnish.ir.op import Array, find_op

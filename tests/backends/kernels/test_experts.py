@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS, find_kernel, float_linear, linear
-from burnish.backends.kernels.cpu import InstructionSet
+from burnish.backends.native.cpu import InstructionSet
 from burnish.ir.format import FORMATS, Packed
 from burnish.ir.op import Array, find_op
 from burnish.ir.types import NUMPY, Type

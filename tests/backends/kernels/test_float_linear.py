@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS, float_linear
-from burnish.backends.kernels.cpu import InstructionSet
+from burnish.backends.native.cpu import InstructionSet
 from burnish.ir.format import Packed
 from burnish.ir.op import Array, find_op
 from burnish.ir.types import NUMPY, Type

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from burnish.backends.kernels.cpu import instruction_sets
+from burnish.backends.native.cpu import instruction_sets
 from tests.backends.kernels.guarded import ENDS, guarded
 
 pytestmark = pytest.mark.skipif(not instruction_sets(), reason="this CPU runs no native code")

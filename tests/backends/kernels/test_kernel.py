@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from burnish.backends.kernels import KERNELS, Kernel, cpu, find_kernel, layouts_for, linear
+from burnish.backends.kernels import KERNELS, Kernel, find_kernel, layouts_for, linear
+from burnish.backends.native import cpu
 from burnish.ir.op import Op, find_op
 from burnish.ir.types import Type
 

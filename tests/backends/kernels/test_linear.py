@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS, linear
-from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
 from burnish.backends.kernels.linear import why_unread
+from burnish.backends.native.cpu import InstructionSet
 from burnish.ir.format import FORMATS, Packed, Parts, QuantFormat
 from burnish.ir.op import find_op
 from burnish.ir.parts import Part

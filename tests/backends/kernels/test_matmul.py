@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.cpu import InstructionSet
+from burnish.backends.native.cpu import InstructionSet
 from burnish.ir.op import find_op
 from burnish.ir.types import Type
 from tests.backends.kernels.guarded import BOTH, ENDS, call_kernel

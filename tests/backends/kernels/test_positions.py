@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.kernels import KERNELS, find_kernel
-from burnish.backends.kernels.cpu import instruction_sets
+from burnish.backends.native.cpu import instruction_sets
 from burnish.ir.op import Op, find_op
 from burnish.ir.parser import parse
 from burnish.ir.types import Type

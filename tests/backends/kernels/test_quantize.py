@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS, find_kernel
-from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.native.cpu import InstructionSet
 from burnish.ir.evaluate import evaluate
 from burnish.ir.op import find_op
 from burnish.ir.types import Type

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from burnish.backends.interpreter import Interpreter
 from burnish.backends.kernels import KERNELS
-from burnish.backends.kernels.cpu import InstructionSet
 from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.native.cpu import InstructionSet
 from burnish.ir import parse
 from burnish.ir.format import FORMATS, Packed
 from burnish.ir.op import find_op

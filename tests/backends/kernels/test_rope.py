@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS, find_kernel
-from burnish.backends.kernels.cpu import instruction_set, instruction_sets
 from burnish.backends.kernels.kernel import NativeKernel
+from burnish.backends.native.cpu import instruction_set, instruction_sets
 from burnish.backends.native.emit import Emitter
 from burnish.backends.native.tensor import tensor_of
 from burnish.ir.op import find_op

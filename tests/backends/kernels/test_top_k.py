@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.backends.kernels import KERNELS, find_kernel
-from burnish.backends.kernels.cpu import instruction_sets
+from burnish.backends.native.cpu import instruction_sets
 from burnish.ir.op import find_op
 from burnish.ir.types import Type
 from tests.backends.kernels.guarded import BOTH, LAYOUTS, call_kernel, lying

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 from llvmlite import binding as llvm
 
-from burnish.backends.kernels.cpu import INSTRUCTION_SETS
 from burnish.backends.native import build as compiler
 from burnish.backends.native import builders
 from burnish.backends.native.build import define, every_unit, link_object
 from burnish.backends.native.builders import CodeError, build, list_units, meaning
+from burnish.backends.native.cpu import INSTRUCTION_SETS
 from burnish.ir.format import FORMATS
 
 AVX2 = INSTRUCTION_SETS[-1]

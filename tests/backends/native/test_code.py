@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from burnish.backends.kernels.cpu import INSTRUCTION_SETS, _flags, instruction_set
 from burnish.backends.native import code
 from burnish.backends.native.code import CodeError, addresses, build_all, cache_folder, file_name, prepare
+from burnish.backends.native.cpu import INSTRUCTION_SETS, _flags, instruction_set
 from burnish.backends.native.image import pack_image, read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[3]

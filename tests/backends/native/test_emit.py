@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from burnish.backends.kernels.cpu import INSTRUCTION_SETS
+from burnish.backends.native.cpu import INSTRUCTION_SETS
 from burnish.backends.native.emit import Emitter, phases_of
 from burnish.backends.native.tensor import Memory, Tensor
 

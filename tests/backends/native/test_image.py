@@ -50,6 +50,12 @@ def test_addresses_are_added_where_the_image_says() -> None:
     assert called(found["theirs"]) == ctypes.cast(ctypes.CDLL(None).memcpy, ctypes.c_void_p).value
 
 
+def test_it_is_bound_anew_each_time_that_it_is_loaded() -> None:
+    bound = pack_image(FOUND, {"table": 0}, {"bound": [2]})
+    tables = [load_image(bound, address)["table"] for address in (1000, 2000)]
+    assert [called(t) for t in tables] == [1000, 2000]
+
+
 def test_no_byte_of_a_file_can_change(file: Path) -> None:
     whole = file.read_bytes()
     for i in range(len(whole)):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from burnish.backends.interpreter import Interpreter
-from burnish.backends.kernels.cpu import instruction_set
+from burnish.backends.native.cpu import instruction_set
 from burnish.backends.native.plan import NativePlan
 from burnish.backends.native.threads import Team, team
 from burnish.ir import parse

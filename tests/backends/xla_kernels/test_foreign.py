@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import burnish
 from burnish.backends.interpreter import Interpreter
-from burnish.backends.kernels.cpu import instruction_set, why_none
 from burnish.backends.native.code import addresses, bind
+from burnish.backends.native.cpu import instruction_set, why_none
 from burnish.backends.xla import Xla
 from burnish.backends.xla_kernels import XLA_KERNELS, foreign
 from burnish.ir import Module, parse
@@ -286,9 +286,18 @@ def test_it_is_for_a_cpu_with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_are_the_same_in_every_process_and_what_is_exported_has_none() -> None:
+    """A function's name has the digest of its code, and of what this calls."""
+    product = parse("""module {
+      graph forward(%x: f32[N, 64], %w: f32[8, 64]) {
+        %0: f32[N, 8] = linear(%x, %w, to="f32") <- "y"
+        return y=%0
+      }
+    }""")
+    text = Xla(product).lower("forward", {"N": 1}).as_text()
+    assert re.search(r'@"burnish\.float_linear:f32\.multiply\.[0-9a-f]{20}\.[0-9a-f]{20}"', text)
     module = parse(ATTENTION.replace("WINDOW", "0"))
     sizes, ours = {"B": 1, "S": 1, "C": 8}, Xla(module)
-    text = ours.lower("forward", sizes).as_text()
+    text += ours.lower("forward", sizes).as_text()
     assert "@burnish.attention.attend." in text
     assert max(map(int, re.findall(r"\b\d{1,19}\b", text))) < 1 << 40, "no address"
     exported = ours.export("forward", sizes, ["cpu", "cuda"])

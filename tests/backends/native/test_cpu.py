@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from burnish.backends.kernels import cpu
-from burnish.backends.kernels.cpu import INSTRUCTION_SETS, instruction_set, instruction_sets, why_none
+from burnish.backends.native import cpu
+from burnish.backends.native.cpu import INSTRUCTION_SETS, instruction_set, instruction_sets, why_none
 
 AVX512, AVX2 = INSTRUCTION_SETS
 NO_CPU = "this machine is no x86-64 under Linux with avx512_vnni or avx2"
