@@ -151,6 +151,7 @@ def _custom_call(call: Call, isa: InstructionSet, lying: dict[Memory, _Lying]) -
     """Have XLA call a function; `lying` says then what its results are."""
     writes = sorted(call.writes, key=[t.memory for t in call.tensors].index)
     reads = [m for m in dict.fromkeys(t.memory for t in call.tensors) if m not in call.writes]
+    assert not any(m in lying for m in writes), "a memory is written by one call"
     operands: list[Array] = []
     buffers: dict[Memory, tuple[int, int, int]] = {}  # which holds it, which the number of a block, bytes of a block
     for memory in reads:
