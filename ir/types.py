@@ -148,7 +148,7 @@ class Type:
 
     def with_shape(self, shape: Iterable[Dim]) -> Type:
         """The same elements in another shape."""
-        return Type(self.dtype, tuple(shape), self.layout)
+        return type(self)(self.dtype, tuple(shape), self.layout)
 
     def with_dtype(self, dtype: str, layout: str = "") -> Type:
         """The same shape with other elements."""
