@@ -12,7 +12,9 @@ from burnish.backends.backend import Backend
 from burnish.backends.binding import BindError
 from burnish.backends.static import Static
 from burnish.backends.target import TARGETS, make_backend
+from burnish.ir.graph import Graph
 from burnish.ir.module import Module
+from burnish.ir.ops.control import Repeat
 from burnish.ir.signature import LOGITS, TOKENS
 from burnish.passes.pipelines import run_passes
 from burnish.runtime.generate import Watch, generate, prefill
@@ -120,7 +122,8 @@ class Executable:
         if self.asked_activations:
             return 0
         prepared = self.stateful if self.is_generative else self.plain
-        return _takes_packed(prepared.module) - _takes_packed(self.module)
+        now, before = (sum(map(_takes_packed, m.graphs.values())) for m in (prepared.module, self.module))
+        return now - before
 
     def plan_text(self) -> str:
         """What runs how, graph by graph: one line for each way, with the reason where something has no kernel."""
@@ -257,6 +260,11 @@ class Executable:
         return session, ids, count, samplers, ends
 
 
-def _takes_packed(module: Module) -> int:
-    """The number of products whose input, and not their weight alone, is quantized."""
-    return sum(n.op.name == "linear" and n["x"].type.format is not None for g in module.every_graph for n in g)
+def _takes_packed(graph: Graph) -> int:
+    """The number of products whose input, and not their weight alone, is quantized; in a loop, of all its runs."""
+    count = 0
+    for node in graph:
+        count += node.op.kind == "linear" and node["x"].type.format is not None
+        times = node.op.count if isinstance(node.op, Repeat) else 1
+        count += times * sum(map(_takes_packed, node.bodies))
+    return count

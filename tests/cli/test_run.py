@@ -206,10 +206,10 @@ print(cores(), len(os.listdir("/proc/self/task")))
 
 @pytest.mark.parametrize("backend", ["numpy", pytest.param("xla", marks=pytest.mark.slow)])
 def test_what_was_chosen_instead_is_said(cli: Cli, llama: Path, tmp_path: Path, backend: str) -> None:
-    """NumPy's kernels take int8 activations: other numbers, and on some model another text, than XLA's."""
+    """A CPU's kernels take int8 activations: other numbers, and on some model another text, than floats."""
     assert cli("compile", llama, "-o", tmp_path / "q4", "--quantize", "q4_0").code == 0
-    has_kernels = backend == "numpy" and bool(layouts_for("linear"))
-    said = ["9 products take their inputs in int8, for which numpy has kernels; --activations float rounds none"]
+    has_kernels = bool(layouts_for("linear"))
+    said = [f"9 products take their inputs in int8, for which {backend} has kernels; --activations float rounds none"]
     ran = cli("run", tmp_path / "q4", "-p", PROMPT, "-n", 2, "--backend", backend, "--json")
     assert ran.err == "".join(f"note: {note}\n" for note in said * has_kernels)
     assert json.loads(ran.out)["notes"] == said * has_kernels

@@ -121,9 +121,11 @@ def test_rows_are_moved_before_they_are_laid_out_for_a_kernel(registries: None) 
         name = "interleaved"
         by_rows = False
 
-    for applied in (op("reshape", shape=(2, 3, 64)), op("concat", axis=0), op("stack"), op("index", index=0)):
+    laid = Type("q4_0", (6, 64), "interleaved")
+    for applied in (op("reshape", shape=(2, 3, 64)), op("concat", axis=0), op("index", index=0)):
         with pytest.raises(InferError, match="before it is laid out"):
-            applied.results(Type("q4_0", (6, 64), "interleaved"))
+            applied.results(laid)
+    assert op("stack").results(laid, laid) == (laid.with_shape((2, 6, 64)),), "whole matrices stay as they lie"
 
 
 def test_slices_and_splits_are_checked() -> None:
