@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -92,7 +93,9 @@ ENCODERS = (
 
 @dataclass
 class Running:
-    """An engine's process."""
+    """An engine's process, which stands still but for its turns: threads that spin when their work is done would take
+    a core from the next.
+    """
 
     process: subprocess.Popen[str]
     turns: Turns
@@ -100,12 +103,14 @@ class Running:
     def ask(self, line: str) -> dict[str, Any]:
         """Its answer to a line. Raises EngineError."""
         assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.send_signal(signal.SIGCONT)
         try:
             self.process.stdin.write(line)
             self.process.stdin.flush()
         except BrokenPipeError:
             raise EngineError("it ended") from None
         said = self.process.stdout.readline()
+        self.process.send_signal(signal.SIGSTOP)
         answer: dict[str, Any] = json.loads(said) if said else {"error": "it ended"}
         if "error" in answer:
             raise EngineError(answer["error"])
@@ -113,6 +118,7 @@ class Running:
 
     def end(self) -> None:
         """Let it end."""
+        self.process.send_signal(signal.SIGCONT)
         with suppress(BrokenPipeError):
             self.process.communicate()
 
