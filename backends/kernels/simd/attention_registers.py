@@ -18,28 +18,11 @@ from burnish.backends.kernels.simd.registers import (
     instruction,
 )
 
-__all__ = ["between", "load_block", "no_infinity", "rows_at", "shown", "transpose"]
+__all__ = ["between", "no_infinity", "rows_at", "shown", "transpose"]
 
 I1, I8, I64, F32 = ir.IntType(1), ir.IntType(8), ir.IntType(64), ir.FloatType()
 WIDTH = 16
 LOWEST = float("-inf")
-
-
-def load_block(lanes: int, rows: int, cols: int) -> Intrinsic:
-    """load_block(address, bytes between rows, bytes between columns) -> Registers[rows, cols] of f32."""
-    registers = Registers("f32", lanes, rows, cols)
-
-    @instruction(lambda at, row_stride, col_stride: registers(int64, int64, int64))
-    def load_all(
-        builder: ir.IRBuilder, signature: Any, at: ir.Value, row_stride: ir.Value, col_stride: ir.Value
-    ) -> ir.Value:
-        def one(row: int, col: int) -> ir.Value:
-            step = builder.add(builder.mul(row_stride, I64(row)), builder.mul(col_stride, I64(col)))
-            return builder.load(builder.inttoptr(builder.add(at, step), registers.vector.as_pointer()), align=4)
-
-        return registers.build(builder, one)
-
-    return load_all
 
 
 def rows_at(lanes: int) -> Intrinsic:

@@ -43,9 +43,9 @@ class Tiles(NamedTuple):
 def tiles(isa: Instructions) -> Tiles:
     """For one instruction set."""
     lanes, wide = isa.lanes, 4 * isa.lanes
-    rows_at, transpose, no_infinity, load_block = ar.rows_at(lanes), ar.transpose, ar.no_infinity, ar.load_block
+    rows_at, transpose, no_infinity = ar.rows_at(lanes), ar.transpose, ar.no_infinity
     loads, splats, store_block = r.load("f32", lanes, REGISTERS), r.splat("f32", lanes, QUERIES), r.store
-    no_sums, load_sums = r.zeros("f32", lanes, REGISTERS, QUERIES), load_block(lanes, REGISTERS, QUERIES)
+    no_sums, load_sums = r.zeros("f32", lanes, REGISTERS, QUERIES), r.load_block("f32", lanes, REGISTERS, QUERIES)
     load, store, splat, put = f.load16("f32", lanes), f.store16(lanes), f.splat16(lanes), f.store_first
     zero, lowest = f.constant(lanes, 0.0), f.constant(lanes, float("-inf"))
     fma, multiply, fadd, fsub, exp, larger = r.fma, r.multiply, f.fadd, f.fsub, f.exp, f.larger

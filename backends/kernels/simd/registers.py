@@ -22,34 +22,9 @@ from numba.core.types import int64, void
 from numba.extending import intrinsic, register_model
 
 __all__ = [
-    "Intrinsic",
-    "Registers",
-    "add",
-    "bits",
-    "call_llvm",
-    "constant",
-    "either",
-    "elementwise",
-    "every_lane",
-    "filled",
-    "fma",
-    "instruction",
-    "load",
-    "load_block",
-    "multiply",
-    "pin",
-    "pointer_to",
-    "prefetch",
-    "same",
-    "splat",
-    "store",
-    "subtract",
-    "take",
-    "times",
-    "to_f32",
-    "to_i32",
-    "unsigned_to_f32",
-    "zeros",
+    "Intrinsic", "Registers", "add", "bits", "call_llvm", "constant", "either", "elementwise", "every_lane", "filled",
+    "fma", "instruction", "load", "load_block", "multiply", "pin", "pointer_to", "prefetch", "same", "splat", "store",
+    "subtract", "take", "times", "to_f32", "to_i32", "unsigned_to_f32", "zeros",
 ]  # fmt: skip
 
 Intrinsic = Callable[..., Any]  # a function that only compiled code calls
