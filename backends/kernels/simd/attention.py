@@ -208,13 +208,13 @@ def functions(isa: Instructions) -> dict[str, Callable[..., Any]]:
                 begin, end = max(low - key, 0), min(high - key, BLOCK)
                 if begin < end:
                     find_rows(a, b, key_head, key, begin, end, keys, keys + 8 * BLOCK)
-                    pack(keys, n, packed)
+                    pack(keys, n, packed, BLOCK * word(a + arg.K_T))
                     scores(q, step, packed, n, begin & -(REGISTERS * lanes), end, s, rows)
                     if adjusted or key < all_from or key + BLOCK > all_to:
                         adjust(a, b, head, heads, first, queries, key, end, s)
                     softmax(s, rows, largest, sums)
                     merge(here, room, largest, sums, rows, old, new)
-                    widen(keys + 8 * BLOCK, begin, end, word(a + arg.VALUE), wide, width)
+                    widen(keys + 8 * BLOCK, begin, end, word(a + arg.VALUE), wide, width, BLOCK * word(a + arg.V_T))
                     values(s, begin, end, wide, width, here + 8 * room, rows, old, new)
             if only < 0:
                 fold(total, here, room, rows, width, old, new)

@@ -30,8 +30,9 @@ QUERIES = 4  # rows that are summed at once, each in REGISTERS: with more of eit
 class Tiles(NamedTuple):
     """Compiled functions on addresses; `keys` and `values` are addresses of BLOCK addresses, of rows of k and of v."""
 
-    pack: Any  # (keys, head, to): k[BLOCK, head] -> [head, BLOCK]
-    widen: Any  # (values, begin, end, head, to, width): v[BLOCK, head] -> [BLOCK, width], of rows from begin to end
+    # Both ask for what lies `ahead` bytes behind each row: with few queries, there is little else to wait for.
+    pack: Any  # (keys, head, to, ahead): k[BLOCK, head] -> [head, BLOCK]
+    widen: Any  # (values, begin, end, head, to, width, ahead): v[BLOCK, head] -> [BLOCK, width], rows begin to end
     scores: Any  # (q, bytes of a row, keys, head, begin, end, to, rows): -> [rows, BLOCK], of keys from begin to end
     softmax: Any  # (scores, rows, largest, sums): to exp(score - largest), in place
     merge: Any  # (state, room, largest, sums, rows, old, new): all but the outputs, whose factors are `old` and `new`
@@ -49,20 +50,23 @@ def tiles(isa: Instructions) -> Tiles:
     load, store, splat, put = f.load16("f32", lanes), f.store16(lanes), f.splat16(lanes), f.store_first
     zero, lowest = f.constant(lanes, 0.0), f.constant(lanes, float("-inf"))
     fma, multiply, fadd, fsub, exp, larger = r.fma, r.multiply, f.fadd, f.fsub, f.exp, f.larger
-    reduce_add, reduce_max = f.reduce_add, f.reduce_max
+    reduce_add, reduce_max, ask = f.reduce_add, f.reduce_max, r.prefetch(64, 1, near=False)
 
     @njit(nogil=True)
-    def pack(keys: int, head: int, to: int) -> None:
+    def pack(keys: int, head: int, to: int, ahead: int) -> None:
         for j in range(0, BLOCK, lanes):
             for d in range(0, head, lanes):
+                for i in range(lanes):
+                    ask(word(keys + 8 * (j + i)) + 4 * d + ahead, 0)
                 x = transpose(rows_at(keys + 8 * j, 4 * d, head - d))
                 store_block(to + 4 * (d * BLOCK + j), 4 * BLOCK, 0, x)
 
     @njit(nogil=True)
-    def widen(values: int, begin: int, end: int, head: int, to: int, width: int) -> None:
+    def widen(values: int, begin: int, end: int, head: int, to: int, width: int, ahead: int) -> None:
         for j in range(begin, end):
             at, row = word(values + 8 * j), to + 4 * j * width
             for d in range(0, head, 16):
+                ask(at + 4 * d + ahead, 0)
                 store(row + 4 * d, 16, load(at + 4 * d, head - d))
 
     @njit(nogil=True)
