@@ -19,7 +19,7 @@ import numpy as np
 
 from burnish.backends.kernels import KERNELS
 from burnish.backends.kernels.kernel import NativeKernel
-from burnish.backends.native.code import bind, file_name
+from burnish.backends.native.code import CodeError, bind, file_name
 from burnish.backends.native.cpu import InstructionSet, instruction_set, why_none
 from burnish.backends.native.emit import Call, Code, Emitter, word_of
 from burnish.backends.native.program import PATIENCE, address_of
@@ -191,7 +191,11 @@ def _target(call: Call, isa: InstructionSet) -> str:
 def _register(name: str, code: Sequence[Code], isa: InstructionSet) -> None:
     handler = bind("foreign", isa, [address_of(c, isa) for c in code])["handle"]
     capsule: Any = jax.ffi.pycapsule  # without types
-    jax.ffi.register_ffi_target(name, capsule(ctypes.c_void_p(handler)), platform="cpu")
+    try:
+        jax.ffi.register_ffi_target(name, capsule(ctypes.c_void_p(handler)), platform="cpu")
+    except Exception as e:  # of a version of its interface that it does not take, say
+        what = f"JAX {jax.__version__} does not take compiled kernels: {str(e).splitlines()[0]}"
+        raise CodeError(f"{what}; BURNISH_CPU=none does without them") from None
 
 
 _lock = threading.Lock()

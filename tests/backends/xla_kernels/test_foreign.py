@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import burnish
 from burnish.backends.interpreter import Interpreter
-from burnish.backends.native.code import addresses, bind
+from burnish.backends.native.code import CodeError, addresses, bind
 from burnish.backends.native.cpu import instruction_set, why_none
 from burnish.backends.xla import Xla
 from burnish.backends.xla_kernels import XLA_KERNELS, foreign
@@ -283,6 +283,17 @@ def test_it_is_for_a_cpu_with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         assert kernel.why_not(op, x, w) == "it is for a CPU, and XLA runs on gpu"
     monkeypatch.setattr(foreign, "why_none", lambda: "BURNISH_CPU is none")
     assert kernel.why_not(op, x, w) == "BURNISH_CPU is none"
+
+
+def test_an_xla_that_refuses_them_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("FFI handler API version 0.3 is not 0.9\nand so on")
+
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
+    monkeypatch.setattr(foreign, "_register", foreign._register.__wrapped__)  # which remembers nothing
+    told = r"JAX 0\..* does not take compiled kernels: FFI .* is not 0\.9; BURNISH_CPU=none does without them"
+    with pytest.raises(CodeError, match=told):
+        Xla(parse(ATTENTION.replace("WINDOW", "3"))).lower("forward", {"B": 1, "S": 1, "C": 8})
 
 
 def test_names_are_the_same_in_every_process_and_what_is_exported_has_none() -> None:
