@@ -29,7 +29,7 @@ from burnish.backends.xla_kernels import attention, linear  # noqa: F401  # defi
 from burnish.backends.xla_kernels.kernel import Slot, XlaKernel, not_on_a_cpu
 from burnish.ir.format import Packed
 from burnish.ir.op import Array
-from burnish.ir.types import NUMPY, Type
+from burnish.ir.types import Type, dtype_name
 
 __all__ = ["ForeignKernel"]
 
@@ -62,7 +62,7 @@ class ForeignKernel(XlaKernel):
         assert isa is not None
         emitter, lying = Emitter(isa, cores()), dict[Memory, _Lying]()
         given = [None if x is None else _shown(x, lying) for x in operands]
-        types = op.results(*(None if x is None else Type(_dtype(x), x.shape, _layout(x)) for x in operands))
+        types = op.results(*(None if x is None else _type(x) for x in operands))
         results = self.native.emit(emitter, op, types, *given)
         for call in emitter.calls:
             _custom_call(call, isa, lying)
@@ -116,14 +116,12 @@ class _Lying:
     index: Array | None = None
 
 
-def _dtype(x: Any) -> str:
+def _type(x: Array) -> Type:
+    """The type of an operand: in a stack, of its block."""
     stack = x.stack if isinstance(x, Slot) else x
-    return stack.format if isinstance(stack, Packed) else next(n for n, d in NUMPY.items() if d == stack.dtype)
-
-
-def _layout(x: Any) -> str:
-    stack = x.stack if isinstance(x, Slot) else x
-    return stack.layout if isinstance(stack, Packed) else ""
+    if isinstance(stack, Packed):
+        return Type(stack.format, x.shape, stack.layout)
+    return Type(dtype_name(stack.dtype), x.shape)
 
 
 def _shown(x: Array, lying: dict[Memory, _Lying]) -> Tensor | PackedTensor:

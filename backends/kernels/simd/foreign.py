@@ -27,7 +27,7 @@ from burnish.backends.kernels.simd import words as w
 from burnish.backends.kernels.simd.instructions import Instructions
 from burnish.backends.native.image import BOUND
 
-__all__ = ["HEAD", "PLACE", "WORK", "functions"]
+__all__ = ["functions"]
 
 MAJOR, MINOR = 0, 3
 METADATA, EXECUTE = 1, 3  # XLA_FFI_Extension_Metadata, XLA_FFI_ExecutionStage_EXECUTE
